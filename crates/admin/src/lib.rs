@@ -1,0 +1,1 @@
+//! Admin API, Konnect-shaped control-plane API, Status API, console.

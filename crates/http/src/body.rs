@@ -1,0 +1,135 @@
+//! Message bodies: none, whole, or a stream of chunks.
+
+use bytes::{Bytes, BytesMut};
+use std::task::{Context, Poll};
+
+use crate::Headers;
+
+/// Why a body could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// More bytes than the limit allows.
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The peer closed the connection before the end of the body.
+    #[error("the connection closed before the end of the body")]
+    Closed,
+    /// Nothing arrived within the time allowed.
+    #[error("no data arrived in time")]
+    TimedOut,
+    /// Bytes that are not valid framing.
+    #[error("the body is not framed as HTTP demands: {0}")]
+    Malformed(&'static str),
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A body that arrives in chunks.
+pub trait BodyStream: Send {
+    /// The next chunk, as soon as it is there; `None` at the end. Chunks are never empty.
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>;
+
+    /// The exact number of bytes still to come, where it is known.
+    fn remaining(&self) -> Option<u64> {
+        None
+    }
+
+    /// Trailer fields; meaningful once `poll_chunk` has returned `None`.
+    fn take_trailers(&mut self) -> Option<Headers> {
+        None
+    }
+}
+
+/// The body of a request or response. Dropping an unfinished stream abandons it: what was sending is closed.
+#[derive(Default)]
+pub enum Body {
+    /// No body at all.
+    #[default]
+    Empty,
+    /// All of it, in memory.
+    Full(Bytes),
+    /// Chunks as they come.
+    Stream(Box<dyn BodyStream>),
+}
+
+impl Body {
+    /// A streamed body.
+    pub fn stream(stream: impl BodyStream + 'static) -> Self {
+        Self::Stream(Box::new(stream))
+    }
+
+    /// The exact number of bytes still to come, where it is known.
+    pub fn remaining(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Full(bytes) => Some(bytes.len() as u64),
+            Self::Stream(stream) => stream.remaining(),
+        }
+    }
+
+    /// Polls for the next chunk; `None` at the end.
+    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(_) => {
+                let Self::Full(bytes) = std::mem::take(self) else { return Poll::Ready(None) };
+                Poll::Ready((!bytes.is_empty()).then_some(Ok(bytes)))
+            }
+            Self::Stream(stream) => stream.poll_chunk(context),
+        }
+    }
+
+    /// The next chunk; `None` at the end.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
+        std::future::poll_fn(|context| self.poll_chunk(context)).await
+    }
+
+    /// Reads the rest into memory and leaves the body whole (`Full` or `Empty`), so that it can be read and
+    /// sent again.
+    ///
+    /// # Errors
+    /// [`BodyError::TooLarge`] when it is larger than `limit` bytes; else what the connection reports.
+    pub async fn buffer(&mut self, limit: usize) -> Result<Bytes, BodyError> {
+        if self.remaining().is_some_and(|length| length > limit as u64) {
+            return Err(BodyError::TooLarge { limit });
+        }
+        if let Self::Full(bytes) = self {
+            return Ok(bytes.clone());
+        }
+        let mut whole = BytesMut::new();
+        let mut only: Option<Bytes> = None;
+        while let Some(chunk) = self.chunk().await {
+            let chunk = chunk?;
+            if whole.len() + only.as_ref().map_or(0, Bytes::len) + chunk.len() > limit {
+                return Err(BodyError::TooLarge { limit });
+            }
+            match only.take() {
+                None if whole.is_empty() => only = Some(chunk),
+                first => {
+                    whole.extend_from_slice(first.as_deref().unwrap_or_default());
+                    whole.extend_from_slice(&chunk);
+                }
+            }
+        }
+        let whole = only.unwrap_or_else(|| whole.freeze());
+        *self = if whole.is_empty() { Self::Empty } else { Self::Full(whole.clone()) };
+        Ok(whole)
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
+    }
+}
+
+impl std::fmt::Debug for Body {
+    /// The length only: content may be private.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Body({:?} bytes)", self.remaining())
+    }
+}

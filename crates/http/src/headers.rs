@@ -1,0 +1,185 @@
+//! Header lists that keep order and case, and cost one allocation per message.
+
+use bytes::Bytes;
+
+/// An ordered list of header fields. Names keep the case they arrived in; look-ups ignore case.
+///
+/// Fields that were parsed from the wire are slices of the received bytes; fields set later live in one
+/// side buffer, so adding a field copies bytes but allocates rarely.
+#[derive(Clone, Default)]
+pub struct Headers {
+    received: Bytes,
+    added: Vec<u8>,
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, Copy)]
+struct Field {
+    name: Span,
+    value: Span,
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    length: u32,
+    added: bool,
+}
+
+impl Headers {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A list over a received message head. `fields` are (name, value) byte ranges of `received`.
+    pub fn from_received(received: Bytes, fields: impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)>) -> Self {
+        let span = |range: std::ops::Range<usize>| Span {
+            start: range.start as u32,
+            length: (range.end - range.start) as u32,
+            added: false,
+        };
+        let fields = fields.map(|(name, value)| Field { name: span(name), value: span(value) }).collect();
+        Self { received, added: Vec::new(), fields }
+    }
+
+    /// Number of fields.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The first value of `name`.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.get_all(name).next()
+    }
+
+    /// The first value of `name`, where it is UTF-8.
+    pub fn get_str(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Every value of `name`, in order.
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.fields
+            .iter()
+            .filter(move |field| self.is_named(field, name))
+            .map(move |field| self.bytes(field.value))
+    }
+
+    /// Whether a field of this name is present.
+    pub fn contains(&self, name: &str) -> bool {
+        self.fields.iter().any(|field| self.is_named(field, name))
+    }
+
+    /// Every (name, value), in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + '_ {
+        self.fields.iter().map(move |field| (self.bytes(field.name), self.bytes(field.value)))
+    }
+
+    /// Sets `name` to one value: the first field of that name keeps its place, further ones go, a new one
+    /// goes to the end. Bytes that must not stand in a value (CR, LF, NUL) become spaces.
+    pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        let value = self.store(value.as_ref());
+        match self.position(name) {
+            Some(at) => {
+                self.fields[at].value = value;
+                self.remove_after(name, at + 1);
+            }
+            None => self.push(name, value),
+        }
+    }
+
+    /// Adds a further field of this name at the end. Bytes that must not stand in a value become spaces.
+    pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        let value = self.store(value.as_ref());
+        self.push(name, value);
+    }
+
+    /// Removes every field of this name; tells whether there was one.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.remove_after(name, 0)
+    }
+
+    /// Keeps the fields for which `keep(name, value)` holds.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.retain(|field| keep(self.bytes(field.name), self.bytes(field.value)));
+        self.fields = fields;
+    }
+
+    /// Gives every field called `from` the name `to`; tells whether there was one.
+    pub fn rename(&mut self, from: &str, to: &str) -> bool {
+        let mut renamed = false;
+        for at in 0..self.fields.len() {
+            if self.is_named(&self.fields[at], from) {
+                self.fields[at].name = self.store(to.as_bytes());
+                renamed = true;
+            }
+        }
+        renamed
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|field| self.is_named(field, name))
+    }
+
+    fn remove_after(&mut self, name: &str, from: usize) -> bool {
+        let before = self.fields.len();
+        let mut at = 0;
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.retain(|field| {
+            at += 1;
+            at <= from || !self.is_named(field, name)
+        });
+        self.fields = fields;
+        self.fields.len() != before
+    }
+
+    fn push(&mut self, name: &str, value: Span) {
+        let name = self.store(name.as_bytes());
+        self.fields.push(Field { name, value });
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Span {
+        let start = self.added.len() as u32;
+        self.added.extend(bytes.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
+        Span { start, length: bytes.len() as u32, added: true }
+    }
+
+    fn bytes(&self, span: Span) -> &[u8] {
+        let buffer: &[u8] = if span.added { &self.added } else { &self.received };
+        &buffer[span.start as usize..][..span.length as usize]
+    }
+
+    fn is_named(&self, field: &Field, name: &str) -> bool {
+        field.name.length as usize == name.len() && self.bytes(field.name).eq_ignore_ascii_case(name.as_bytes())
+    }
+}
+
+impl std::fmt::Debug for Headers {
+    /// Names only: values may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_keeps_the_place_and_drops_repeats() {
+        let mut headers = Headers::from_received(Bytes::from_static(b"A: 1B: 2a: 3"), [(0..1, 3..4), (4..5, 7..8), (8..9, 11..12)].into_iter());
+        headers.set("a", "9");
+        assert_eq!(headers.iter().map(|(n, v)| [n, b"=", v].concat()).collect::<Vec<_>>(), [b"A=9".to_vec(), b"B=2".to_vec()]);
+        assert!(headers.remove("b"));
+        assert!(!headers.remove("b"));
+        headers.append("x", "evil\r\ninjected: 1");
+        assert_eq!(headers.get("X"), Some(&b"evil  injected: 1"[..]));
+    }
+}

@@ -1,0 +1,1 @@
+//! Windows and counters for rate limits.

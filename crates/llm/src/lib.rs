@@ -1,0 +1,1 @@
+//! LLM formats and providers as pure functions over bytes and JSON.

@@ -1,0 +1,1 @@
+//! A clearly labelled mock LLM provider for trying, testing and measuring.

@@ -1,0 +1,1 @@
+//! The Config derive: one struct gives schema, defaults, checks and docs.

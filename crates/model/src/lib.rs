@@ -1,0 +1,1 @@
+//! Entities, references, the schema engine, and errors with field paths.

@@ -1,0 +1,1 @@
+//! The plugins: one module each, one line each in the registry.

@@ -1,0 +1,1 @@
+//! Transactions over entities, revisions, change feed; in memory and SQLite.

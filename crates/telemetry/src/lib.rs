@@ -1,0 +1,1 @@
+//! Access log and metrics: every name in one table, sinks with bounded queues.
