@@ -55,7 +55,7 @@ impl Headers {
 
     /// The first value of `name`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.get_all(name).next()
+        self.position(name).map(|at| self.bytes(self.fields[at].value))
     }
 
     /// The first value of `name`, where it is UTF-8.

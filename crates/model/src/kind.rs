@@ -1,0 +1,114 @@
+//! The kinds of entities and how they hang together.
+
+/// A kind of entity. Its [`Kind::plural`] is the name in URLs, in decK files and in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A workspace (Kong) or control plane (Konnect): a named set of entities.
+    Workspace,
+    /// A certificate and its key.
+    Certificate,
+    /// A certificate authority to trust.
+    CaCertificate,
+    /// A server name that is served with a certificate.
+    Sni,
+    /// An upstream service.
+    Service,
+    /// A rule that leads requests to a service.
+    Route,
+    /// A user of the services.
+    Consumer,
+    /// A key of a consumer for key-auth.
+    KeyAuthCredential,
+    /// A virtual host with targets to balance over.
+    Upstream,
+    /// An address an upstream balances to.
+    Target,
+    /// A configured plugin.
+    Plugin,
+}
+
+/// How a kind refers to another.
+#[derive(Debug, Clone, Copy)]
+pub struct ForeignKey {
+    /// Field that holds `{"id": …}`.
+    pub field: &'static str,
+    /// Kind referred to.
+    pub to: Kind,
+    /// Whether deleting the other deletes this one; else the delete is refused while this one exists.
+    pub cascade: bool,
+}
+
+impl Kind {
+    /// Every kind, each after those it refers to.
+    pub const ALL: [Kind; 11] = [
+        Kind::Workspace,
+        Kind::Certificate,
+        Kind::CaCertificate,
+        Kind::Sni,
+        Kind::Service,
+        Kind::Route,
+        Kind::Consumer,
+        Kind::KeyAuthCredential,
+        Kind::Upstream,
+        Kind::Target,
+        Kind::Plugin,
+    ];
+
+    /// Name in URLs, files and the store: `services`, `keyauth_credentials`, …
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::Workspace => "workspaces",
+            Kind::Certificate => "certificates",
+            Kind::CaCertificate => "ca_certificates",
+            Kind::Sni => "snis",
+            Kind::Service => "services",
+            Kind::Route => "routes",
+            Kind::Consumer => "consumers",
+            Kind::KeyAuthCredential => "keyauth_credentials",
+            Kind::Upstream => "upstreams",
+            Kind::Target => "targets",
+            Kind::Plugin => "plugins",
+        }
+    }
+
+    /// The kind with this plural name.
+    pub fn from_plural(plural: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.plural() == plural)
+    }
+
+    /// The field by which an entity can be named besides its id: a service's `name`, a consumer's `username`.
+    pub fn endpoint_key(self) -> Option<&'static str> {
+        match self {
+            Kind::Workspace | Kind::Sni | Kind::Service | Kind::Route | Kind::Upstream => Some("name"),
+            Kind::Consumer => Some("username"),
+            Kind::KeyAuthCredential => Some("key"),
+            Kind::Target => Some("target"),
+            Kind::Plugin => Some("instance_name"),
+            Kind::Certificate | Kind::CaCertificate => None,
+        }
+    }
+
+    /// References to other kinds (Kong 3.11: deleting a consumer takes its credentials and plugins along; a
+    /// service with routes cannot be deleted).
+    pub fn foreign_keys(self) -> &'static [ForeignKey] {
+        const fn key(field: &'static str, to: Kind, cascade: bool) -> ForeignKey {
+            ForeignKey { field, to, cascade }
+        }
+        match self {
+            Kind::Service => const { &[key("client_certificate", Kind::Certificate, false)] },
+            Kind::Route => const { &[key("service", Kind::Service, false)] },
+            Kind::Sni => const { &[key("certificate", Kind::Certificate, true)] },
+            Kind::KeyAuthCredential => const { &[key("consumer", Kind::Consumer, true)] },
+            Kind::Upstream => const { &[key("client_certificate", Kind::Certificate, false)] },
+            Kind::Target => const { &[key("upstream", Kind::Upstream, true)] },
+            Kind::Plugin => const {
+                &[
+                    key("route", Kind::Route, true),
+                    key("service", Kind::Service, true),
+                    key("consumer", Kind::Consumer, true),
+                ]
+            },
+            Kind::Workspace | Kind::Certificate | Kind::CaCertificate | Kind::Consumer => &[],
+        }
+    }
+}
