@@ -1,0 +1,210 @@
+//! One request and its answer, as the plugins see them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tollgate_http::{Body, BodyError, Connection, Headers, RequestHead, Response, StatusCode};
+use tollgate_model::{Map, Value};
+use uuid::Uuid;
+
+use crate::answer;
+use crate::consumers::{Consumer, Credential};
+use crate::destination::Destination;
+use crate::plugin::ResponseFilter;
+use crate::request_id::RequestId;
+use crate::snapshot::{Route, Snapshot};
+
+/// One request and its answer. Lives from the request's head to the log phase.
+pub struct Exchange {
+    /// The request's head. Header fields are the client's until a plugin changes them, and are then sent on.
+    pub head: RequestHead,
+    /// The client's body. Plugins that need it whole call [`Exchange::buffer_body`].
+    pub body: Body,
+    /// The connection the request came on.
+    pub connection: Arc<Connection>,
+    /// Path and query as received.
+    pub received_target: Bytes,
+    /// Identifies the request in headers, errors and logs.
+    pub request_id: RequestId,
+    /// When the head was complete.
+    pub started: Instant,
+    /// The same in milliseconds since 1970.
+    pub started_at: u64,
+    /// The client's address after `real_ip_header` of trusted peers.
+    pub client_ip: IpAddr,
+    /// `http` or `https` as the client sees it (`X-Forwarded-Proto` of trusted peers).
+    pub client_scheme: &'static str,
+    /// Configuration this request is served by.
+    pub snapshot: Arc<Snapshot>,
+    /// The matched route; `None` for a request that matched none.
+    pub route: Option<Arc<Route>>,
+    /// Named and numbered captures of the route's regex path.
+    pub captures: Vec<(Box<str>, Box<str>)>,
+    /// Who asks, once a plugin knows.
+    pub consumer: Option<Arc<Consumer>>,
+    /// The credential shown; `None` for an anonymous consumer.
+    pub credential: Option<Arc<Credential>>,
+    /// Normalised path the route was matched by.
+    pub path: Bytes,
+    /// Query to send on, without `?`.
+    pub query: Option<Bytes>,
+    /// Path to send on.
+    pub upstream_path: Bytes,
+    /// Where to send the request; the service's, until a plugin sets another.
+    pub destination: Option<Arc<Destination>>,
+    /// `Host` to send on where a plugin sets one; else the destination's (or the client's with `preserve_host`).
+    pub upstream_host: Option<Box<str>>,
+    /// Fields to set on whatever answer the client gets.
+    pub response_headers: Headers,
+    /// What happened, for the log phase.
+    pub facts: Facts,
+    pub(crate) filters: Vec<(usize, Box<dyn ResponseFilter>)>,
+    pub(crate) running: usize,
+    /// Plugins that ran, where consumer-scoped configuration decided; else the route's own list counts.
+    pub(crate) collected: Option<Vec<Arc<crate::chain::Configured>>>,
+}
+
+/// Who made an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The upstream.
+    Upstream,
+    /// A plugin, or the gateway refusing.
+    Exit,
+    /// The gateway, after an error.
+    Error,
+}
+
+/// One attempt to reach an upstream.
+#[derive(Debug, Clone)]
+pub struct Try {
+    /// Address tried.
+    pub ip: IpAddr,
+    /// Port tried.
+    pub port: u16,
+    /// When, in milliseconds since 1970.
+    pub started_at: u64,
+    /// `None` when it worked; else the status the failure stands for (502, 504).
+    pub failure: Option<u16>,
+}
+
+/// What happened to a request, for headers, log and metrics.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Who made the answer.
+    pub source: Source,
+    /// Status sent to the client; 499 when it left before.
+    pub status: u16,
+    /// Status the upstream gave.
+    pub upstream_status: Option<u16>,
+    /// Header fields sent to the client.
+    pub response_headers: Headers,
+    /// Attempts, in order.
+    pub tries: Vec<Try>,
+    /// When the request was first sent on.
+    pub proxied: Option<Instant>,
+    /// When the upstream's head came.
+    pub answered: Option<Instant>,
+    /// Bytes of body received from the client.
+    pub request_size: u64,
+    /// Bytes of body sent to the client.
+    pub response_size: u64,
+    /// Path and query sent on.
+    pub upstream_uri: Bytes,
+    /// The log's `ai` section.
+    pub ai: Option<Value>,
+    /// The log's `correlation_id`.
+    pub correlation_id: Option<Box<str>>,
+    /// Further members of the log entry.
+    pub custom: Map<String, Value>,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            source: Source::Exit,
+            status: 0,
+            upstream_status: None,
+            response_headers: Headers::new(),
+            tries: Vec::new(),
+            proxied: None,
+            answered: None,
+            request_size: 0,
+            response_size: 0,
+            upstream_uri: Bytes::new(),
+            ai: None,
+            correlation_id: None,
+            custom: Map::new(),
+        }
+    }
+}
+
+impl Exchange {
+    /// Workspace of the matched route; the default one where none matched.
+    pub fn workspace(&self) -> Uuid {
+        self.route.as_ref().map_or(crate::snapshot::DEFAULT_WORKSPACE, |route| route.workspace)
+    }
+
+    /// Reads the client's body into memory; it can still be sent on.
+    ///
+    /// # Errors
+    /// [`BodyError::TooLarge`] beyond `limit` bytes; else what the connection reports.
+    pub async fn buffer_body(&mut self, limit: usize) -> Result<Bytes, BodyError> {
+        self.body.buffer(limit).await
+    }
+
+    /// Replaces the client's body.
+    pub fn set_body(&mut self, body: Bytes) {
+        self.body = Body::from(body);
+    }
+
+    /// An answer of the gateway with a body in the form the client accepts (`{"message": …, "request_id": …}`
+    /// by default).
+    pub fn error(&self, status: StatusCode, message: &str) -> Response {
+        answer::negotiated(status, message, &self.head, &self.request_id)
+    }
+
+    /// An answer with a JSON body as given.
+    pub fn exit(&self, status: StatusCode, body: &Value) -> Response {
+        answer::json(status, body)
+    }
+
+    /// Leaves a filter for this plugin's response phase. Only in access; at most one a plugin.
+    pub fn follow(&mut self, filter: Box<dyn ResponseFilter>) {
+        self.filters.push((self.running, filter));
+    }
+
+    /// Makes `consumer` the one who asks, and tells the upstream (Kong 3.11: `X-Consumer-*`,
+    /// `X-Credential-Identifier`, `X-Anonymous-Consumer`); values the client sent under these names go.
+    /// Without a credential the consumer is an anonymous one.
+    pub fn authenticate(&mut self, consumer: Arc<Consumer>, credential: Option<Arc<Credential>>) {
+        let headers = &mut self.head.headers;
+        let mut id = Uuid::encode_buffer();
+        headers.set("X-Consumer-ID", consumer.id.hyphenated().encode_lower(&mut id).as_bytes());
+        set_or_remove(headers, "X-Consumer-Custom-ID", consumer.custom_id.as_deref());
+        set_or_remove(headers, "X-Consumer-Username", consumer.username.as_deref());
+        match &credential {
+            Some(credential) => {
+                headers.set("X-Credential-Identifier", credential.id.hyphenated().encode_lower(&mut id).as_bytes());
+                headers.remove("X-Anonymous-Consumer");
+            }
+            None => {
+                headers.remove("X-Credential-Identifier");
+                headers.set("X-Anonymous-Consumer", "true");
+            }
+        }
+        self.consumer = Some(consumer);
+        self.credential = credential;
+    }
+}
+
+fn set_or_remove(headers: &mut Headers, name: &str, value: Option<&str>) {
+    match value {
+        Some(value) => headers.set(name, value),
+        None => {
+            headers.remove(name);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What a plugin is to the request path.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tollgate_http::Response;
+use tollgate_model::{Map, Value};
+use uuid::Uuid;
+
+use crate::Exchange;
+
+/// The phases a plugin takes part in. A phase that is not named here costs nothing per request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Phases(u8);
+
+impl Phases {
+    /// Before the request is sent on.
+    pub const ACCESS: Phases = Phases(1);
+    /// When the head of the answer is there.
+    pub const RESPONSE: Phases = Phases(2);
+    /// After the last byte.
+    pub const LOG: Phases = Phases(4);
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Phases) -> Phases {
+        Phases(self.0 | other.0)
+    }
+
+    /// Whether every phase of `other` is in this set.
+    pub const fn has(self, other: Phases) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// What a plugin decided about a request.
+pub enum Access<'a> {
+    /// Go on with the next plugin.
+    Continue,
+    /// Answer the client now; later plugins' access is skipped, their response and log phases run.
+    Answer(Response),
+    /// The decision needs waiting (reading a body, asking another server). Boxed only then.
+    Wait(Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>),
+}
+
+/// The end of [`Access::Wait`].
+pub enum Outcome {
+    /// Go on with the next plugin.
+    Continue,
+    /// Answer the client now.
+    Answer(Response),
+}
+
+impl<'a> Access<'a> {
+    /// A decision that needs waiting.
+    pub fn wait(future: impl Future<Output = Outcome> + Send + 'a) -> Self {
+        Access::Wait(Box::pin(future))
+    }
+}
+
+/// One configured plugin, compiled for the request path.
+pub trait Plugin: Send + Sync {
+    /// The phases this instance takes part in.
+    fn phases(&self) -> Phases;
+
+    /// Decides about a request, and may change it: `exchange.head`, `query`, `upstream_path`, `body`,
+    /// `destination`. Runs in order of priority.
+    fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
+        let _ = exchange;
+        Access::Continue
+    }
+
+    /// Sees the head of the answer (the upstream's or one made here) and may change it; to see the body too
+    /// it returns a filter. Not called where the plugin left a filter in access ([`Exchange::follow`]).
+    fn response(&self, exchange: &mut Exchange, response: &mut Response) -> Option<Box<dyn ResponseFilter>> {
+        let _ = (exchange, response);
+        None
+    }
+
+    /// After the last byte, or when the client has gone. Must not wait.
+    fn log(&self, exchange: &mut Exchange) {
+        let _ = exchange;
+    }
+}
+
+/// What a plugin does with one answer; holds the plugin's state of that request.
+pub trait ResponseFilter: Send {
+    /// The head is there. A filter that changes the body's length removes `Content-Length` here.
+    fn head(&mut self, exchange: &mut Exchange, response: &mut Response) {
+        let _ = (exchange, response);
+    }
+
+    /// A chunk came; what is returned goes on at once (empty: nothing goes on).
+    fn chunk(&mut self, exchange: &mut Exchange, chunk: Bytes) -> Bytes {
+        let _ = exchange;
+        chunk
+    }
+
+    /// The body has ended; what is returned is sent after it.
+    fn end(&mut self, exchange: &mut Exchange) -> Bytes {
+        let _ = exchange;
+        Bytes::new()
+    }
+
+    /// Runs exactly once before the log phase; `complete` is false when the client left or the upstream broke
+    /// off.
+    fn finish(&mut self, exchange: &mut Exchange, complete: bool) {
+        let _ = (exchange, complete);
+    }
+}
+
+/// What a plugin is told when it is compiled.
+pub struct Scope {
+    /// The plugin entity's id.
+    pub id: Uuid,
+    /// `instance_name`, where given.
+    pub instance_name: Option<Arc<str>>,
+    /// Workspace of the plugin.
+    pub workspace: Uuid,
+    /// Route it is bound to.
+    pub route: Option<Uuid>,
+    /// Service it is bound to.
+    pub service: Option<Uuid>,
+    /// Consumer it is bound to.
+    pub consumer: Option<Uuid>,
+}
+
+/// A plugin cannot be compiled from its (valid) configuration.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct BuildError {
+    /// Path of the field at fault, such as `config.model.options.upstream_url`.
+    pub field: String,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}
+
+/// The plugins there are: their schemas, and how to compile a configured one.
+pub trait PluginTypes: tollgate_model::PluginSchemas + Send + Sync {
+    /// Compiles a plugin from its checked `config`.
+    ///
+    /// # Errors
+    /// When something the schema cannot see is wrong; the configuration is then refused as a whole.
+    fn build(&self, name: &str, config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugin>, BuildError>;
+}
