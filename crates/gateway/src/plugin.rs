@@ -86,7 +86,12 @@ pub trait Plugin: Send + Sync {
 
 /// What a plugin does with one answer; holds the plugin's state of that request.
 pub trait ResponseFilter: Send {
-    /// The head is there. A filter that changes the body's length removes `Content-Length` here.
+    /// Whether the body leaves with the length it came with, so that the client can be told it ahead.
+    fn keeps_length(&self) -> bool {
+        false
+    }
+
+    /// The head is there.
     fn head(&mut self, exchange: &mut Exchange, response: &mut Response) {
         let _ = (exchange, response);
     }

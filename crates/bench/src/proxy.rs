@@ -1,0 +1,173 @@
+//! The proxies under test: started on core 0, asked for CPU time and memory through `/proc`.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::cases::Case;
+use crate::load::Connection;
+
+/// A running proxy.
+pub struct Proxy {
+    /// Name in the report.
+    pub name: &'static str,
+    /// Port it listens on.
+    pub port: u16,
+    process: Child,
+}
+
+/// Keeps this process (load and upstream) on one core.
+pub fn pin_self_to(core: usize) -> Result<(), String> {
+    let done = Command::new("taskset")
+        .args(["-a", "-p", "-c", &core.to_string(), &std::process::id().to_string()])
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| format!("taskset: {error}"))?;
+    done.success().then_some(()).ok_or_else(|| format!("taskset: cannot pin to core {core}"))
+}
+
+/// Starts every proxy that can do this case. The first one is nginx, to which the others are compared.
+pub fn start_all(case: &Case, upstream: u16, tollgate: &Path, folder: &Path) -> Result<Vec<Proxy>, String> {
+    let folder_name = folder.display().to_string();
+    let write = |name: &str, content: &str| -> Result<(), String> {
+        std::fs::write(folder.join(name), content).map_err(|error| format!("{name}: {error}"))
+    };
+    let nginx_port = free_port()?;
+    write("nginx.conf", &case.nginx(nginx_port, upstream, &folder_name))?;
+    write("keys.map", &case.nginx_keys())?;
+    let nginx = spawn(
+        "nginx",
+        nginx_port,
+        Command::new("taskset").args([
+            "-c",
+            "0",
+            "nginx",
+            "-p",
+            &folder_name,
+            "-c",
+            &format!("{folder_name}/nginx.conf"),
+        ]),
+    )?;
+
+    let port = free_port()?;
+    write("tollgate.json", &case.tollgate(upstream))?;
+    let tollgate = spawn(
+        "tollgate",
+        port,
+        Command::new("taskset")
+            .args(["-c", "0"])
+            .arg(tollgate)
+            .arg("start")
+            .env("TOLLGATE_PREFIX", folder.join("prefix"))
+            .env("TOLLGATE_DATABASE", "off")
+            .env("TOLLGATE_DECLARATIVE_CONFIG", folder.join("tollgate.json"))
+            .env("TOLLGATE_PROXY_LISTEN", format!("127.0.0.1:{port}"))
+            .env("TOLLGATE_ADMIN_LISTEN", "off")
+            .env("TOLLGATE_ADMIN_GUI_LISTEN", "off")
+            .env("TOLLGATE_STATUS_LISTEN", "off")
+            .env("TOLLGATE_PROXY_ACCESS_LOG", "off")
+            .env("TOLLGATE_NGINX_HTTP_KEEPALIVE_REQUESTS", "100000000")
+            .env("TOLLGATE_UPSTREAM_KEEPALIVE_MAX_REQUESTS", "100000000")
+            .env("TOLLGATE_NGINX_WORKER_PROCESSES", "1"),
+    )?;
+    Ok(vec![nginx, tollgate])
+}
+
+fn spawn(name: &'static str, port: u16, command: &mut Command) -> Result<Proxy, String> {
+    let process = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .map_err(|error| format!("{name}: {error}"))?;
+    Ok(Proxy { name, port, process })
+}
+
+fn free_port() -> Result<u16, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
+}
+
+impl Proxy {
+    /// Waits until the proxy answers the case's requests with 200 and, where there are keys, a wrong key with
+    /// 401.
+    pub async fn wait_until_right(&self, case: &Case) -> Result<(), String> {
+        let started = Instant::now();
+        let mut last = String::from("no answer");
+        while started.elapsed() < Duration::from_secs(120) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let Ok(mut connection) = Connection::open(self.port).await else { continue };
+            let mut right = true;
+            for request in case.requests(0).iter().take(2) {
+                match connection.exchange(request).await {
+                    Ok((200, events)) if !case.streamed || events as usize == crate::upstream::CHUNKS + 1 => {
+                    }
+                    other => {
+                        last = format!("{other:?}");
+                        right = false;
+                    }
+                }
+            }
+            if let Some(refused) = case.refused_request() {
+                right &= matches!(connection.exchange(&refused).await, Ok((401, _)));
+            }
+            if right {
+                return Ok(());
+            }
+        }
+        Err(format!("{} does not do the work of '{}' ({last})", self.name, case.name))
+    }
+
+    /// CPU time of all threads of the proxy and its children so far.
+    pub fn cpu_nanoseconds(&self) -> Result<u64, String> {
+        let mut total = 0;
+        for process in self.processes() {
+            let tasks = std::fs::read_dir(format!("/proc/{process}/task"))
+                .map_err(|error| format!("{}: {error}", self.name))?;
+            for task in tasks.flatten() {
+                let statistics = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+                total += statistics
+                    .split_whitespace()
+                    .next()
+                    .and_then(|time| time.parse::<u64>().ok())
+                    .unwrap_or(0);
+            }
+        }
+        Ok(total)
+    }
+
+    /// Resident memory of the proxy and its children.
+    pub fn resident_bytes(&self) -> u64 {
+        let pages = |process: u32| -> Option<u64> {
+            std::fs::read_to_string(format!("/proc/{process}/statm"))
+                .ok()?
+                .split_whitespace()
+                .nth(1)?
+                .parse()
+                .ok()
+        };
+        self.processes().into_iter().filter_map(pages).sum::<u64>() * 4096
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        let own = self.process.id();
+        let children =
+            std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        std::iter::once(own).chain(children.split_whitespace().filter_map(|id| id.parse().ok())).collect()
+    }
+
+    /// Ends the proxy.
+    pub fn stop(&mut self) {
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            self.stop();
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! From entities to a snapshot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tollgate_http::StatusCode;
+use tollgate_http::client::{Timeouts, TlsProfile};
+use tollgate_model::entity;
+use tollgate_model::{Config, Kind, Map, Value};
+use uuid::Uuid;
+
+use crate::balancer::Balancer;
+use crate::chain::{Configured, Plugins};
+use crate::consumers::{Consumer, Consumers, Credential};
+use crate::destination::{Destination, Host};
+use crate::plugin::{BuildError, PluginTypes, Scope};
+use crate::router::{RouteRule, Router};
+use crate::snapshot::{DEFAULT_WORKSPACE, Route, ServedCertificate, Service, Snapshot};
+
+/// Where entities come from: a view of the store, or a file.
+pub trait EntitySource {
+    /// Calls `each` with the workspace and the fields of every entity of a kind.
+    ///
+    /// # Errors
+    /// What reading them reports.
+    fn for_each(
+        &self,
+        kind: Kind,
+        each: &mut dyn FnMut(Uuid, Map<String, Value>) -> Result<(), CompileError>,
+    ) -> Result<(), CompileError>;
+}
+
+/// An entity that changed since the previous snapshot.
+pub struct Change<'a> {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its workspace.
+    pub workspace: Uuid,
+    /// Its id.
+    pub id: Uuid,
+    /// Its fields now; `None` when it was deleted.
+    pub after: Option<&'a Map<String, Value>>,
+}
+
+/// A configuration cannot be compiled. The one before it keeps serving.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The entities could not be read.
+    #[error("cannot read the configuration: {0}")]
+    Source(String),
+    /// An entity is not what its schema promises.
+    #[error("{kind} {id}: {message}", kind = .kind.plural())]
+    Entity {
+        /// Kind of the entity.
+        kind: Kind,
+        /// Its id.
+        id: Uuid,
+        /// What is wrong.
+        message: String,
+    },
+    /// A plugin refuses its configuration.
+    #[error("plugin {name} ({id}): {error}")]
+    Plugin {
+        /// The plugin's name.
+        name: String,
+        /// The plugin entity's id.
+        id: Uuid,
+        /// What is wrong.
+        error: BuildError,
+    },
+}
+
+/// Compiles configurations.
+pub struct Compiler {
+    types: Arc<dyn PluginTypes>,
+    verify_upstreams: bool,
+}
+
+impl Compiler {
+    /// A compiler that knows these plugins. `verify_upstreams` counts where a service's `tls_verify` is not
+    /// set.
+    pub fn new(types: Arc<dyn PluginTypes>, verify_upstreams: bool) -> Self {
+        Self { types, verify_upstreams }
+    }
+
+    /// Compiles everything `source` holds. Plugins and balancers that have not changed since `previous` are
+    /// taken over with their state.
+    ///
+    /// # Errors
+    /// The first thing that cannot be compiled.
+    pub fn compile(&self, revision: u64, source: &dyn EntitySource, previous: Option<&Snapshot>) -> Result<Snapshot, CompileError> {
+        let consumers = read_consumers(source)?;
+        self.compile_with(revision, source, previous, consumers)
+    }
+
+    /// Compiles the revision that these changes make of `previous`: consumers and credentials are updated in
+    /// place of being read again.
+    ///
+    /// # Errors
+    /// The first thing that cannot be compiled.
+    pub fn update(
+        &self,
+        revision: u64,
+        source: &dyn EntitySource,
+        previous: &Snapshot,
+        changes: &[Change<'_>],
+    ) -> Result<Snapshot, CompileError> {
+        let mut consumers = previous.consumers.clone();
+        for change in changes {
+            apply(&mut consumers, change)?;
+        }
+        self.compile_with(revision, source, Some(previous), consumers)
+    }
+
+    fn compile_with(
+        &self,
+        revision: u64,
+        source: &dyn EntitySource,
+        previous: Option<&Snapshot>,
+        consumers: Consumers,
+    ) -> Result<Snapshot, CompileError> {
+        let workspaces = read_workspaces(source)?;
+        let authorities = read_authorities(source)?;
+        let certificates: HashMap<Uuid, entity::Certificate> =
+            read::<entity::Certificate>(source, Kind::Certificate)?.into_iter().map(|read| (read.id, read.entity)).collect();
+        let upstreams = self.read_upstreams(source, previous)?;
+        let services = self.read_services(source, &authorities, &certificates, &upstreams)?;
+        let plugins = self.read_plugins(source, previous)?;
+        let chains = sort_plugins(&plugins);
+        let (router, routes) = compile_routes(source, &services, &chains)?;
+        let unmatched = chains
+            .get(&DEFAULT_WORKSPACE)
+            .map(|plugins| plugins.chain(None, None))
+            .unwrap_or_default();
+        Ok(Snapshot {
+            revision,
+            router,
+            routes,
+            unmatched,
+            consumers,
+            certificates: read_served(source, &certificates)?,
+            upstreams,
+            workspaces,
+            plugins,
+        })
+    }
+}
+
+struct Read<T> {
+    id: Uuid,
+    workspace: Uuid,
+    entity: T,
+    fields: Map<String, Value>,
+}
+
+/// Reads every entity of a kind into its type.
+fn read<T: Config>(source: &dyn EntitySource, kind: Kind) -> Result<Vec<Read<T>>, CompileError> {
+    let mut list = Vec::new();
+    source.for_each(kind, &mut |workspace, fields| {
+        let id = id_of(&fields, kind)?;
+        let value = Value::Object(fields);
+        let entity = T::from_checked(&value).map_err(|errors| CompileError::Entity { kind, id, message: errors.summary() })?;
+        let Value::Object(fields) = value else { return Ok(()) };
+        list.push(Read { id, workspace, entity, fields });
+        Ok(())
+    })?;
+    Ok(list)
+}
+
+fn id_of(fields: &Map<String, Value>, kind: Kind) -> Result<Uuid, CompileError> {
+    fields
+        .get("id")
+        .and_then(Value::as_str)
+        .and_then(|id| Uuid::parse_str(id).ok())
+        .ok_or_else(|| CompileError::Entity { kind, id: Uuid::nil(), message: "id: expected a valid UUID".into() })
+}

@@ -1,0 +1,254 @@
+//! The way of a request through the gateway, top to bottom.
+//!
+//! accept → match a route → run the plugins' access → send to a target → answer phases → log.
+
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tollgate_http::client::{Client, Endpoint, SendError, SendErrorKind, Timeouts};
+use tollgate_http::{Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode};
+
+use crate::answer;
+use crate::destination::{Destination, Host};
+use crate::exchange::{Exchange, Facts, Source, Try};
+use crate::forwarded;
+use crate::path;
+use crate::plugin::{Access, Outcome, Phases};
+use crate::request_id::RequestId;
+use crate::response::FollowedBody;
+use crate::router::MatchInput;
+use crate::settings::Settings;
+use crate::snapshot::Snapshot;
+
+/// The data plane: answers requests by the current snapshot.
+pub struct Gateway {
+    snapshot: ArcSwap<Snapshot>,
+    client: Client,
+    settings: Settings,
+    counters: Counters,
+}
+
+/// Counts since the start, for the status API.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests begun.
+    pub requests: AtomicU64,
+}
+
+impl Gateway {
+    /// A gateway that serves `snapshot`.
+    pub fn new(snapshot: Snapshot, client: Client, settings: Settings) -> Self {
+        Self { snapshot: ArcSwap::from_pointee(snapshot), client, settings, counters: Counters::default() }
+    }
+
+    /// The configuration being served.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Serves another configuration from now on; requests under way end with theirs.
+    pub fn swap(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.store(snapshot);
+    }
+
+    /// The node's settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Counts since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn open(&self, request: Request) -> Exchange {
+        let Request { head, body, connection } = request;
+        let client = forwarded::client(&self.settings.forwarded, &head.headers, &connection);
+        Exchange {
+            received_target: head.target.clone(),
+            request_id: RequestId::new(),
+            started: Instant::now(),
+            started_at: crate::clock::milliseconds(),
+            client_ip: client.ip,
+            client_scheme: client.scheme,
+            snapshot: self.snapshot.load_full(),
+            route: None,
+            captures: Vec::new(),
+            consumer: None,
+            credential: None,
+            path: Bytes::new(),
+            query: None,
+            upstream_path: Bytes::new(),
+            destination: None,
+            upstream_host: None,
+            response_headers: Headers::new(),
+            facts: Facts { request_size: body.remaining().unwrap_or(0), ..Facts::default() },
+            filters: Vec::new(),
+            running: 0,
+            collected: None,
+            head,
+            body,
+            connection,
+        }
+    }
+}
+
+impl Handler for Gateway {
+    async fn handle(&self, request: Request) -> Response {
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let mut flight = InFlight::new(self.open(request));
+        let exchange = &mut *flight.exchange;
+        let answer = match self.find_route(exchange) {
+            Ok(()) => run_access(exchange).await,
+            Err(refusal) => Some(refusal),
+        };
+        let response = match answer {
+            Some(answer) => answer,
+            None => self.send(exchange).await,
+        };
+        response::finish(flight, response, &self.settings)
+    }
+
+    fn refuse(&self, refusal: Refusal, head: Option<&RequestHead>, _: &Connection) -> Response {
+        let started = Instant::now();
+        let request_id = RequestId::new();
+        let mut response = answer::refusal(&self.settings.errors, refusal, head, &request_id);
+        self.add_own_fields(&mut response.headers, started, &request_id);
+        response
+    }
+}
+
+impl Gateway {
+    /// Matches the request; an answer where nothing matches or the route demands another protocol.
+    fn find_route(&self, exchange: &mut Exchange) -> Result<(), Response> {
+        let Exchange { head, .. } = exchange;
+        exchange.path = path::normalize(&head.target.slice(..head.path().len()));
+        exchange.query = head.query().map(|query| head.target.slice_ref(query));
+        let snapshot = Arc::clone(&exchange.snapshot);
+        let local_port = exchange.connection.local.port();
+        let found = snapshot.router.find(&MatchInput {
+            method: exchange.head.method.as_str(),
+            host: exchange.head.headers.get_str("host").unwrap_or_default(),
+            path: &exchange.path,
+            headers: &exchange.head.headers,
+            server_name: exchange.connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+            port: self.settings.port_maps.get(&local_port).copied().unwrap_or(local_port),
+            tls: exchange.connection.tls.is_some(),
+        });
+        let Some(found) = found else {
+            return Err(exchange.error(StatusCode::NOT_FOUND, answer::NO_ROUTE));
+        };
+        let route = Arc::clone(&snapshot.routes[found.route]);
+        if let Some(refusal) = route.demand_protocol(exchange) {
+            exchange.route = Some(route);
+            return Err(refusal);
+        }
+        let service_path = route.service.as_ref().and_then(|service| service.path.as_deref()).unwrap_or("/");
+        exchange.upstream_path = path::join(service_path, &exchange.path, found.matched_length, route.strip_path, route.path_handling);
+        if route.strip_path && found.matched_length > 0 {
+            exchange.stripped_prefix = exchange.path.slice(..found.matched_length);
+        }
+        exchange.captures = found.captures;
+        exchange.destination = route.service.as_ref().map(|service| Arc::clone(&service.destination));
+        exchange.route = Some(route);
+        Ok(())
+    }
+}
+
+/// Runs the access phase of the route's plugins in order; the first answer ends it.
+async fn run_access(exchange: &mut Exchange) -> Option<Response> {
+    let route = Arc::clone(exchange.route.as_ref()?);
+    if route.chain.fixed.is_none() {
+        exchange.collected = Some(Vec::with_capacity(route.chain.len()));
+    }
+    let mut answer = None;
+    for place in 0..route.chain.len() {
+        let consumer = exchange.consumer.as_ref().map(|consumer| consumer.id);
+        let Some(configured) = route.chain.resolve(place, consumer) else { continue };
+        if let Some(collected) = &mut exchange.collected {
+            exchange.running = collected.len();
+            collected.push(Arc::clone(configured));
+        } else {
+            exchange.running = place;
+        }
+        if answer.is_none() && configured.phases.has(Phases::ACCESS) {
+            answer = match configured.plugin.access(exchange) {
+                Access::Continue => None,
+                Access::Answer(response) => Some(response),
+                Access::Wait(future) => match future.await {
+                    Outcome::Continue => None,
+                    Outcome::Answer(response) => Some(response),
+                },
+            };
+        }
+    }
+    answer
+}
+
+impl Gateway {
+    /// Sends the request to the destination, trying again where that is safe, and returns the upstream's
+    /// answer or the error that stands for it.
+    async fn send(&self, exchange: &mut Exchange) -> Response {
+        let Some(destination) = exchange.destination.clone() else {
+            return exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_SERVICE);
+        };
+        let (timeouts, retries) = match exchange.route.as_ref().and_then(|route| route.service.as_ref()) {
+            Some(service) => (service.timeouts, service.retries),
+            None => (Timeouts::default(), 5),
+        };
+        self.prepare_head(exchange, &destination);
+        exchange.facts.proxied = Some(Instant::now());
+        let mut failure = Failure::NoPeer;
+        for _ in 0..=retries {
+            let endpoint = match self.choose(exchange, &destination).await {
+                Ok(endpoint) => endpoint,
+                Err(none) => {
+                    if exchange.facts.tries.is_empty() {
+                        failure = none;
+                    }
+                    break;
+                }
+            };
+            let Exchange { head, body, facts, .. } = &mut *exchange;
+            let started_at = crate::clock::milliseconds();
+            let address = endpoint.address();
+            let outcome = self.client.send(&endpoint, head, body, &timeouts).await;
+            let failed = outcome.as_ref().err().map(SendError::status);
+            facts.tries.push(Try { ip: address.ip(), port: address.port(), started_at, failure: failed });
+            destination.report(address, outcome.as_ref().map(|response| response.status.as_u16()).map_err(|error| error.kind));
+            match outcome {
+                Ok(response) => {
+                    facts.answered = Some(Instant::now());
+                    facts.upstream_status = Some(response.status.as_u16());
+                    facts.source = Source::Upstream;
+                    return response;
+                }
+                Err(error) => {
+                    let again = error.may_retry(&head.method) && body.is_replayable();
+                    failure = Failure::Send(error.kind);
+                    if !again {
+                        break;
+                    }
+                }
+            }
+        }
+        exchange.facts.source = Source::Error;
+        match failure {
+            Failure::NoPeer => exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_PEER),
+            Failure::NoAddress => exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_ADDRESS),
+            Failure::Send(kind) if kind.is_timeout() => self.upstream_error(exchange, StatusCode::GATEWAY_TIMEOUT),
+            Failure::Send(_) => self.upstream_error(exchange, StatusCode::BAD_GATEWAY),
+        }
+    }
+}
+
+enum Failure {
+    NoPeer,
+    NoAddress,
+    Send(SendErrorKind),
+}

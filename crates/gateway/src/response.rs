@@ -1,0 +1,222 @@
+//! The way back: the answer's head through the plugins and the gateway's own fields, its body through the
+//! filters to the client, and the log when the last byte is out or the client has gone.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tollgate_http::{Body, BodyError, BodyStream, Headers, Response};
+
+use crate::Exchange;
+use crate::chain::{Chain, Configured};
+use crate::exchange::Source;
+use crate::forwarded;
+use crate::plugin::{Phases, ResponseFilter};
+use crate::request_id::RequestId;
+use crate::settings::Settings;
+
+/// The status logged when the client left before it had an answer (nginx's).
+const CLIENT_GONE: u16 = 499;
+
+/// An exchange on its way. However it ends, filters are finished and the log phase runs, once.
+pub(crate) struct InFlight {
+    pub(crate) exchange: Box<Exchange>,
+    filters: Vec<Box<dyn ResponseFilter>>,
+    complete: bool,
+}
+
+impl InFlight {
+    pub(crate) fn new(exchange: Exchange) -> Self {
+        Self { exchange: Box::new(exchange), filters: Vec::new(), complete: false }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let exchange = &mut *self.exchange;
+        if exchange.facts.status == 0 {
+            exchange.facts.status = CLIENT_GONE;
+        }
+        let unused = std::mem::take(&mut exchange.filters);
+        for mut filter in self.filters.drain(..).chain(unused.into_iter().map(|(_, filter)| filter)) {
+            filter.finish(exchange, self.complete);
+        }
+        each_plugin(exchange, Phases::LOG, |configured, exchange, _| configured.plugin.log(exchange));
+    }
+}
+
+/// Sends an answer through the plugins' response phase and adds the gateway's fields.
+pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Settings) -> Response {
+    let InFlight { exchange, filters, .. } = &mut flight;
+    let exchange = &mut **exchange;
+    let upgrades = response.upgrade.is_some();
+    if exchange.facts.source == Source::Upstream {
+        forwarded::clean_response(&mut response.headers, upgrades, &exchange.head.headers);
+    }
+    each_plugin(exchange, Phases::RESPONSE, |configured, exchange, place| {
+        let left = exchange.filters.iter().position(|(owner, _)| *owner == place);
+        let filter = match left {
+            Some(at) => {
+                let (_, mut filter) = exchange.filters.remove(at);
+                filter.head(exchange, &mut response);
+                Some(filter)
+            }
+            None => configured.plugin.response(exchange, &mut response),
+        };
+        filters.extend(filter);
+    });
+    for (name, value) in exchange.response_headers.iter() {
+        if let Ok(name) = std::str::from_utf8(name) {
+            response.headers.set(name, value);
+        }
+    }
+    add_fields(exchange, &mut response, settings);
+    exchange.facts.status = response.status.as_u16();
+    exchange.facts.response_headers = response.headers.clone();
+    let body = std::mem::take(&mut response.body);
+    response.body = Body::stream(FollowedBody { body, flight, ended: false });
+    response
+}
+
+/// Calls `run` for every plugin of the exchange that has the phase, in order.
+fn each_plugin(exchange: &mut Exchange, phase: Phases, mut run: impl FnMut(&Configured, &mut Exchange, usize)) {
+    let collected = exchange.collected.take();
+    let route = exchange.route.clone();
+    let snapshot = Arc::clone(&exchange.snapshot);
+    let chain: &Chain = route.as_ref().map_or(&snapshot.unmatched, |route| &route.chain);
+    let plugins = collected.as_deref().or(chain.fixed.as_deref()).unwrap_or_default();
+    for (place, configured) in plugins.iter().enumerate() {
+        if configured.phases.has(phase) {
+            run(configured, exchange, place);
+        }
+    }
+    exchange.collected = collected;
+}
+
+/// `Via`, `Server`, latencies and the request id (Kong 3.11: `headers`).
+fn add_fields(exchange: &Exchange, response: &mut Response, settings: &Settings) {
+    let tokens = &settings.headers;
+    let headers = &mut response.headers;
+    let mut number = itoa::Buffer::new();
+    let mut milliseconds = |from: Instant, to: Instant| -> String {
+        number.format(to.saturating_duration_since(from).as_millis() as u64).to_owned()
+    };
+    let now = Instant::now();
+    match exchange.facts.proxied {
+        Some(proxied) => {
+            let answered = exchange.facts.answered.unwrap_or(now);
+            if tokens.upstream_latency {
+                headers.set("X-Kong-Upstream-Latency", milliseconds(proxied, answered));
+            }
+            if tokens.proxy_latency {
+                headers.set("X-Kong-Proxy-Latency", milliseconds(exchange.started, proxied));
+            }
+            if tokens.via {
+                forwarded::add_via(headers, "1.1", &settings.product);
+            }
+            if let (true, Some(status)) = (tokens.upstream_status, exchange.facts.upstream_status) {
+                headers.set("X-Kong-Upstream-Status", itoa::Buffer::new().format(status));
+            }
+        }
+        None => {
+            if tokens.response_latency {
+                headers.set("X-Kong-Response-Latency", milliseconds(exchange.started, now));
+            }
+        }
+    }
+    if tokens.total_latency {
+        headers.set("X-Kong-Total-Latency", milliseconds(exchange.started, now));
+    }
+    if settings.debug_header && exchange.head.headers.contains("kong-debug") {
+        add_debug_fields(exchange, headers);
+    }
+    add_identity(headers, settings, &exchange.request_id);
+}
+
+/// `Server`, where nobody has set it, and the request id.
+pub(crate) fn add_identity(headers: &mut Headers, settings: &Settings, request_id: &RequestId) {
+    if settings.headers.server && !headers.contains("server") {
+        headers.append("Server", settings.product.as_bytes());
+    }
+    if settings.headers.request_id {
+        headers.set("X-Kong-Request-Id", request_id.as_str());
+    }
+}
+
+fn add_debug_fields(exchange: &Exchange, headers: &mut Headers) {
+    let Some(route) = &exchange.route else { return };
+    headers.set("Kong-Route-Id", route.id.to_string());
+    if let Some(name) = &route.name {
+        headers.set("Kong-Route-Name", name.as_bytes());
+    }
+    if let Some(service) = &route.service {
+        headers.set("Kong-Service-Id", service.id.to_string());
+        if let Some(name) = &service.name {
+            headers.set("Kong-Service-Name", name.as_bytes());
+        }
+    }
+}
+
+/// The body of an answer on its way to the client, with the exchange it belongs to.
+struct FollowedBody {
+    body: Body,
+    flight: InFlight,
+    ended: bool,
+}
+
+impl BodyStream for FollowedBody {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        while !self.ended {
+            let chunk = ready!(self.body.poll_chunk(context));
+            let InFlight { exchange, filters, complete } = &mut self.flight;
+            let out = match chunk {
+                Some(Ok(chunk)) => filters.iter_mut().fold(chunk, |chunk, filter| match chunk.is_empty() {
+                    true => chunk,
+                    false => filter.chunk(exchange, chunk),
+                }),
+                Some(Err(error)) => {
+                    self.ended = true;
+                    exchange.facts.source = Source::Error;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    self.ended = true;
+                    *complete = true;
+                    last_words(filters, exchange)
+                }
+            };
+            if !out.is_empty() {
+                exchange.facts.response_size += out.len() as u64;
+                return Poll::Ready(Some(Ok(out)));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.flight.filters.iter().all(|filter| filter.keeps_length()).then(|| self.body.remaining()).flatten()
+    }
+
+    fn take_trailers(&mut self) -> Option<Headers> {
+        match &mut self.body {
+            Body::Stream(stream) => stream.take_trailers(),
+            _ => None,
+        }
+    }
+}
+
+/// What each filter has left to say, seen by the filters after it.
+fn last_words(filters: &mut [Box<dyn ResponseFilter>], exchange: &mut Exchange) -> Bytes {
+    let mut carried = Bytes::new();
+    for filter in filters {
+        let passed = if carried.is_empty() { carried } else { filter.chunk(exchange, carried) };
+        let own = filter.end(exchange);
+        carried = match (passed.is_empty(), own.is_empty()) {
+            (_, true) => passed,
+            (true, false) => own,
+            (false, false) => [passed, own].concat().into(),
+        };
+    }
+    carried
+}

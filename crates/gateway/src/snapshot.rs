@@ -1,0 +1,122 @@
+//! The compiled configuration: immutable, shared by all workers, swapped as a whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tollgate_http::client::Timeouts;
+use tollgate_http::{Response, StatusCode};
+use tollgate_model::{Map, Value};
+use uuid::Uuid;
+
+use crate::answer;
+use crate::balancer::Balancer;
+use crate::chain::{Chain, Configured};
+use crate::consumers::Consumers;
+use crate::destination::Destination;
+use crate::exchange::Exchange;
+use crate::path::PathHandling;
+use crate::router::Router;
+
+/// Id of the workspace `default` (Kong 3.11: fixed in DB-less mode).
+pub const DEFAULT_WORKSPACE: Uuid = Uuid::from_u128(0x0dc6_f45b_8f8d_40d2_a504_4735_44ee_190b);
+
+/// One revision of the configuration, compiled.
+pub struct Snapshot {
+    /// Number of the revision.
+    pub revision: u64,
+    /// Finds the route of a request.
+    pub router: Router,
+    /// Routes, in the order the router numbers them.
+    pub routes: Vec<Arc<Route>>,
+    /// Plugins that run in the response and log phases of requests which matched no route.
+    pub unmatched: Chain,
+    /// Consumers and credentials of all workspaces.
+    pub consumers: Consumers,
+    /// Certificates by server name.
+    pub certificates: Vec<ServedCertificate>,
+    /// Upstreams by workspace and name.
+    pub upstreams: HashMap<(Uuid, Box<str>), Arc<Balancer>>,
+    /// Names of the workspaces.
+    pub workspaces: HashMap<Uuid, Box<str>>,
+    /// Compiled plugins by id, kept for the next revision where they have not changed.
+    pub(crate) plugins: HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>,
+}
+
+/// A certificate and the names it is served for.
+#[derive(Clone)]
+pub struct ServedCertificate {
+    /// Server names; `*.x` and `x.*` are wildcards.
+    pub names: Vec<Box<str>>,
+    /// Pairs of certificate chain and key, in PEM; RSA and ECDSA may stand side by side.
+    pub pairs: Vec<(Arc<str>, tollgate_model::Secret)>,
+}
+
+/// A route, compiled.
+pub struct Route {
+    /// The id.
+    pub id: Uuid,
+    /// The name.
+    pub name: Option<Box<str>>,
+    /// Workspace it belongs to.
+    pub workspace: Uuid,
+    /// Whether plain requests are served.
+    pub http: bool,
+    /// Whether requests over TLS are served.
+    pub https: bool,
+    /// What a plain request to an https-only route is answered with.
+    pub https_redirect_status_code: StatusCode,
+    /// Whether the matched prefix is taken off the path.
+    pub strip_path: bool,
+    /// How service path and request path are joined.
+    pub path_handling: PathHandling,
+    /// Whether the client's `Host` goes on.
+    pub preserve_host: bool,
+    /// The service; a route without one can only be answered by a plugin.
+    pub service: Option<Arc<Service>>,
+    /// Its plugins.
+    pub chain: Chain,
+    /// The entity, as logs show it.
+    pub entity: Arc<Map<String, Value>>,
+}
+
+/// A service, compiled.
+pub struct Service {
+    /// The id.
+    pub id: Uuid,
+    /// The name.
+    pub name: Option<Box<str>>,
+    /// Path in front of the request's.
+    pub path: Option<Box<str>>,
+    /// Where requests go.
+    pub destination: Arc<Destination>,
+    /// Connect, write and read timeouts.
+    pub timeouts: Timeouts,
+    /// Further tries after the first.
+    pub retries: u32,
+    /// The entity, as logs show it.
+    pub entity: Arc<Map<String, Value>>,
+}
+
+impl Route {
+    /// The answer to a request over the wrong protocol (Kong 3.11: 426, or a redirect, for plain requests to
+    /// routes that serve only https).
+    pub(crate) fn demand_protocol(&self, exchange: &Exchange) -> Option<Response> {
+        if self.http || exchange.client_scheme == "https" {
+            return None;
+        }
+        let status = self.https_redirect_status_code;
+        if status == StatusCode::UPGRADE_REQUIRED {
+            let mut response = exchange.error(status, answer::HTTPS_REQUIRED);
+            response.headers.set("Upgrade", "TLS/1.2, HTTP/1.1");
+            response.headers.set("Connection", "Upgrade");
+            return Some(response);
+        }
+        let mut response = Response::new(status);
+        let host = exchange.head.headers.get_str("host").unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(name, port)| if port.parse::<u16>().is_ok() { name } else { host });
+        let mut location = format!("https://{host}").into_bytes();
+        location.extend_from_slice(&exchange.received_target);
+        response.headers.set("Location", location);
+        Some(response)
+    }
+}
