@@ -1,0 +1,25 @@
+# Everything a developer runs; the continuous integration calls the same.
+.PHONY: run check test bench bench-build test-needs fuzz
+
+run: ## Build and serve the sample configuration with a built-in mock LLM
+	cargo run --release -- quickstart
+
+check: ## Format, lints, docs, licences
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check --hide-inclusion-graph; \
+	else echo "cargo-deny is not installed (cargo install cargo-deny): licences and advisories were not checked"; fi
+
+test: test-needs ## Install what the tests need on Debian, then run all of them
+	cargo test --workspace --quiet
+	scripts/test-clients
+
+test-needs:
+	scripts/install-test-needs
+
+bench: bench-build ## Tollgate and nginx side by side (needs nginx with Lua and cjson)
+	target/release/tollgate-bench
+
+bench-build:
+	cargo build --release -p tollgate -p tollgate-bench
