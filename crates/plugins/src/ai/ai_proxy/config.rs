@@ -1,0 +1,337 @@
+//! The configuration of `ai-proxy` (Kong 3.11).
+
+use tollgate_model::schema::{Constraint, EntityCheck};
+use tollgate_model::{Config, FieldErrors, Map, Secret, Value};
+
+/// Configuration of `ai-proxy`.
+#[derive(Debug, Clone, Config)]
+#[config(checks = [
+    EntityCheck::Custom("provider_needs", provider_needs),
+    EntityCheck::Custom("auth_pairs", auth_pairs),
+])]
+pub struct AiProxyConfig {
+    /// Format in which clients speak to this route.
+    #[config(default = "openai")]
+    pub llm_format: LlmFormat,
+    /// Operation that this route serves. `preserve` sends requests on as they are.
+    #[config(required)]
+    pub route_type: RouteType,
+    /// Kind of traffic, for inspection and metrics.
+    #[config(default = "text/generation")]
+    pub genai_category: GenaiCategory,
+    /// How the gateway proves itself to the provider.
+    pub auth: Option<Auth>,
+    /// The model that answers.
+    #[config(required)]
+    pub model: Model,
+    /// What is written to the log.
+    pub logging: Option<Logging>,
+    /// Whether clients may ask for streamed answers (`allow`), may not (`deny`), or always get them (`always`).
+    #[config(default = "allow")]
+    pub response_streaming: ResponseStreaming,
+    /// Largest body that is read for inspection, in bytes; 0 for no limit.
+    #[config(default = 1_048_576)]
+    pub max_request_body_size: u64,
+    /// Whether answers name the model in `X-Kong-LLM-Model`.
+    #[config(default = true)]
+    pub model_name_header: bool,
+}
+
+/// Formats a client can speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Config)]
+pub enum LlmFormat {
+    /// OpenAI's API.
+    #[config(rename = "openai")]
+    Openai,
+    /// Amazon Bedrock's API.
+    #[config(rename = "bedrock")]
+    Bedrock,
+    /// Google's Gemini API.
+    #[config(rename = "gemini")]
+    Gemini,
+    /// Cohere's API.
+    #[config(rename = "cohere")]
+    Cohere,
+    /// Hugging Face's API.
+    #[config(rename = "huggingface")]
+    Huggingface,
+}
+
+/// Operations of an LLM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Config)]
+pub enum RouteType {
+    /// Chat completions.
+    #[config(rename = "llm/v1/chat")]
+    Chat,
+    /// Completions of a prompt.
+    #[config(rename = "llm/v1/completions")]
+    Completions,
+    /// Vectors for text.
+    #[config(rename = "llm/v1/embeddings")]
+    Embeddings,
+    /// Anything, sent on as it is.
+    #[config(rename = "preserve")]
+    Preserve,
+}
+
+/// Kinds of traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Config)]
+pub enum GenaiCategory {
+    /// Text answers.
+    #[config(rename = "text/generation")]
+    TextGeneration,
+    /// Vectors.
+    #[config(rename = "text/embeddings")]
+    TextEmbeddings,
+    /// Spoken answers.
+    #[config(rename = "audio/speech")]
+    AudioSpeech,
+    /// Text from speech.
+    #[config(rename = "audio/transcription")]
+    AudioTranscription,
+    /// Pictures.
+    #[config(rename = "image/generation")]
+    ImageGeneration,
+}
+
+/// When answers are streamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Config)]
+pub enum ResponseStreaming {
+    /// When the client asks.
+    #[config(rename = "allow")]
+    Allow,
+    /// Never; a client that asks is refused.
+    #[config(rename = "deny")]
+    Deny,
+    /// Always.
+    #[config(rename = "always")]
+    Always,
+}
+
+/// How the gateway proves itself to the provider.
+#[derive(Debug, Clone, Default, Config)]
+pub struct Auth {
+    /// Name of the header that carries the provider's key.
+    #[config(referenceable)]
+    pub header_name: Option<String>,
+    /// Whole value of that header, such as `Bearer` and the key.
+    #[config(referenceable, encrypted)]
+    pub header_value: Option<Secret>,
+    /// Name of the parameter that carries the provider's key.
+    #[config(referenceable)]
+    pub param_name: Option<String>,
+    /// Value of that parameter.
+    #[config(referenceable, encrypted)]
+    pub param_value: Option<Secret>,
+    /// Whether the parameter goes into the query or the body.
+    pub param_location: Option<ParamLocation>,
+    /// Client id of a user-assigned Azure identity.
+    #[config(referenceable)]
+    pub azure_client_id: Option<String>,
+    /// Secret of that Azure identity.
+    #[config(referenceable, encrypted)]
+    pub azure_client_secret: Option<Secret>,
+    /// Tenant of that Azure identity.
+    #[config(referenceable)]
+    pub azure_tenant_id: Option<String>,
+    /// Whether a token of the Azure identity stands in for a key.
+    #[config(default = false)]
+    pub azure_use_managed_identity: Option<bool>,
+    /// Whether a token of a GCP service account stands in for a key.
+    #[config(default = false)]
+    pub gcp_use_service_account: Option<bool>,
+    /// JSON of that service account; else `GCP_SERVICE_ACCOUNT` of the environment.
+    #[config(referenceable, encrypted)]
+    pub gcp_service_account_json: Option<Secret>,
+    /// AWS key id; else `AWS_ACCESS_KEY_ID` of the environment.
+    #[config(referenceable, encrypted)]
+    pub aws_access_key_id: Option<Secret>,
+    /// AWS secret key; else `AWS_SECRET_ACCESS_KEY` of the environment.
+    #[config(referenceable, encrypted)]
+    pub aws_secret_access_key: Option<Secret>,
+    /// Whether a key that the client sent is kept.
+    #[config(default = false)]
+    pub allow_override: Option<bool>,
+}
+
+/// Where an authentication parameter goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Config)]
+pub enum ParamLocation {
+    /// The query string.
+    #[config(rename = "query")]
+    Query,
+    /// The body.
+    #[config(rename = "body")]
+    Body,
+}
+
+/// The model that answers.
+#[derive(Debug, Clone, Config)]
+pub struct Model {
+    /// Who runs the model.
+    #[config(required, one_of("openai", "azure", "anthropic", "cohere", "mistral", "llama2", "gemini", "bedrock", "huggingface"))]
+    pub provider: String,
+    /// The provider's name for the model; may hold `$(headers.x)`, `$(uri_captures.x)`, `$(query_params.x)`.
+    pub name: Option<String>,
+    /// What is asked of the model.
+    pub options: Option<Options>,
+}
+
+/// What is asked of the model, and where it is found.
+#[derive(Debug, Clone, Default, Config)]
+pub struct Options {
+    /// Most tokens in an answer.
+    pub max_tokens: Option<i64>,
+    /// Price of a million prompt tokens.
+    pub input_cost: Option<f64>,
+    /// Price of a million answer tokens.
+    pub output_cost: Option<f64>,
+    /// How freely the model chooses words.
+    #[config(between(0, 5))]
+    pub temperature: Option<f64>,
+    /// Share of probability the model chooses from.
+    #[config(between(0, 1))]
+    pub top_p: Option<f64>,
+    /// Number of words the model chooses from.
+    #[config(between(0, 500))]
+    pub top_k: Option<i64>,
+    /// Anthropic's API version.
+    pub anthropic_version: Option<String>,
+    /// Azure resource name.
+    pub azure_instance: Option<String>,
+    /// Azure API version.
+    #[config(default = "2023-05-15")]
+    pub azure_api_version: Option<String>,
+    /// Azure deployment.
+    pub azure_deployment_id: Option<String>,
+    /// Format a Llama server speaks.
+    #[config(one_of("raw", "openai", "ollama"))]
+    pub llama2_format: Option<String>,
+    /// Format a Mistral server speaks.
+    #[config(one_of("openai", "ollama"))]
+    pub mistral_format: Option<String>,
+    /// Whole address to send requests to, in place of the provider's.
+    pub upstream_url: Option<String>,
+    /// Path to send requests to, in place of the provider's. `upstream_url` is preferred.
+    pub upstream_path: Option<String>,
+    /// Length of embedding vectors.
+    pub embeddings_dimensions: Option<i64>,
+    /// Options of Gemini and Vertex.
+    pub gemini: Option<Gemini>,
+    /// Options of Bedrock.
+    pub bedrock: Option<Bedrock>,
+    /// Options of Hugging Face.
+    pub huggingface: Option<Huggingface>,
+    /// Options of Cohere.
+    pub cohere: Option<Cohere>,
+}
+
+/// Options of Gemini and Vertex.
+#[derive(Debug, Clone, Default, Config)]
+#[config(checks = [EntityCheck::MutuallyRequired(vec!["api_endpoint", "project_id", "location_id"])])]
+pub struct Gemini {
+    /// Regional host of Vertex.
+    pub api_endpoint: Option<String>,
+    /// GCP project.
+    pub project_id: Option<String>,
+    /// GCP location.
+    pub location_id: Option<String>,
+}
+
+/// Options of Bedrock.
+#[derive(Debug, Clone, Default, Config)]
+pub struct Bedrock {
+    /// Region; else `AWS_REGION` of the environment.
+    pub aws_region: Option<String>,
+    /// Role to assume.
+    pub aws_assume_role_arn: Option<String>,
+    /// Name of the session under that role.
+    pub aws_role_session_name: Option<String>,
+    /// Address of the token service.
+    pub aws_sts_endpoint_url: Option<String>,
+    /// Whether embedding vectors come normalised.
+    #[config(default = false)]
+    pub embeddings_normalize: Option<bool>,
+    /// Latency class asked for; else the client's.
+    pub performance_config_latency: Option<String>,
+}
+
+/// Options of Hugging Face.
+#[derive(Debug, Clone, Default, Config)]
+pub struct Huggingface {
+    /// Whether answers may come from the provider's cache.
+    pub use_cache: Option<bool>,
+    /// Whether to wait for a model that is being loaded.
+    pub wait_for_model: Option<bool>,
+}
+
+/// Options of Cohere.
+#[derive(Debug, Clone, Default, Config)]
+pub struct Cohere {
+    /// What embeddings are for.
+    #[config(default = "classification", one_of("classification", "clustering", "image", "search_document", "search_query"))]
+    pub embedding_input_type: Option<String>,
+    /// Whether to wait for a model that is being loaded.
+    pub wait_for_model: Option<bool>,
+}
+
+/// What is written to the log.
+#[derive(Debug, Clone, Copy, Default, Config)]
+pub struct Logging {
+    /// Whether model, usage and cost are logged.
+    #[config(default = false)]
+    pub log_statistics: Option<bool>,
+    /// Whether bodies are logged.
+    #[config(default = false)]
+    pub log_payloads: Option<bool>,
+}
+
+fn text<'a>(fields: &'a Map<String, Value>, path: &[&str]) -> Option<&'a str> {
+    let (first, rest) = path.split_first()?;
+    rest.iter().try_fold(fields.get(*first)?, |value, name| value.get(name))?.as_str()
+}
+
+/// What each provider cannot do without (Kong 3.11).
+fn provider_needs(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
+    let mut errors = FieldErrors::new();
+    let provider = text(fields, &["model", "provider"]).unwrap_or_default();
+    let option = |name: &str| text(fields, &["model", "options", name]).is_some();
+    let needed: &[&str] = match provider {
+        "llama2" => &["llama2_format"],
+        "mistral" => &["mistral_format"],
+        "anthropic" => &["anthropic_version"],
+        "azure" => &["azure_instance", "azure_api_version", "azure_deployment_id"],
+        _ => &[],
+    };
+    for name in needed.iter().filter(|name| !option(name)) {
+        errors.add_entity(format!("must set 'model.options.{name}' for {provider} provider"));
+    }
+    if provider == "llama2" && !option("upstream_url") {
+        errors.add_entity("must set 'model.options.upstream_url' for self-hosted providers/models");
+    }
+    let overrides = fields.get("auth").and_then(|auth| auth.get("allow_override")) == Some(&Value::Bool(true));
+    if matches!(provider, "bedrock" | "gemini") && overrides {
+        errors.add_entity("bedrock and gemini only support auth.allow_override = false");
+    }
+    let statistics = fields.get("logging").and_then(|logging| logging.get("log_statistics")) == Some(&Value::Bool(true));
+    if provider == "anthropic" && text(fields, &["route_type"]) == Some("llm/v1/completions") && statistics {
+        errors.add_entity("anthropic does not support statistics when route_type is llm/v1/completions");
+    }
+    errors.into_result()
+}
+
+/// Names and values of credentials come together (Kong 3.11).
+fn auth_pairs(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
+    let mut errors = FieldErrors::new();
+    let given = |name: &str| text(fields, &["auth", name]).is_some();
+    let together = |names: &[&str]| names.iter().all(|name| given(name)) || !names.iter().any(|name| given(name));
+    if !together(&["header_name", "header_value"]) {
+        errors.add_entity("all or none of these fields must be set: 'auth.header_name', 'auth.header_value'");
+    }
+    if !together(&["param_name", "param_value", "param_location"]) {
+        errors.add_entity(
+            "all or none of these fields must be set: 'auth.param_name', 'auth.param_value', 'auth.param_location'",
+        );
+    }
+    errors.into_result()
+}
