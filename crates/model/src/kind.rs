@@ -1,5 +1,7 @@
 //! The kinds of entities and how they hang together.
 
+use crate::{Config, Record, entity};
+
 /// A kind of entity. Its [`Kind::plural`] is the name in URLs, in decK files and in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -76,6 +78,42 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| kind.plural() == plural)
     }
 
+    /// Schema of the kind.
+    pub fn schema(self) -> &'static Record {
+        match self {
+            Kind::Workspace => entity::Workspace::schema(),
+            Kind::Certificate => entity::Certificate::schema(),
+            Kind::CaCertificate => entity::CaCertificate::schema(),
+            Kind::Sni => entity::Sni::schema(),
+            Kind::Service => entity::Service::schema(),
+            Kind::Route => entity::Route::schema(),
+            Kind::Consumer => entity::Consumer::schema(),
+            Kind::KeyAuthCredential => entity::KeyAuthCredential::schema(),
+            Kind::Upstream => entity::Upstream::schema(),
+            Kind::Target => entity::Target::schema(),
+            Kind::Plugin => entity::Plugin::schema(),
+        }
+    }
+
+    /// Whether each workspace has its own (Kong 3.11: CA certificates are shared by all).
+    pub fn workspaced(self) -> bool {
+        !matches!(self, Kind::Workspace | Kind::CaCertificate)
+    }
+
+    /// Groups of fields whose values must not occur twice in a workspace. Within a group null counts as a
+    /// value only where the group has several fields.
+    pub fn unique(self) -> &'static [&'static [&'static str]] {
+        match self {
+            Kind::Workspace | Kind::Sni | Kind::Service | Kind::Route | Kind::Upstream => &[&["name"]],
+            Kind::Consumer => &[&["username"], &["custom_id"]],
+            Kind::KeyAuthCredential => &[&["key"]],
+            Kind::CaCertificate => &[&["cert_digest"]],
+            Kind::Target => &[&["target", "upstream"]],
+            Kind::Plugin => &[&["instance_name"], &["consumer", "name", "route", "service"]],
+            Kind::Certificate => &[],
+        }
+    }
+
     /// The field by which an entity can be named besides its id: a service's `name`, a consumer's `username`.
     pub fn endpoint_key(self) -> Option<&'static str> {
         match self {
@@ -101,13 +139,15 @@ impl Kind {
             Kind::KeyAuthCredential => const { &[key("consumer", Kind::Consumer, true)] },
             Kind::Upstream => const { &[key("client_certificate", Kind::Certificate, false)] },
             Kind::Target => const { &[key("upstream", Kind::Upstream, true)] },
-            Kind::Plugin => const {
-                &[
-                    key("route", Kind::Route, true),
-                    key("service", Kind::Service, true),
-                    key("consumer", Kind::Consumer, true),
-                ]
-            },
+            Kind::Plugin => {
+                const {
+                    &[
+                        key("route", Kind::Route, true),
+                        key("service", Kind::Service, true),
+                        key("consumer", Kind::Consumer, true),
+                    ]
+                }
+            }
             Kind::Workspace | Kind::Certificate | Kind::CaCertificate | Kind::Consumer => &[],
         }
     }

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value};
 
+pub use crate::value::{ConfigValue, Reference, Secret, Set, read_field, unchecked};
+
 /// A type whose definition is its schema, its defaults, its checks and its docs. Derived:
 /// `#[derive(Config)]`.
 pub trait Config: Sized {
@@ -58,6 +60,47 @@ pub struct Shape {
     pub encrypted: bool,
     /// Checks on the value, in the order Kong applies them.
     pub constraints: Vec<Constraint>,
+}
+
+impl Shape {
+    /// A required value of this type, without further demands.
+    pub fn new(kind: FieldType) -> Self {
+        Self {
+            kind,
+            description: "",
+            required: true,
+            default: None,
+            auto: false,
+            unique: false,
+            referenceable: false,
+            encrypted: false,
+            constraints: Vec::new(),
+        }
+    }
+
+    /// Shape of the elements of an array or set.
+    pub fn element_mut(&mut self) -> Option<&mut Shape> {
+        match &mut self.kind {
+            FieldType::Array(element) | FieldType::Set(element) => Some(element),
+            _ => None,
+        }
+    }
+
+    /// Shape of the keys of a map.
+    pub fn keys_mut(&mut self) -> Option<&mut Shape> {
+        match &mut self.kind {
+            FieldType::Map { keys, .. } => Some(keys),
+            _ => None,
+        }
+    }
+
+    /// Shape of the values of a map.
+    pub fn values_mut(&mut self) -> Option<&mut Shape> {
+        match &mut self.kind {
+            FieldType::Map { values, .. } => Some(values),
+            _ => None,
+        }
+    }
 }
 
 /// Types of Kong's schema language.

@@ -1,0 +1,48 @@
+//! `plugins`
+
+use uuid::Uuid;
+
+use super::rules;
+use crate::{Config, Reference, Set, Value};
+
+/// A configured plugin. Its `config` has the schema of the plugin it names.
+#[derive(Debug, Clone, Config)]
+pub struct Plugin {
+    /// Identifies the configured plugin.
+    #[config(auto)]
+    pub id: Option<Uuid>,
+    /// A name of your choice.
+    #[config(unique, check = rules::name)]
+    pub instance_name: Option<String>,
+    /// When it was made, in seconds since 1970.
+    #[config(auto, timestamp)]
+    pub created_at: Option<i64>,
+    /// When it was last changed, in seconds since 1970.
+    #[config(auto, timestamp)]
+    pub updated_at: Option<i64>,
+    /// Which plugin.
+    pub name: String,
+    /// Route it is bound to.
+    #[config(foreign = crate::Kind::Route)]
+    pub route: Option<Reference>,
+    /// Service it is bound to.
+    #[config(foreign = crate::Kind::Service)]
+    pub service: Option<Reference>,
+    /// Consumer it is bound to.
+    #[config(foreign = crate::Kind::Consumer)]
+    pub consumer: Option<Reference>,
+    /// What the plugin is to do.
+    pub config: Value,
+    /// Protocols for which it runs.
+    #[config(each(
+        required,
+        one_of("grpc", "grpcs", "http", "https", "tcp", "tls", "tls_passthrough", "udp")
+    ))]
+    pub protocols: Option<Set<String>>,
+    /// Whether it runs.
+    #[config(default = true)]
+    pub enabled: bool,
+    /// Labels to select by.
+    #[config(each(required, check = rules::tag))]
+    pub tags: Option<Set<String>>,
+}
