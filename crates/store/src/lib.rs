@@ -1,1 +1,222 @@
-//! Transactions over entities, revisions, change feed; in memory and SQLite.
+//! Where the configuration lives: entities, transactions over them, revisions with history.
+//!
+//! One implementation over SQLite: in a file (durable: a committed answer survives `kill -9` and power loss)
+//! or in memory (DB-less mode and tests). Entities are JSON objects that `tollgate-model` has checked and
+//! filled; this crate keeps them unique, their references whole, and every change in a revision.
+
+mod error;
+mod filter;
+mod migrate;
+mod transaction;
+mod view;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tollgate_model::{Kind, Map, Value};
+use uuid::Uuid;
+
+pub use error::StoreError;
+pub use filter::{Page, TagFilter};
+pub use transaction::Transaction;
+pub use view::View;
+
+/// Id of the workspace `default` (Kong 3.11).
+pub const DEFAULT_WORKSPACE: Uuid = Uuid::from_u128(0x0dc6_f45b_8f8d_40d2_a504_4735_44ee_190b);
+/// Id of the workspace `serverless-default`, the control plane that Konnect's guides use.
+pub const SERVERLESS_WORKSPACE: Uuid = Uuid::from_u128(0x5e12_7e55_0000_4000_8000_0000_0000_0001);
+
+/// An entity and the workspace it belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// Its workspace; nil for kinds that all workspaces share.
+    pub workspace: Uuid,
+    /// Its id.
+    pub id: Uuid,
+    /// Its fields.
+    pub fields: Map<String, Value>,
+}
+
+/// What a transaction did to an entity.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its workspace.
+    pub workspace: Uuid,
+    /// Its id.
+    pub id: Uuid,
+    /// Its fields before; `None` where it is new.
+    pub before: Option<Map<String, Value>>,
+    /// Its fields after; `None` where it is gone.
+    pub after: Option<Map<String, Value>>,
+}
+
+/// A committed state of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// Its number; the first is 1.
+    pub number: u64,
+    /// When it was committed, in seconds since 1970.
+    pub time: u64,
+    /// Who made it.
+    pub author: String,
+    /// What it was made for.
+    pub message: String,
+    /// Number of entities changed.
+    pub changes: usize,
+}
+
+/// Who changes the configuration, and why; kept in the history.
+#[derive(Debug, Clone, Copy)]
+pub struct Author<'a> {
+    /// Who.
+    pub name: &'a str,
+    /// What for.
+    pub message: &'a str,
+}
+
+/// Follows the configuration, such as the data plane does.
+pub trait Observer: Send + Sync {
+    /// Looks at a revision that is about to be committed and refuses it, or returns what makes it effective;
+    /// that is run once the revision is durable, before the committer is answered.
+    ///
+    /// # Errors
+    /// Why the revision must not be; the transaction is then rolled back.
+    fn prepare(
+        &self,
+        revision: u64,
+        view: &View<'_>,
+        changes: &[Change],
+    ) -> Result<Box<dyn FnOnce() + Send>, String>;
+}
+
+/// The configuration store.
+pub struct Store {
+    connection: Mutex<Connection>,
+    observer: OnceLock<Arc<dyn Observer>>,
+    keep_history: bool,
+}
+
+/// Revisions whose changes are kept, so that they can be looked at and brought back.
+const KEPT_REVISIONS: u64 = 1000;
+
+impl Store {
+    /// An empty store that lives as long as the process, without history.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn memory() -> Result<Self, StoreError> {
+        let connection = Connection::open_in_memory()?;
+        Self::prepare(connection, false)
+    }
+
+    /// Opens a store in a file, making it where there is none. Only its owner may read the file.
+    ///
+    /// # Errors
+    /// What SQLite reports, or a file of a later version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        Self::prepare(connection, true)
+    }
+
+    fn prepare(mut connection: Connection, keep_history: bool) -> Result<Self, StoreError> {
+        connection.set_prepared_statement_cache_capacity(64);
+        migrate::migrate(&mut connection)?;
+        let store = Self { connection: Mutex::new(connection), observer: OnceLock::new(), keep_history };
+        let fresh = store.read(|view| Ok(view.count(Kind::Workspace, Uuid::nil())? == 0))?;
+        if fresh {
+            store.commit(Author { name: "tollgate", message: "fresh store" }, |transaction| {
+                for (id, name) in [(DEFAULT_WORKSPACE, "default"), (SERVERLESS_WORKSPACE, "serverless-default")] {
+                    let now = seconds();
+                    let fields = tollgate_model::json!({
+                        "id": id.to_string(), "name": name, "comment": null, "created_at": now, "updated_at": now,
+                        "meta": {}, "config": {}
+                    });
+                    if let Value::Object(fields) = fields {
+                        transaction.put(Kind::Workspace, Uuid::nil(), fields)?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(store)
+    }
+
+    /// Sets who follows the configuration. Only the first one counts.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        let _ = self.observer.set(observer);
+    }
+
+    /// Reads a consistent state.
+    ///
+    /// # Errors
+    /// What `read` returns.
+    pub fn read<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let connection = self.lock();
+        read(&View::new(&connection))
+    }
+
+    /// Makes the next revision of what `change` does, or nothing at all: an error rolls everything back. Where
+    /// nothing changes there is no new revision.
+    ///
+    /// # Errors
+    /// What `change` returns, or the observer's refusal.
+    pub fn commit<T>(
+        &self,
+        author: Author<'_>,
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<(T, Option<u64>), StoreError> {
+        let mut connection = self.lock();
+        let sql = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let mut transaction = Transaction::new(&sql);
+        let result = change(&mut transaction)?;
+        let changes = transaction.into_changes();
+        if changes.is_empty() {
+            return Ok((result, None));
+        }
+        let number = migrate::add_revision(&sql, author, &changes, self.keep_history, KEPT_REVISIONS)?;
+        let publish = match self.observer.get() {
+            Some(observer) => {
+                Some(observer.prepare(number, &View::new(&sql), &changes).map_err(StoreError::Refused)?)
+            }
+            None => None,
+        };
+        sql.commit()?;
+        if let Some(publish) = publish {
+            publish();
+        }
+        Ok((result, Some(number)))
+    }
+
+    /// Brings back the state of an earlier revision, as a new one.
+    ///
+    /// # Errors
+    /// When the revision, or one after it, is no longer kept.
+    pub fn rollback(&self, number: u64, author: Author<'_>) -> Result<Option<u64>, StoreError> {
+        let (_, revision) = self.commit(author, |transaction| {
+            let undo = transaction.view().changes_after(number)?;
+            transaction.restore(undo)
+        })?;
+        Ok(revision)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic while the lock was held has rolled its transaction back.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) fn seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use tollgate_model::json;
+
+use super::*;
+
+const AUTHOR: Author<'static> = Author { name: "test", message: "test" };
+
+fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+fn fields(value: Value) -> Map<String, Value> {
+    value.as_object().cloned().unwrap()
+}
+
+fn service(number: u128, name: &str) -> Map<String, Value> {
+    fields(
+        json!({"id": id(number).to_string(), "name": name, "tags": ["a", name], "client_certificate": null}),
+    )
+}
+
+fn route(number: u128, service: u128) -> Map<String, Value> {
+    fields(json!({"id": id(number).to_string(), "name": null, "service": {"id": id(service).to_string()}}))
+}
+
+fn stores() -> (tempfile::TempDir, Vec<Store>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = Store::open(&folder.path().join("store.db")).unwrap();
+    (folder, vec![Store::memory().unwrap(), file])
+}
+
+#[test]
+fn a_fresh_store_has_two_workspaces() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let names =
+            store.read(|view| Ok(view.list(Kind::Workspace, Uuid::nil(), None, 10, None)?.entities)).unwrap();
+        let names: Vec<_> =
+            names.iter().map(|entity| entity.fields["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(names, ["default", "serverless-default"]);
+    }
+}
+
+#[test]
+fn an_error_leaves_nothing_behind() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let before = store.read(|view| view.revision()).unwrap();
+        let failed = store.commit(AUTHOR, |transaction| {
+            transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(1, "one"))?;
+            transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(2, "one"))
+        });
+        let Err(error @ StoreError::Unique { .. }) = failed else { panic!("{failed:?}") };
+        assert_eq!(error.to_string(), r#"UNIQUE violation detected on '{name="one"}'"#);
+        assert_eq!(store.read(|view| view.count(Kind::Service, DEFAULT_WORKSPACE)).unwrap(), 0);
+        assert_eq!(store.read(|view| view.revision()).unwrap(), before);
+        // The same name is free in another workspace.
+        store
+            .commit(AUTHOR, |transaction| {
+                transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(1, "one"))?;
+                transaction.put(Kind::Service, SERVERLESS_WORKSPACE, service(2, "one"))
+            })
+            .unwrap();
+        let found = store.read(|view| view.get_by_name(Kind::Service, SERVERLESS_WORKSPACE, "one")).unwrap();
+        assert_eq!(found.unwrap().id, id(2));
+    }
+}
+
+#[test]
+fn references_hold() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let lost =
+            store.commit(AUTHOR, |transaction| transaction.put(Kind::Route, DEFAULT_WORKSPACE, route(2, 1)));
+        assert!(matches!(lost, Err(StoreError::Reference { field: "service", .. })), "{lost:?}");
+        store
+            .commit(AUTHOR, |transaction| {
+                transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(1, "one"))?;
+                transaction.put(Kind::Route, DEFAULT_WORKSPACE, route(2, 1))?;
+                let plugin =
+                    json!({"id": id(3).to_string(), "name": "cors", "route": {"id": id(2).to_string()}});
+                transaction.put(Kind::Plugin, DEFAULT_WORKSPACE, fields(plugin))
+            })
+            .unwrap();
+        let refused = store.commit(AUTHOR, |transaction| transaction.delete(Kind::Service, id(1)));
+        assert!(matches!(refused, Err(StoreError::Referenced { by: Kind::Route, .. })), "{refused:?}");
+        let routes =
+            store.read(|view| view.list_referring(Kind::Route, "service", id(1), None, 10, None)).unwrap();
+        assert_eq!(routes.entities.len(), 1);
+        store.commit(AUTHOR, |transaction| transaction.delete(Kind::Route, id(2))).unwrap();
+        assert_eq!(store.read(|view| view.count(Kind::Plugin, DEFAULT_WORKSPACE)).unwrap(), 0);
+        store.commit(AUTHOR, |transaction| transaction.delete(Kind::Service, id(1))).unwrap();
+    }
+}
+
+#[test]
+fn pages_and_tags() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        store
+            .commit(AUTHOR, |transaction| {
+                (1..=5).try_for_each(|n| {
+                    transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(n, &format!("s{n}")))
+                })
+            })
+            .unwrap();
+        let page = |tags: Option<&str>, from| {
+            let filter = tags.map(|text| TagFilter::parse(text).unwrap());
+            store.read(|view| view.list(Kind::Service, DEFAULT_WORKSPACE, filter.as_ref(), 2, from)).unwrap()
+        };
+        let first = page(None, None);
+        assert_eq!((first.entities.len(), first.next), (2, Some(id(3))));
+        let last = page(None, Some(id(5)));
+        assert_eq!((last.entities.len(), last.next), (1, None));
+        assert_eq!(page(Some("a,s4"), None).entities.len(), 1);
+        assert_eq!(page(Some("s1/s4"), None).entities.len(), 2);
+        assert!(TagFilter::parse("a,b/c").is_none());
+        assert_eq!(store.read(|view| view.tags(DEFAULT_WORKSPACE, Some("a"))).unwrap().len(), 5);
+    }
+}
+
+#[test]
+fn history_can_be_brought_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = Store::open(&path).unwrap();
+    let put = |fields| {
+        store
+            .commit(AUTHOR, |transaction| transaction.put(Kind::Service, DEFAULT_WORKSPACE, fields))
+            .unwrap()
+            .1
+            .unwrap()
+    };
+    let first = put(service(1, "one"));
+    put(service(1, "renamed"));
+    put(service(2, "two"));
+    store.rollback(first, AUTHOR).unwrap().unwrap();
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    let services = store.read(|view| view.list(Kind::Service, DEFAULT_WORKSPACE, None, 10, None)).unwrap();
+    assert_eq!(
+        services.entities.iter().map(|entity| entity.fields.clone()).collect::<Vec<_>>(),
+        [service(1, "one")]
+    );
+    assert!(matches!(store.rollback(99, AUTHOR), Err(StoreError::NoRevision(99))));
+    // Nothing changes, so nothing is recorded.
+    let (_, none) = store
+        .commit(AUTHOR, |transaction| transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(1, "one")))
+        .unwrap();
+    assert_eq!(none, None);
+}
+
+struct Refusing;
+
+impl Observer for Refusing {
+    fn prepare(
+        &self,
+        _: u64,
+        view: &View<'_>,
+        changes: &[Change],
+    ) -> Result<Box<dyn FnOnce() + Send>, String> {
+        assert!(!changes.is_empty());
+        match view.count(Kind::Service, DEFAULT_WORKSPACE) {
+            Ok(0..=1) => Ok(Box::new(|| {})),
+            _ => Err("too many".into()),
+        }
+    }
+}
+
+#[test]
+fn an_observer_can_refuse() {
+    let store = Store::memory().unwrap();
+    store.observe(Arc::new(Refusing));
+    let put = |number| {
+        store.commit(AUTHOR, |transaction| {
+            transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(number, &number.to_string()))
+        })
+    };
+    put(1).unwrap();
+    assert!(matches!(put(2), Err(StoreError::Refused(_))));
+    assert_eq!(store.read(|view| view.count(Kind::Service, DEFAULT_WORKSPACE)).unwrap(), 1);
+}
