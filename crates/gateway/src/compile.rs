@@ -10,7 +10,7 @@ use tollgate_model::entity;
 use tollgate_model::{Config, Kind, Map, Value};
 use uuid::Uuid;
 
-use crate::balancer::Balancer;
+use crate::balancer::{BalancedTarget, Balancer};
 use crate::chain::{Configured, Plugins};
 use crate::consumers::{Consumer, Consumers, Credential};
 use crate::destination::{Destination, Host};
@@ -124,7 +124,7 @@ impl Compiler {
         let authorities = read_authorities(source)?;
         let certificates: HashMap<Uuid, entity::Certificate> =
             read::<entity::Certificate>(source, Kind::Certificate)?.into_iter().map(|read| (read.id, read.entity)).collect();
-        let upstreams = self.read_upstreams(source, previous)?;
+        let upstreams = read_upstreams(source, previous)?;
         let services = self.read_services(source, &authorities, &certificates, &upstreams)?;
         let plugins = self.read_plugins(source, previous)?;
         let chains = sort_plugins(&plugins);
@@ -235,4 +235,233 @@ fn read_workspaces(source: &dyn EntitySource) -> Result<HashMap<Uuid, Box<str>>,
         Ok(())
     })?;
     Ok(workspaces)
+}
+
+/// PEM texts of the CA certificates, by id.
+fn read_authorities(source: &dyn EntitySource) -> Result<HashMap<Uuid, String>, CompileError> {
+    Ok(read::<entity::CaCertificate>(source, Kind::CaCertificate)?.into_iter().map(|read| (read.id, read.entity.cert)).collect())
+}
+
+type Certificates = HashMap<Uuid, entity::Certificate>;
+
+/// Certificates with the server names they are served for.
+fn read_served(source: &dyn EntitySource, certificates: &Certificates) -> Result<Vec<ServedCertificate>, CompileError> {
+    let mut names: HashMap<Uuid, Vec<Box<str>>> = HashMap::new();
+    for sni in read::<entity::Sni>(source, Kind::Sni)? {
+        names.entry(sni.entity.certificate.id).or_default().push(sni.entity.name.into());
+    }
+    let mut served = Vec::new();
+    for (id, names) in names {
+        let Some(certificate) = certificates.get(&id) else { continue };
+        let mut pairs = vec![(Arc::from(certificate.cert.as_str()), certificate.key.clone())];
+        if let (Some(cert), Some(key)) = (&certificate.cert_alt, &certificate.key_alt) {
+            pairs.push((Arc::from(cert.as_str()), key.clone()));
+        }
+        served.push(ServedCertificate { names, pairs });
+    }
+    Ok(served)
+}
+
+type Upstreams = HashMap<(Uuid, Box<str>), Arc<Balancer>>;
+
+/// Upstreams with their targets; one that has not changed keeps its place in the wheel.
+fn read_upstreams(source: &dyn EntitySource, previous: Option<&Snapshot>) -> Result<Upstreams, CompileError> {
+    let mut targets: HashMap<Uuid, Vec<BalancedTarget>> = HashMap::new();
+    for target in read::<entity::Target>(source, Kind::Target)? {
+        let Some((host, port)) = entity::Target::split(&target.entity.target) else { continue };
+        let weight = target.entity.weight.unwrap_or(100).clamp(0, 65_535) as u32;
+        targets.entry(target.entity.upstream.id).or_default().push(BalancedTarget { host: host.into(), port, weight });
+    }
+    let mut upstreams = Upstreams::new();
+    for upstream in read::<entity::Upstream>(source, Kind::Upstream)? {
+        let targets = targets.remove(&upstream.id).unwrap_or_default();
+        let key = (upstream.workspace, Box::from(upstream.entity.name.as_str()));
+        let host_header = upstream.entity.host_header.as_deref();
+        let same = previous
+            .and_then(|previous| previous.upstreams.get(&key))
+            .filter(|old| old.targets() == targets && old.host_header.as_deref() == host_header);
+        let balancer = match same {
+            Some(old) => Arc::clone(old),
+            None => Arc::new(Balancer::new(&upstream.entity.name, host_header, targets)),
+        };
+        upstreams.insert(key, balancer);
+    }
+    Ok(upstreams)
+}
+
+impl Compiler {
+    fn read_services(
+        &self,
+        source: &dyn EntitySource,
+        authorities: &HashMap<Uuid, String>,
+        certificates: &Certificates,
+        upstreams: &Upstreams,
+    ) -> Result<HashMap<Uuid, Arc<Service>>, CompileError> {
+        let mut services = HashMap::new();
+        for read in read::<entity::Service>(source, Kind::Service)? {
+            let service = read.entity;
+            if !service.enabled {
+                continue;
+            }
+            let tls = self.tls_of(&service, authorities, certificates).map_err(|error| CompileError::Entity {
+                kind: Kind::Service,
+                id: read.id,
+                message: error,
+            })?;
+            let mut destination = Destination::new(&service.host, service.port, tls);
+            if let Some(upstream) = upstreams.get(&(read.workspace, service.host.as_str().into())) {
+                destination.host = Host::Upstream(Arc::clone(upstream));
+            }
+            let milliseconds = |value: Option<i64>| Duration::from_millis(value.unwrap_or(60_000).max(1) as u64);
+            let compiled = Service {
+                id: read.id,
+                name: service.name.map(Box::from),
+                path: service.path.map(Box::from),
+                destination: Arc::new(destination),
+                timeouts: Timeouts {
+                    connect: milliseconds(service.connect_timeout),
+                    write: milliseconds(service.write_timeout),
+                    read: milliseconds(service.read_timeout),
+                },
+                retries: service.retries.unwrap_or(5).max(0) as u32,
+                entity: Arc::new(read.fields),
+            };
+            services.insert(read.id, Arc::new(compiled));
+        }
+        Ok(services)
+    }
+
+    fn tls_of(
+        &self,
+        service: &entity::Service,
+        authorities: &HashMap<Uuid, String>,
+        certificates: &Certificates,
+    ) -> Result<Option<Arc<TlsProfile>>, String> {
+        if !matches!(service.protocol.as_str(), "https" | "grpcs" | "tls") {
+            return Ok(None);
+        }
+        let verify = service.tls_verify.unwrap_or(self.verify_upstreams);
+        let trusted: Vec<&str> = service
+            .ca_certificates
+            .iter()
+            .flatten()
+            .filter_map(|id| authorities.get(id).map(String::as_str))
+            .collect();
+        let shown = service.client_certificate.and_then(|reference| certificates.get(&reference.id));
+        let shown = shown.map(|certificate| (certificate.cert.as_str(), certificate.key.expose()));
+        TlsProfile::new(verify, &trusted, shown).map(|profile| Some(Arc::new(profile))).map_err(|error| error.to_string())
+    }
+
+    fn read_plugins(
+        &self,
+        source: &dyn EntitySource,
+        previous: Option<&Snapshot>,
+    ) -> Result<HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>, CompileError> {
+        let mut plugins = HashMap::new();
+        for read in read::<entity::Plugin>(source, Kind::Plugin)? {
+            if !read.entity.enabled {
+                continue;
+            }
+            let kept = previous.and_then(|previous| previous.plugins.get(&read.id)).filter(|(fields, _)| **fields == read.fields);
+            let compiled = match kept {
+                Some((fields, configured)) => (Arc::clone(fields), Arc::clone(configured)),
+                None => (Arc::new(read.fields.clone()), Arc::new(self.build(&read)?)),
+            };
+            plugins.insert(read.id, compiled);
+        }
+        Ok(plugins)
+    }
+
+    fn build(&self, read: &Read<entity::Plugin>) -> Result<Configured, CompileError> {
+        let plugin = &read.entity;
+        let failed = |field: &str, message: String| CompileError::Plugin {
+            name: plugin.name.clone(),
+            id: read.id,
+            error: BuildError { field: field.to_owned(), message },
+        };
+        let Some(schema) = self.types.get(&plugin.name) else {
+            return Err(failed("name", format!("plugin '{}' not enabled; add it to the 'plugins' configuration property", plugin.name)));
+        };
+        let scope = Scope {
+            id: read.id,
+            instance_name: plugin.instance_name.as_deref().map(Arc::from),
+            workspace: read.workspace,
+            route: plugin.route.map(|reference| reference.id),
+            service: plugin.service.map(|reference| reference.id),
+            consumer: plugin.consumer.map(|reference| reference.id),
+        };
+        let Some(config) = plugin.config.as_object() else { return Err(failed("config", "expected a record".into())) };
+        let built = self.types.build(schema.name, config, &scope).map_err(|error| CompileError::Plugin {
+            name: plugin.name.clone(),
+            id: read.id,
+            error,
+        })?;
+        Ok(Configured { name: schema.name, priority: schema.priority, scope, phases: built.phases(), plugin: built })
+    }
+}
+
+/// The plugins of each workspace in running order.
+fn sort_plugins(plugins: &HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>) -> HashMap<Uuid, Plugins> {
+    let mut by_workspace: HashMap<Uuid, Vec<Arc<Configured>>> = HashMap::new();
+    for (_, configured) in plugins.values() {
+        by_workspace.entry(configured.scope.workspace).or_default().push(Arc::clone(configured));
+    }
+    by_workspace.into_iter().map(|(workspace, list)| (workspace, Plugins::new(list))).collect()
+}
+
+fn compile_routes(
+    source: &dyn EntitySource,
+    services: &HashMap<Uuid, Arc<Service>>,
+    plugins: &HashMap<Uuid, Plugins>,
+) -> Result<(Router, Vec<Arc<Route>>), CompileError> {
+    let (mut rules, mut routes) = (Vec::new(), Vec::new());
+    for read in read::<entity::Route>(source, Kind::Route)? {
+        let route = read.entity;
+        let has = |protocol: &str| route.protocols.iter().any(|name| name == protocol);
+        let (http, https) = (has("http") || has("grpc"), has("https") || has("grpcs"));
+        if !http && !https {
+            continue;
+        }
+        let service = match route.service {
+            // A disabled service's routes are as if they were not there (Kong 3.11).
+            Some(reference) => match services.get(&reference.id) {
+                Some(service) => Some(Arc::clone(service)),
+                None => continue,
+            },
+            None => None,
+        };
+        rules.push(RouteRule {
+            route: routes.len(),
+            created_at: route.created_at.unwrap_or_default(),
+            methods: route.methods.map(|set| set.0).unwrap_or_default(),
+            hosts: route.hosts.unwrap_or_default(),
+            paths: route.paths.unwrap_or_default(),
+            headers: route.headers.unwrap_or_default(),
+            snis: route.snis.map(|set| set.0).unwrap_or_default(),
+            regex_priority: route.regex_priority.unwrap_or_default(),
+        });
+        let service_id = service.as_ref().map(|service| service.id);
+        routes.push(Arc::new(Route {
+            id: read.id,
+            name: route.name.map(Box::from),
+            workspace: read.workspace,
+            http,
+            https,
+            https_redirect_status_code: StatusCode::from_u16(route.https_redirect_status_code).unwrap_or(StatusCode::UPGRADE_REQUIRED),
+            strip_path: route.strip_path,
+            // Kong 3.11: `v1` has an effect with the router flavour `traditional` only.
+            path_handling: entity::PathHandling::V0,
+            preserve_host: route.preserve_host,
+            chain: plugins.get(&read.workspace).map(|plugins| plugins.chain(Some(read.id), service_id)).unwrap_or_default(),
+            service,
+            entity: Arc::new(read.fields),
+        }));
+    }
+    match Router::new(&rules) {
+        Ok(router) => Ok((router, routes)),
+        Err(error) => {
+            let id = routes.get(error.route).map_or(Uuid::nil(), |route: &Arc<Route>| route.id);
+            Err(CompileError::Entity { kind: Kind::Route, id, message: error.to_string() })
+        }
+    }
 }

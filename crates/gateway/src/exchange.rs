@@ -14,6 +14,7 @@ use crate::consumers::{Consumer, Credential};
 use crate::destination::Destination;
 use crate::plugin::ResponseFilter;
 use crate::request_id::RequestId;
+use crate::settings::Settings;
 use crate::snapshot::{Route, Snapshot};
 
 /// One request and its answer. Lives from the request's head to the log phase.
@@ -36,6 +37,8 @@ pub struct Exchange {
     pub client_ip: IpAddr,
     /// `http` or `https` as the client sees it (`X-Forwarded-Proto` of trusted peers).
     pub client_scheme: &'static str,
+    /// The node's settings.
+    pub settings: Arc<Settings>,
     /// Configuration this request is served by.
     pub snapshot: Arc<Snapshot>,
     /// The matched route; `None` for a request that matched none.
@@ -52,6 +55,8 @@ pub struct Exchange {
     pub query: Option<Bytes>,
     /// Path to send on.
     pub upstream_path: Bytes,
+    /// What `strip_path` took off the path.
+    pub(crate) stripped_prefix: Option<Bytes>,
     /// Where to send the request; the service's, until a plugin sets another.
     pub destination: Option<Arc<Destination>>,
     /// `Host` to send on where a plugin sets one; else the destination's (or the client's with `preserve_host`).
@@ -163,7 +168,7 @@ impl Exchange {
     /// An answer of the gateway with a body in the form the client accepts (`{"message": …, "request_id": …}`
     /// by default).
     pub fn error(&self, status: StatusCode, message: &str) -> Response {
-        answer::negotiated(status, message, &self.head, &self.request_id)
+        answer::negotiated(status, message, &self.head, &self.request_id, &self.settings.errors)
     }
 
     /// An answer with a JSON body as given.

@@ -1,1 +1,28 @@
-//! Compiled state, router, plugin trait and chain, balancer, Kong's answers, the request path.
+//! Compiled state, router, plugin trait and chain, balancer, the gateway's own answers, the request path.
+//!
+//! [`request`] reads top to bottom and is the place to start.
+
+pub mod answer;
+pub mod balancer;
+pub mod chain;
+pub mod clock;
+pub mod compile;
+pub mod consumers;
+pub mod destination;
+pub mod exchange;
+pub mod forwarded;
+pub mod path;
+pub mod plugin;
+pub mod query;
+pub mod request;
+pub mod request_id;
+mod response;
+pub mod router;
+pub mod settings;
+pub mod snapshot;
+
+pub use exchange::Exchange;
+pub use plugin::{Access, BuildError, Outcome, Phases, Plugin, PluginTypes, ResponseFilter, Scope};
+pub use request::Gateway;
+pub use settings::{HeaderTokens, Settings};
+pub use snapshot::Snapshot;

@@ -91,7 +91,13 @@ pub trait ResponseFilter: Send {
         false
     }
 
-    /// The head is there.
+    /// Whether the answer must be there whole before its head goes out (at most so many bytes of body).
+    fn wants_whole(&self, response: &Response) -> Option<usize> {
+        let _ = response;
+        None
+    }
+
+    /// The head is there; where the filter wanted it whole, so is the body.
     fn head(&mut self, exchange: &mut Exchange, response: &mut Response) {
         let _ = (exchange, response);
     }

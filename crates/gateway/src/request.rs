@@ -3,15 +3,15 @@
 //! accept → match a route → run the plugins' access → send to a target → answer phases → log.
 
 use std::net::SocketAddr;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tollgate_http::client::{Client, Endpoint, SendError, SendErrorKind, Timeouts};
-use tollgate_http::{Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode};
+use rustls::pki_types::ServerName;
+use tollgate_http::client::{Client, Endpoint, Resolver, SendErrorKind, Timeouts};
+use tollgate_http::{Body, Connection, Handler, Headers, Method, Refusal, Request, RequestHead, Response, StatusCode};
 
 use crate::answer;
 use crate::destination::{Destination, Host};
@@ -20,7 +20,7 @@ use crate::forwarded;
 use crate::path;
 use crate::plugin::{Access, Outcome, Phases};
 use crate::request_id::RequestId;
-use crate::response::FollowedBody;
+use crate::response::{self, InFlight};
 use crate::router::MatchInput;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -29,7 +29,8 @@ use crate::snapshot::Snapshot;
 pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
     client: Client,
-    settings: Settings,
+    resolver: Resolver,
+    settings: Arc<Settings>,
     counters: Counters,
 }
 
@@ -43,7 +44,13 @@ pub struct Counters {
 impl Gateway {
     /// A gateway that serves `snapshot`.
     pub fn new(snapshot: Snapshot, client: Client, settings: Settings) -> Self {
-        Self { snapshot: ArcSwap::from_pointee(snapshot), client, settings, counters: Counters::default() }
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            client,
+            resolver: Resolver::default(),
+            settings: Arc::new(settings),
+            counters: Counters::default(),
+        }
     }
 
     /// The configuration being served.
@@ -76,6 +83,7 @@ impl Gateway {
             started_at: crate::clock::milliseconds(),
             client_ip: client.ip,
             client_scheme: client.scheme,
+            settings: Arc::clone(&self.settings),
             snapshot: self.snapshot.load_full(),
             route: None,
             captures: Vec::new(),
@@ -84,6 +92,7 @@ impl Gateway {
             path: Bytes::new(),
             query: None,
             upstream_path: Bytes::new(),
+            stripped_prefix: None,
             destination: None,
             upstream_host: None,
             response_headers: Headers::new(),
@@ -115,10 +124,12 @@ impl Handler for Gateway {
     }
 
     fn refuse(&self, refusal: Refusal, head: Option<&RequestHead>, _: &Connection) -> Response {
-        let started = Instant::now();
         let request_id = RequestId::new();
-        let mut response = answer::refusal(&self.settings.errors, refusal, head, &request_id);
-        self.add_own_fields(&mut response.headers, started, &request_id);
+        let mut response = answer::refusal(refusal, head, &request_id, &self.settings.errors);
+        if self.settings.headers.response_latency {
+            response.headers.set("X-Kong-Response-Latency", "0");
+        }
+        response::add_identity(&mut response.headers, &self.settings, &request_id);
         response
     }
 }
@@ -126,9 +137,9 @@ impl Handler for Gateway {
 impl Gateway {
     /// Matches the request; an answer where nothing matches or the route demands another protocol.
     fn find_route(&self, exchange: &mut Exchange) -> Result<(), Response> {
-        let Exchange { head, .. } = exchange;
-        exchange.path = path::normalize(&head.target.slice(..head.path().len()));
-        exchange.query = head.query().map(|query| head.target.slice_ref(query));
+        let path_length = exchange.head.path().len();
+        exchange.path = path::normalize(&exchange.head.target.slice(..path_length));
+        exchange.query = exchange.head.query().map(|query| exchange.head.target.slice_ref(query));
         let snapshot = Arc::clone(&exchange.snapshot);
         let local_port = exchange.connection.local.port();
         let found = snapshot.router.find(&MatchInput {
@@ -140,18 +151,18 @@ impl Gateway {
             port: self.settings.port_maps.get(&local_port).copied().unwrap_or(local_port),
             tls: exchange.connection.tls.is_some(),
         });
-        let Some(found) = found else {
+        let Some((found, route)) = found.and_then(|found| snapshot.routes.get(found.route).cloned().map(|route| (found, route))) else {
             return Err(exchange.error(StatusCode::NOT_FOUND, answer::NO_ROUTE));
         };
-        let route = Arc::clone(&snapshot.routes[found.route]);
         if let Some(refusal) = route.demand_protocol(exchange) {
             exchange.route = Some(route);
             return Err(refusal);
         }
         let service_path = route.service.as_ref().and_then(|service| service.path.as_deref()).unwrap_or("/");
-        exchange.upstream_path = path::join(service_path, &exchange.path, found.matched_length, route.strip_path, route.path_handling);
+        exchange.upstream_path =
+            path::join(service_path, &exchange.path, found.matched_length, route.strip_path, route.path_handling);
         if route.strip_path && found.matched_length > 0 {
-            exchange.stripped_prefix = exchange.path.slice(..found.matched_length);
+            exchange.stripped_prefix = Some(exchange.path.slice(..found.matched_length.min(exchange.path.len())));
         }
         exchange.captures = found.captures;
         exchange.destination = route.service.as_ref().map(|service| Arc::clone(&service.destination));
@@ -201,12 +212,15 @@ impl Gateway {
             Some(service) => (service.timeouts, service.retries),
             None => (Timeouts::default(), 5),
         };
-        self.prepare_head(exchange, &destination);
+        set_target(exchange);
+        let client_host = exchange.head.headers.get("host").map(<[u8]>::to_vec).unwrap_or_default();
+        let mut prepared_for: Option<Box<[u8]>> = None;
         exchange.facts.proxied = Some(Instant::now());
         let mut failure = Failure::NoPeer;
+        let mut tried = Vec::new();
         for _ in 0..=retries {
-            let endpoint = match self.choose(exchange, &destination).await {
-                Ok(endpoint) => endpoint,
+            let (endpoint, host) = match self.choose(&destination, &mut tried).await {
+                Ok(chosen) => chosen,
                 Err(none) => {
                     if exchange.facts.tries.is_empty() {
                         failure = none;
@@ -214,24 +228,34 @@ impl Gateway {
                     break;
                 }
             };
+            let preserve = exchange.route.as_ref().is_some_and(|route| route.preserve_host);
+            let host = match &exchange.upstream_host {
+                Some(host) => host.as_bytes().into(),
+                None if preserve => client_host.clone().into_boxed_slice(),
+                None => host.into_boxed_bytes(),
+            };
+            match &prepared_for {
+                None => forwarded::prepare_request(exchange, &host, &self.settings),
+                Some(before) if *before != host => exchange.head.headers.set("Host", &host),
+                Some(_) => {}
+            }
+            prepared_for = Some(host);
             let Exchange { head, body, facts, .. } = &mut *exchange;
             let started_at = crate::clock::milliseconds();
-            let address = endpoint.address();
+            let address = endpoint.address;
             let outcome = self.client.send(&endpoint, head, body, &timeouts).await;
-            let failed = outcome.as_ref().err().map(SendError::status);
+            let failed = outcome.as_ref().err().map(|error| if error.is_timeout() { 504 } else { 502 });
             facts.tries.push(Try { ip: address.ip(), port: address.port(), started_at, failure: failed });
-            destination.report(address, outcome.as_ref().map(|response| response.status.as_u16()).map_err(|error| error.kind));
             match outcome {
                 Ok(response) => {
                     facts.answered = Some(Instant::now());
                     facts.upstream_status = Some(response.status.as_u16());
                     facts.source = Source::Upstream;
-                    return response;
+                    return gather(exchange, response).await;
                 }
                 Err(error) => {
-                    let again = error.may_retry(&head.method) && body.is_replayable();
                     failure = Failure::Send(error.kind);
-                    if !again {
+                    if !error.may_retry(&head.method) || matches!(body, Body::Stream(_)) {
                         break;
                     }
                 }
@@ -241,10 +265,78 @@ impl Gateway {
         match failure {
             Failure::NoPeer => exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_PEER),
             Failure::NoAddress => exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_ADDRESS),
-            Failure::Send(kind) if kind.is_timeout() => self.upstream_error(exchange, StatusCode::GATEWAY_TIMEOUT),
-            Failure::Send(_) => self.upstream_error(exchange, StatusCode::BAD_GATEWAY),
+            Failure::Send(SendErrorKind::ConnectTimeout | SendErrorKind::ReadTimeout | SendErrorKind::WriteTimeout) => {
+                upstream_error(exchange, StatusCode::GATEWAY_TIMEOUT)
+            }
+            Failure::Send(SendErrorKind::Body) => upstream_error(exchange, StatusCode::BAD_REQUEST),
+            Failure::Send(_) => upstream_error(exchange, StatusCode::BAD_GATEWAY),
         }
     }
+
+    /// The address of the next try, and the `Host` that goes with it.
+    async fn choose(&self, destination: &Destination, tried: &mut Vec<usize>) -> Result<(Endpoint, Box<str>), Failure> {
+        let (name, ip, port, host) = match &destination.host {
+            Host::Address(ip) => (None, *ip, destination.port, destination.host_header.clone()),
+            Host::Name(name) => {
+                let ip = self.resolver.resolve(name).await.ok_or(Failure::NoAddress)?;
+                (Some(Arc::clone(name)), ip, destination.port, destination.host_header.clone())
+            }
+            Host::Upstream(balancer) => {
+                let index = balancer.pick(tried).ok_or(Failure::NoPeer)?;
+                tried.push(index);
+                let target = balancer.targets().get(index).ok_or(Failure::NoPeer)?;
+                let own = Destination::new(&target.host, target.port, destination.tls.clone());
+                let (name, ip) = match own.host {
+                    Host::Address(ip) => (None, ip),
+                    Host::Name(name) => {
+                        let ip = self.resolver.resolve(&name).await.ok_or(Failure::NoAddress)?;
+                        (Some(name), ip)
+                    }
+                    Host::Upstream(_) => return Err(Failure::NoPeer),
+                };
+                (name, ip, target.port, balancer.host_header.clone().unwrap_or(own.host_header))
+            }
+        };
+        let tls = match &destination.tls {
+            None => None,
+            Some(profile) => {
+                let server_name = match name.and_then(|name| ServerName::try_from(name.to_string()).ok()) {
+                    Some(server_name) => server_name,
+                    None => ServerName::from(ip),
+                };
+                Some((Arc::clone(profile), server_name))
+            }
+        };
+        Ok((Endpoint { address: SocketAddr::new(ip, port), tls }, host))
+    }
+}
+
+/// Writes the target that is sent on into the head.
+fn set_target(exchange: &mut Exchange) {
+    let target = match &exchange.query {
+        None => exchange.upstream_path.clone(),
+        Some(query) => [&exchange.upstream_path, &b"?"[..], query].concat().into(),
+    };
+    exchange.facts.upstream_uri = target.clone();
+    exchange.head.target = target;
+}
+
+/// Reads the answer whole where a plugin wants it so.
+async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
+    let wanted = exchange.filters.iter().filter_map(|(_, filter)| filter.wants_whole(&response)).max();
+    let Some(limit) = wanted else { return response };
+    match response.body.buffer(limit).await {
+        Ok(_) => response,
+        Err(_) => {
+            exchange.facts.source = Source::Error;
+            upstream_error(exchange, StatusCode::BAD_GATEWAY)
+        }
+    }
+}
+
+/// The answer where the upstream gives none.
+fn upstream_error(exchange: &Exchange, status: StatusCode) -> Response {
+    answer::low_level(status, answer::default_message(status), Some(&exchange.head), &exchange.request_id, &exchange.settings.errors)
 }
 
 enum Failure {

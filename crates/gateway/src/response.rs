@@ -52,7 +52,7 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
     let exchange = &mut **exchange;
     let upgrades = response.upgrade.is_some();
     if exchange.facts.source == Source::Upstream {
-        forwarded::clean_response(&mut response.headers, upgrades, &exchange.head.headers);
+        forwarded::clean_response(&mut response.headers, upgrades, exchange.head.headers.contains("te"));
     }
     each_plugin(exchange, Phases::RESPONSE, |configured, exchange, place| {
         let left = exchange.filters.iter().position(|(owner, _)| *owner == place);

@@ -4,8 +4,14 @@
 //! is this crate's business.
 
 pub mod body;
+pub mod client;
+mod date;
+mod framing;
+mod head;
 pub mod headers;
 pub mod message;
+mod timer;
+mod transport;
 
 pub use ::http::{Method, StatusCode, Version};
 pub use body::{Body, BodyError, BodyStream};

@@ -1,0 +1,165 @@
+//! Requests to upstreams: HTTP/1.1 over pooled connections, one pool per worker thread.
+
+mod connection;
+mod pool;
+mod resolver;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+
+pub use pool::sweep;
+pub use resolver::Resolver;
+pub use tls::{TlsProfile, TlsProfileError};
+
+use crate::{Body, Method, RequestHead, Response};
+use connection::Upstream;
+
+/// Where to connect to, and how.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// The address.
+    pub address: SocketAddr,
+    /// TLS, with the name the certificate must have; `None` for plain.
+    pub tls: Option<(Arc<TlsProfile>, ServerName<'static>)>,
+}
+
+/// How long the parts of an exchange may take (Kong 3.11: a service's timeouts).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To connect, TLS included.
+    pub connect: Duration,
+    /// Between two writes.
+    pub write: Duration,
+    /// Between two reads.
+    pub read: Duration,
+}
+
+impl Default for Timeouts {
+    /// Kong 3.11: 60 s each.
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { connect: minute, write: minute, read: minute }
+    }
+}
+
+/// What went wrong with an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendErrorKind {
+    /// No connection.
+    Connect,
+    /// No connection in time.
+    ConnectTimeout,
+    /// TLS was not agreed upon.
+    Tls,
+    /// The request could not be sent in time.
+    WriteTimeout,
+    /// No answer in time.
+    ReadTimeout,
+    /// The upstream closed before it answered.
+    Closed,
+    /// The answer is not HTTP.
+    Malformed,
+    /// The client's body broke off.
+    Body,
+}
+
+/// A failed exchange.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}")]
+pub struct SendError {
+    /// What went wrong.
+    pub kind: SendErrorKind,
+    /// Whether any of the request may have reached the upstream.
+    pub request_sent: bool,
+    /// The reason, for the log.
+    pub reason: String,
+}
+
+impl SendError {
+    fn new(kind: SendErrorKind, request_sent: bool, reason: impl Into<String>) -> Self {
+        Self { kind, request_sent, reason: reason.into() }
+    }
+
+    /// Whether time ran out.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.kind, SendErrorKind::ConnectTimeout | SendErrorKind::WriteTimeout | SendErrorKind::ReadTimeout)
+    }
+
+    /// Whether another try is safe (nginx: `proxy_next_upstream error timeout`, not for methods that are not
+    /// idempotent once sent).
+    pub fn may_retry(&self, method: &Method) -> bool {
+        let idempotent = !matches!(*method, Method::POST | Method::PATCH) && method.as_str() != "LOCK";
+        self.kind != SendErrorKind::Body && (idempotent || !self.request_sent)
+    }
+}
+
+/// Bounds on the pools (nginx: `upstream_keepalive_*` of Kong).
+#[derive(Debug, Clone, Copy)]
+pub struct PoolSettings {
+    /// Idle connections kept for an endpoint, on each worker.
+    pub size: usize,
+    /// How long a connection may idle.
+    pub idle: Duration,
+    /// Requests a connection serves before it is closed.
+    pub requests: u64,
+}
+
+impl Default for PoolSettings {
+    /// Kong 3.11: 512 connections, 60 s, 10000 requests.
+    fn default() -> Self {
+        Self { size: 512, idle: Duration::from_secs(60), requests: 10_000 }
+    }
+}
+
+/// Sends requests to upstreams.
+#[derive(Debug, Clone, Default)]
+pub struct Client {
+    pool: PoolSettings,
+}
+
+impl Client {
+    /// A client with these bounds on its pools.
+    pub fn new(pool: PoolSettings) -> Self {
+        Self { pool }
+    }
+
+    /// Sends a request and returns the answer as soon as its head is there. Dropping the answer's unfinished
+    /// body closes the connection; an answer read to its end leaves it to the pool.
+    ///
+    /// `Connection`, `Content-Length` and `Transfer-Encoding` are the client's to write; those in
+    /// `head.headers` must have been removed.
+    ///
+    /// # Errors
+    /// Tells what went wrong and whether the upstream may have seen the request. A pooled connection that
+    /// turns out to be dead is replaced once, where nothing is lost by it.
+    pub async fn send(
+        &self,
+        endpoint: &Endpoint,
+        head: &RequestHead,
+        body: &mut Body,
+        timeouts: &Timeouts,
+    ) -> Result<Response, SendError> {
+        let key = pool::Key::new(endpoint);
+        while let Some(mut upstream) = pool::take(&key, &self.pool) {
+            let replayable = !matches!(body, Body::Stream(_));
+            match upstream.exchange(head, body, timeouts).await {
+                Ok(parsed) => return Ok(upstream.into_response(parsed, key, self.pool, timeouts)),
+                // The upstream closed the connection while it was idle: it has not seen the request.
+                Err(error) if error.kind == SendErrorKind::Closed && replayable && !upstream.has_received() => {
+                    let idempotent = SendError { request_sent: true, ..error.clone() }.may_retry(&head.method);
+                    if !idempotent && !upstream.was_idle_closed() {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut upstream = Upstream::connect(endpoint, timeouts).await?;
+        let parsed = upstream.exchange(head, body, timeouts).await?;
+        Ok(upstream.into_response(parsed, key, self.pool, timeouts))
+    }
+}

@@ -1,0 +1,139 @@
+//! TLS to upstreams.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// How to speak TLS to an upstream: whom to trust, what to show.
+pub struct TlsProfile {
+    connector: TlsConnector,
+    identity: u64,
+}
+
+/// A TLS profile cannot be made of what was given.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsProfileError {
+    /// PEM that is none.
+    #[error("{what}: {reason}")]
+    Pem {
+        /// Which of the inputs.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What rustls refuses.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl TlsProfile {
+    /// A profile. With `verify` the upstream's certificate must be vouched for by `authorities` (PEM), or by
+    /// the system's where there are none. `certificate` (chain and key, PEM) is shown to the upstream.
+    ///
+    /// # Errors
+    /// PEM that cannot be read.
+    pub fn new(verify: bool, authorities: &[&str], certificate: Option<(&str, &str)>) -> Result<Self, TlsProfileError> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let builder = if verify {
+            builder.with_root_certificates(roots(authorities)?)
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        };
+        let config = match certificate {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => builder.with_client_auth_cert(read_chain(chain)?, read_key(key)?)?,
+        };
+        let mut hasher = DefaultHasher::new();
+        (verify, authorities, certificate).hash(&mut hasher);
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), identity: hasher.finish() })
+    }
+
+    /// Equal for profiles made of the same settings, so that they share connections.
+    pub(super) fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    pub(super) async fn connect(&self, stream: TcpStream, name: ServerName<'static>) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connector.connect(name, stream).await
+    }
+}
+
+impl std::fmt::Debug for TlsProfile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TlsProfile({:x})", self.identity)
+    }
+}
+
+fn roots(authorities: &[&str]) -> Result<RootCertStore, TlsProfileError> {
+    let mut store = RootCertStore::empty();
+    if authorities.is_empty() {
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    for authority in authorities {
+        for certificate in read_chain(authority)? {
+            store.add(certificate)?;
+        }
+    }
+    Ok(store)
+}
+
+/// Certificates of a PEM text.
+pub(crate) fn read_chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsProfileError> {
+    let error = |reason: String| TlsProfileError::Pem { what: "certificate", reason };
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|reason| error(reason.to_string()))?;
+    if chain.is_empty() { Err(error("no PEM block 'CERTIFICATE'".into())) } else { Ok(chain) }
+}
+
+/// The private key of a PEM text.
+pub(crate) fn read_key(pem: &str) -> Result<PrivateKeyDer<'static>, TlsProfileError> {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|reason| TlsProfileError::Pem { what: "key", reason: reason.to_string() })
+}
+
+/// Accepts any certificate (`tls_verify: false`); signatures are still checked.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
