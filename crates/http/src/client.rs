@@ -14,6 +14,7 @@ use rustls::pki_types::ServerName;
 pub use pool::sweep;
 pub use resolver::Resolver;
 pub use tls::{TlsProfile, TlsProfileError};
+pub(crate) use tls::{read_chain, read_key};
 
 use crate::{Body, Method, RequestHead, Response};
 use connection::Upstream;

@@ -46,7 +46,7 @@ pub(crate) enum ScanError {
 }
 
 /// Finds the end of a head that arrives in pieces, looking at every byte once.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HeadScanner {
     scanned: usize,
     line_start: usize,

@@ -10,6 +10,7 @@ mod framing;
 mod head;
 pub mod headers;
 pub mod message;
+pub mod server;
 mod timer;
 mod transport;
 
