@@ -115,10 +115,11 @@ fn reencode(path: &[u8]) -> Bytes {
 /// What stripping leaves must not climb: leading dot segments go.
 fn drop_dots(rest: Bytes) -> Bytes {
     let dots = rest.iter().take_while(|byte| **byte == b'.').count();
-    if (1..=2).contains(&dots) && matches!(rest.get(dots), None | Some(b'/')) {
-        return rest.slice(dots..);
+    match rest.get(dots) {
+        None if (1..=2).contains(&dots) => rest.slice(dots..),
+        Some(b'/') if (1..=2).contains(&dots) => rest.slice(dots + 1..),
+        _ => rest,
     }
-    rest
 }
 
 fn join_v0(service: &str, path: &[u8], rest: &[u8], strip: bool) -> Vec<u8> {

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use tollgate_http::client::{Client, Endpoint, Resolver, SendErrorKind, Timeouts};
-use tollgate_http::{Body, Connection, Handler, Headers, Method, Refusal, Request, RequestHead, Response, StatusCode};
+use tollgate_http::{Body, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode};
 
 use crate::answer;
 use crate::destination::{Destination, Host};

@@ -1,1 +1,19 @@
-//! The plugins: one module each, one line each in the registry.
+//! The plugins: a module each, with its config type, its phases and its tests; one line each in [`registry`].
+
+pub mod ai;
+pub mod auth;
+pub mod body;
+pub mod registry;
+
+use tollgate_gateway::BuildError;
+use tollgate_model::{Config, Map, Value};
+
+pub use registry::Registry;
+
+/// Reads a plugin's checked configuration into its type.
+fn read<T: Config>(config: &Map<String, Value>) -> Result<T, BuildError> {
+    T::from_checked(&Value::Object(config.clone())).map_err(|errors| {
+        let (path, message) = errors.flat().into_iter().next().unwrap_or_default();
+        BuildError { field: format!("config.{path}"), message }
+    })
+}

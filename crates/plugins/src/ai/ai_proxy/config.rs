@@ -303,7 +303,7 @@ fn provider_needs(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
         "azure" => &["azure_instance", "azure_api_version", "azure_deployment_id"],
         _ => &[],
     };
-    for name in needed.iter().filter(|name| !option(name)) {
+    for name in needed.iter().copied().filter(|name| !option(name)) {
         errors.add_entity(format!("must set 'model.options.{name}' for {provider} provider"));
     }
     if provider == "llama2" && !option("upstream_url") {

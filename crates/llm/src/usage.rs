@@ -1,0 +1,67 @@
+//! What an answer cost in tokens.
+
+use serde_json::{Map, Value};
+
+use crate::json::Object;
+
+/// Tokens of one call, as the provider counted them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Tokens of the answer.
+    pub completion_tokens: u64,
+    /// Both.
+    pub total_tokens: u64,
+    /// Kinds of prompt tokens.
+    pub prompt_tokens_details: Map<String, Value>,
+    /// Kinds of answer tokens.
+    pub completion_tokens_details: Map<String, Value>,
+}
+
+impl Usage {
+    /// Reads OpenAI's `usage` object.
+    pub fn from_openai(text: &str) -> Option<Self> {
+        let value: Map<String, Value> = serde_json::from_str(text).ok()?;
+        let count = |name: &str| value.get(name).and_then(Value::as_u64);
+        let details = |name: &str| value.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+        let prompt_tokens = count("prompt_tokens").or(count("input_tokens"))?;
+        let completion_tokens = count("completion_tokens").or(count("output_tokens")).unwrap_or(0);
+        Some(Self {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: count("total_tokens").unwrap_or(prompt_tokens + completion_tokens),
+            prompt_tokens_details: details("prompt_tokens_details"),
+            completion_tokens_details: details("completion_tokens_details"),
+        })
+    }
+
+    /// Price of the call, from prices of a million tokens (Kong 3.11); 0 unless both are known.
+    pub fn cost(&self, input: Option<f64>, output: Option<f64>) -> f64 {
+        match (input, output) {
+            (Some(input), Some(output)) => (self.prompt_tokens as f64 * input + self.completion_tokens as f64 * output) / 1e6,
+            _ => 0.0,
+        }
+    }
+}
+
+/// What an answer says about itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Seen {
+    /// The model that answered.
+    pub model: Option<String>,
+    /// Tokens, once the provider has told.
+    pub usage: Option<Usage>,
+}
+
+impl Seen {
+    /// Takes in a whole answer, or one event of a streamed one.
+    pub fn take(&mut self, object: &Object<'_>) {
+        if self.model.is_none() {
+            self.model = object.get_str("model").map(|model| model.into_owned());
+        }
+        if let Some(usage) = object.get("usage").and_then(Usage::from_openai) {
+            self.usage = Some(usage);
+        }
+    }
+}

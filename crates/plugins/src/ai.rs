@@ -1,0 +1,3 @@
+//! LLMs.
+
+pub mod ai_proxy;
