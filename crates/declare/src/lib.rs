@@ -1,1 +1,41 @@
-//! decK files: read with line numbers, substitute, flatten, diff into an ordered plan, write back.
+//! decK files and Kong's DB-less files: read with line numbers, checked, and turned into entities.
+
+pub mod environment;
+pub mod flatten;
+pub mod node;
+pub mod resolve;
+
+pub use flatten::{Declaration, Declared, Dialect};
+pub use node::Node;
+pub use resolve::{Entity, resolve};
+
+/// Something wrong with a declaration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    /// The file, where there are several.
+    pub file: String,
+    /// Line, from 1; 0 where it is not known.
+    pub line: usize,
+    /// Where in the document, such as `services[1].routes[1].paths`; list places count from 1.
+    pub path: String,
+    /// What is wrong, with the mend where there is one.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.file.is_empty() {
+            write!(f, "{}", self.file)?;
+            if self.line > 0 {
+                write!(f, ":{}", self.line)?;
+            }
+            write!(f, ": ")?;
+        } else if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
