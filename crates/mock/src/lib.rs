@@ -1,1 +1,157 @@
-//! A clearly labelled mock LLM provider for trying, testing and measuring.
+//! A mock LLM that speaks OpenAI's API: for trying Tollgate without an account, for tests and benches. Every
+//! answer says that it is one.
+//!
+//! What it does can be asked for by request header: `x-mock-latency-ms`, `x-mock-chunk-delay-ms`,
+//! `x-mock-tokens`, `x-mock-status` (an error), `x-mock-abort-after` (events before the connection breaks),
+//! `x-mock-hang` (never answers), `x-mock-echo` (the answer's text is the request as it was received).
+
+mod openai;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tollgate_http::client::PoolSettings;
+use tollgate_http::server::{Certificates, Limits, Listener, ServerConfig, ServerHandle, self_signed, serve};
+use tollgate_http::{Body, BodyError, BodyStream, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode};
+
+/// How the mock behaves where a request does not say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Time before an answer.
+    pub latency: Duration,
+    /// Time between events of a stream.
+    pub chunk_delay: Duration,
+}
+
+/// Starts a mock; it serves until the handle is stopped.
+///
+/// # Errors
+/// An address that cannot be listened on.
+pub fn start(address: SocketAddr, options: Options) -> Result<ServerHandle, String> {
+    let (certificate, key) = self_signed().map_err(|error| error.to_string())?;
+    let certificates = Certificates::new((&certificate, &key), true).map_err(|error| error.to_string())?;
+    let config = ServerConfig {
+        listeners: vec![Listener::plain(address)],
+        workers: 1,
+        limits: Limits::default(),
+        certificates: Arc::new(certificates),
+        pool: PoolSettings::default(),
+    };
+    serve(config, Arc::new(Mock { options })).map_err(|error| error.to_string())
+}
+
+struct Mock {
+    options: Options,
+}
+
+/// What a request asks of the mock itself.
+struct Wishes {
+    latency: Duration,
+    chunk_delay: Duration,
+    tokens: Option<usize>,
+    status: Option<u16>,
+    abort_after: Option<usize>,
+    hang: bool,
+    echo: bool,
+}
+
+impl Wishes {
+    fn read(headers: &Headers, options: Options) -> Self {
+        let number = |name: &str| headers.get_str(name).and_then(|value| value.trim().parse::<u64>().ok());
+        let time = |name: &str, default| number(name).map_or(default, Duration::from_millis);
+        Self {
+            latency: time("x-mock-latency-ms", options.latency),
+            chunk_delay: time("x-mock-chunk-delay-ms", options.chunk_delay),
+            tokens: number("x-mock-tokens").map(|count| count.min(100_000) as usize),
+            status: number("x-mock-status").and_then(|status| u16::try_from(status).ok()),
+            abort_after: number("x-mock-abort-after").map(|count| count as usize),
+            hang: headers.contains("x-mock-hang"),
+            echo: headers.contains("x-mock-echo"),
+        }
+    }
+}
+
+impl Handler for Mock {
+    async fn handle(&self, mut request: Request) -> Response {
+        let wishes = Wishes::read(&request.head.headers, self.options);
+        if wishes.hang {
+            std::future::pending::<()>().await;
+        }
+        if !wishes.latency.is_zero() {
+            tokio::time::sleep(wishes.latency).await;
+        }
+        let Ok(body) = request.body.buffer(64 * 1024 * 1024).await else {
+            return error(StatusCode::BAD_REQUEST, "the body could not be read", "invalid_request_error");
+        };
+        if let Some(status) = wishes.status {
+            return forced_error(status);
+        }
+        let path = String::from_utf8_lossy(request.head.path()).into_owned();
+        openai::answer(&request.head, &path, &body, &wishes)
+    }
+
+    fn refuse(&self, _: Refusal, _: Option<&RequestHead>, _: &Connection) -> Response {
+        error(StatusCode::BAD_REQUEST, "the request is malformed", "invalid_request_error")
+    }
+}
+
+fn labelled(status: StatusCode) -> Response {
+    let mut response = Response::new(status);
+    response.headers.set("Server", "tollgate-mock-llm");
+    response.headers.set("x-mock-llm", "tollgate");
+    response
+}
+
+fn plain(status: StatusCode, body: &Value) -> Response {
+    let mut response = labelled(status);
+    response.headers.set("Content-Type", "application/json");
+    response.body = Body::Full(body.to_string().into());
+    response
+}
+
+fn error(status: StatusCode, message: &str, kind: &str) -> Response {
+    plain(status, &json!({"error": {"message": message, "type": kind, "param": null, "code": null}}))
+}
+
+fn forced_error(status: u16) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let kind = match status.as_u16() {
+        401 => "invalid_request_error",
+        429 => "rate_limit_exceeded",
+        400..=499 => "invalid_request_error",
+        _ => "server_error",
+    };
+    error(status, "This error was asked for by x-mock-status.", kind)
+}
+
+/// A streamed answer: its events at their pace.
+struct Events {
+    events: std::vec::IntoIter<Bytes>,
+    delay: Duration,
+    pause: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+    abort_after: Option<usize>,
+}
+
+impl BodyStream for Events {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
+        if let Some(left) = &mut self.abort_after {
+            match left.checked_sub(1) {
+                Some(less) => *left = less,
+                None => return Poll::Ready(Some(Err(BodyError::Closed))),
+            }
+        }
+        let event = self.events.next();
+        if event.is_some() && !self.delay.is_zero() {
+            self.pause = Some(Box::pin(tokio::time::sleep(self.delay)));
+        }
+        Poll::Ready(event.map(Ok))
+    }
+}

@@ -1,3 +1,5 @@
 //! LLMs.
 
 pub mod ai_proxy;
+
+pub use tollgate_llm::openai::HOST as OPENAI_HOST;

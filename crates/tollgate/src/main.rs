@@ -1,6 +1,15 @@
 //! Tollgate: data plane, control plane, command line and console in one binary.
 
+mod command;
+mod conf;
+mod quickstart;
+mod serve;
+
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> ExitCode {
+    command::run()
+}

@@ -1,0 +1,434 @@
+//! The node's configuration: defaults < `kong.conf` < `KONG_*` < `TOLLGATE_*`.
+
+mod property;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tollgate_http::server::{Limits, Listener};
+
+pub use property::{PROPERTIES, Property};
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfError(pub Vec<String>);
+
+/// Values by property, with where each came from.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    values: BTreeMap<String, (String, String)>,
+    /// Names nobody knows, to warn about.
+    pub warnings: Vec<String>,
+}
+
+/// Where configuration files are looked for.
+const FILES: [&str; 3] = ["/etc/tollgate/tollgate.conf", "/etc/kong/kong.conf", "/etc/kong.conf"];
+
+impl Configuration {
+    /// Reads the file (the given one, else the first of the usual places that is there) and the environment.
+    ///
+    /// # Errors
+    /// A file that cannot be read, lines that are no `name = value`.
+    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfError> {
+        let mut configuration = Self { values: BTreeMap::new(), warnings: Vec::new() };
+        let file = file.map(Path::to_path_buf).or_else(|| FILES.iter().map(PathBuf::from).find(|path| path.exists()));
+        if let Some(file) = file {
+            let text = std::fs::read_to_string(&file).map_err(|error| ConfError(vec![format!("{}: {error}", file.display())]))?;
+            configuration.read_file(&file.display().to_string(), &text)?;
+        }
+        let mut variables: Vec<(String, String)> = environment.collect();
+        // TOLLGATE_ sorts behind KONG_, and so wins.
+        variables.sort();
+        for (name, value) in variables {
+            let property = ["KONG_", "TOLLGATE_"].iter().find_map(|prefix| name.strip_prefix(prefix));
+            if let Some(property) = property {
+                configuration.set(&property.to_ascii_lowercase(), &value, &name);
+            }
+        }
+        Ok(configuration)
+    }
+
+    fn read_file(&mut self, file: &str, text: &str) -> Result<(), ConfError> {
+        let mut errors = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = without_comment(line);
+            if line.trim().is_empty() {
+                continue;
+            }
+            match line.split_once('=') {
+                Some((name, value)) => self.set(name.trim(), value.trim(), &format!("{file}:{}", number + 1)),
+                None => errors.push(format!("{file}:{}: expected 'name = value'", number + 1)),
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(ConfError(errors)) }
+    }
+
+    fn set(&mut self, name: &str, value: &str, origin: &str) {
+        let free = ["nginx_", "pluginserver_", "vault_"].iter().any(|prefix| name.starts_with(prefix));
+        if !free && !property::is_known(name) {
+            let near = property::nearest(name).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+            self.warnings.push(format!("{origin}: the property '{name}' is not known{near}"));
+            return;
+        }
+        self.values.insert(name.to_owned(), (value.to_owned(), origin.to_owned()));
+    }
+
+    /// A property's value; `None` where it is unset (or `NONE`).
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let value = match self.values.get(name) {
+            Some((value, _)) => value.as_str(),
+            None => property::default(name)?,
+        };
+        let value = value.trim();
+        (!value.is_empty() && value != "NONE").then_some(value)
+    }
+
+    /// Where a property was set, for messages.
+    fn origin(&self, name: &str) -> String {
+        self.values.get(name).map_or_else(|| name.to_owned(), |(_, origin)| format!("{name} ({origin})"))
+    }
+
+    /// A list, separated by commas.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        self.get(name).unwrap_or_default().split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+    }
+
+    fn parsed<T>(&self, name: &str, expected: &str, parse: impl Fn(&str) -> Option<T>, errors: &mut Vec<String>) -> Option<T> {
+        let text = self.get(name)?;
+        let value = parse(text);
+        if value.is_none() {
+            errors.push(format!("{}: expected {expected}, found '{text}'", self.origin(name)));
+        }
+        value
+    }
+
+    /// Whether a property is on.
+    pub fn flag(&self, name: &str) -> bool {
+        matches!(self.get(name), Some("on" | "true" | "yes" | "1"))
+    }
+
+    /// Checks every value and gives the node's settings their types.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn check(&self) -> Result<Node, ConfError> {
+        let mut errors = Vec::new();
+        let number = |text: &str| text.parse::<u64>().ok();
+        let mut limits = Limits::default();
+        if let Some(size) = self.parsed("client_max_body_size", "a size such as 10m", size, &mut errors) {
+            limits.body = size;
+        }
+        if let Some(size) = self.parsed("nginx_http_client_max_body_size", "a size such as 10m", size, &mut errors) {
+            limits.body = size;
+        }
+        if let Some(count) = self.parsed("nginx_http_keepalive_requests", "a number", number, &mut errors) {
+            limits.requests = count;
+        }
+        let buffers = |text: &str| {
+            let (count, bytes) = text.split_once(' ')?;
+            Some((count.trim().parse::<usize>().ok()?, size(bytes.trim())? as usize))
+        };
+        for name in ["nginx_http_large_client_header_buffers", "nginx_proxy_large_client_header_buffers"] {
+            if let Some((count, bytes)) = self.parsed(name, "a number and a size such as 4 8k", buffers, &mut errors) {
+                (limits.head_line, limits.head_total) = (bytes, bytes.saturating_mul(count));
+            }
+        }
+        for (name, target) in [
+            ("nginx_http_keepalive_timeout", &mut limits.idle_timeout),
+            ("nginx_http_client_header_timeout", &mut limits.head_timeout),
+            ("nginx_http_client_body_timeout", &mut limits.body_timeout),
+            ("nginx_http_send_timeout", &mut limits.send_timeout),
+        ] {
+            if let Some(time) = self.parsed(name, "a time such as 60s", time, &mut errors) {
+                *target = time;
+            }
+        }
+        let mut listen = |name: &str| -> Vec<Listener> {
+            let mut listeners = Vec::new();
+            for entry in self.list(name) {
+                match parse_listener(&entry) {
+                    Ok(listener) => listeners.extend(listener),
+                    Err(message) => errors.push(format!("{}: {message}", self.origin(name))),
+                }
+            }
+            listeners
+        };
+        let (proxy, admin, status) = (listen("proxy_listen"), listen("admin_listen"), listen("status_listen"));
+        let workers = match self.get("nginx_worker_processes").or(self.get("nginx_main_worker_processes")) {
+            None | Some("auto") => std::thread::available_parallelism().map_or(1, usize::from),
+            Some(text) => text.parse().ok().filter(|count| *count > 0).unwrap_or_else(|| {
+                errors.push(format!("{}: expected a number or 'auto', found '{text}'", self.origin("nginx_worker_processes")));
+                1
+            }),
+        };
+        let mut trusted = Vec::new();
+        for item in self.list("trusted_ips") {
+            match item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(net) => trusted.push(net),
+                Err(_) => errors.push(format!("{}: '{item}' is no address and no CIDR range", self.origin("trusted_ips"))),
+            }
+        }
+        let headers = tollgate_gateway::HeaderTokens::parse(&self.list("headers")).unwrap_or_else(|message| {
+            errors.push(message);
+            tollgate_gateway::HeaderTokens::OFF
+        });
+        let database = match self.get("database") {
+            Some("off") => Database::Off,
+            None | Some("sqlite") => Database::Sqlite,
+            Some("postgres") if !self.values.contains_key("database") => Database::Sqlite,
+            Some(other) => {
+                errors.push(format!("{}: '{other}' is not there yet; use 'sqlite' (an embedded store) or 'off' (a declarative file)", self.origin("database")));
+                Database::Off
+            }
+        };
+        let mut port_maps = std::collections::HashMap::new();
+        for item in self.list("port_maps") {
+            match item.split_once(':').and_then(|(outer, inner)| Some((inner.trim().parse().ok()?, outer.trim().parse().ok()?))) {
+                Some((inner, outer)) => {
+                    port_maps.insert(inner, outer);
+                }
+                None => errors.push(format!("{}: expected 'port:port', found '{item}'", self.origin("port_maps"))),
+            }
+        }
+        let pool = tollgate_http::client::PoolSettings {
+            size: self.parsed("upstream_keepalive_pool_size", "a number", number, &mut errors).unwrap_or(512) as usize,
+            idle: Duration::from_secs(self.parsed("upstream_keepalive_idle_timeout", "seconds", number, &mut errors).unwrap_or(60)),
+            requests: self.parsed("upstream_keepalive_max_requests", "a number", number, &mut errors).unwrap_or(10_000),
+        };
+        let node = Node {
+            prefix: self.prefix(),
+            proxy,
+            admin,
+            status,
+            workers,
+            limits,
+            pool,
+            headers,
+            upstream_request_id: self.list("headers_upstream").iter().any(|name| name.eq_ignore_ascii_case("x-kong-request-id")),
+            product: self.get("server_token").map_or_else(|| concat!("tollgate/", env!("CARGO_PKG_VERSION")).to_owned(), str::to_owned),
+            trusted,
+            real_ip_header: self.get("real_ip_header").unwrap_or("X-Real-IP").to_owned(),
+            real_ip_recursive: self.flag("real_ip_recursive"),
+            debug_header: self.flag("allow_debug_header"),
+            port_maps,
+            database,
+            declarative_config: self.get("declarative_config").map(PathBuf::from),
+            declarative_config_string: self.get("declarative_config_string").map(str::to_owned),
+            plugins: self.list("plugins"),
+            certificate: self.get("ssl_cert").map(str::to_owned).zip(self.get("ssl_cert_key").map(str::to_owned)),
+            tls12: self.get("ssl_protocols").is_none_or(|protocols| protocols.contains("TLSv1.2")),
+            verify_upstreams: self.flag("tls_certificate_verify") || self.flag("nginx_proxy_proxy_ssl_verify"),
+            admin_token: self.get("admin_token").map(str::to_owned),
+            error_default_type: self.get("error_default_type").unwrap_or("text/plain").to_owned(),
+        };
+        let loopback = |listener: &Listener| listener.address.ip().is_loopback();
+        if node.admin_token.is_none() && !node.admin.iter().all(loopback) {
+            errors.push(format!("{}: without admin_token the Admin API listens on loopback only; set one, or listen on 127.0.0.1", self.origin("admin_listen")));
+        }
+        if errors.is_empty() { Ok(node) } else { Err(ConfError(errors)) }
+    }
+
+    /// Where store, logs and pid are: `prefix`, else Kong's place where it can be written to, else `~/.tollgate`.
+    pub fn prefix(&self) -> PathBuf {
+        if let Some(prefix) = self.get("prefix") {
+            return PathBuf::from(prefix);
+        }
+        let usual = PathBuf::from("/usr/local/tollgate");
+        if std::fs::create_dir_all(&usual).is_ok() && std::fs::metadata(&usual).is_ok_and(|meta| !meta.permissions().readonly()) {
+            return usual;
+        }
+        std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".tollgate")
+    }
+
+    /// Every property with its value, secrets hidden, for `GET /`.
+    pub fn shown(&self) -> serde_json::Map<String, serde_json::Value> {
+        PROPERTIES
+            .iter()
+            .map(|property| {
+                let value = match self.get(property.name) {
+                    Some(_) if property.secret => "******".into(),
+                    Some(value) => value.into(),
+                    None => serde_json::Value::Null,
+                };
+                (property.name.to_owned(), value)
+            })
+            .collect()
+    }
+}
+
+/// Where entities are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    /// In the embedded store.
+    Sqlite,
+    /// In a declarative file.
+    Off,
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// `prefix`
+    pub prefix: PathBuf,
+    /// `proxy_listen`
+    pub proxy: Vec<Listener>,
+    /// `admin_listen`
+    pub admin: Vec<Listener>,
+    /// `status_listen`
+    pub status: Vec<Listener>,
+    /// `nginx_worker_processes`
+    pub workers: usize,
+    /// Bounds on clients.
+    pub limits: Limits,
+    /// `upstream_keepalive_*`
+    pub pool: tollgate_http::client::PoolSettings,
+    /// `headers`
+    pub headers: tollgate_gateway::HeaderTokens,
+    /// `headers_upstream`
+    pub upstream_request_id: bool,
+    /// `server_token`
+    pub product: String,
+    /// `trusted_ips`
+    pub trusted: Vec<IpNet>,
+    /// `real_ip_header`
+    pub real_ip_header: String,
+    /// `real_ip_recursive`
+    pub real_ip_recursive: bool,
+    /// `allow_debug_header`
+    pub debug_header: bool,
+    /// `port_maps`
+    pub port_maps: std::collections::HashMap<u16, u16>,
+    /// `database`
+    pub database: Database,
+    /// `declarative_config`
+    pub declarative_config: Option<PathBuf>,
+    /// `declarative_config_string`
+    pub declarative_config_string: Option<String>,
+    /// `plugins`
+    pub plugins: Vec<String>,
+    /// `ssl_cert` and `ssl_cert_key`
+    pub certificate: Option<(String, String)>,
+    /// Whether `ssl_protocols` allow TLS 1.2.
+    pub tls12: bool,
+    /// Whether upstream certificates are checked by default.
+    pub verify_upstreams: bool,
+    /// `admin_token`
+    pub admin_token: Option<String>,
+    /// `error_default_type`
+    pub error_default_type: String,
+}
+
+/// The part of a line before a `#` that is not escaped.
+fn without_comment(line: &str) -> String {
+    let mut out = String::new();
+    let mut characters = line.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if characters.peek() == Some(&'#') => {
+                out.push('#');
+                characters.next();
+            }
+            '#' => break,
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// A size: bytes, or with `k`, `m`, `g`.
+fn size(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.trim().to_ascii_lowercase() {
+        text if text.ends_with('k') => (text[..text.len() - 1].to_owned(), 1 << 10),
+        text if text.ends_with('m') => (text[..text.len() - 1].to_owned(), 1 << 20),
+        text if text.ends_with('g') => (text[..text.len() - 1].to_owned(), 1 << 30),
+        text => (text, 1),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// A time: seconds, or with `ms`, `s`, `m`, `h`.
+fn time(text: &str) -> Option<Duration> {
+    let at = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..at].parse().ok()?;
+    Some(match &text[at..] {
+        "" | "s" => Duration::from_secs(number),
+        "ms" => Duration::from_millis(number),
+        "m" => Duration::from_secs(number * 60),
+        "h" => Duration::from_secs(number * 3600),
+        _ => return None,
+    })
+}
+
+/// An entry of a `…_listen` property; `off` is none.
+fn parse_listener(entry: &str) -> Result<Option<Listener>, String> {
+    let mut words = entry.split_whitespace();
+    let first = words.next().unwrap_or_default();
+    if first == "off" {
+        return Ok(None);
+    }
+    let address: SocketAddr = first
+        .replace("localhost", "127.0.0.1")
+        .parse()
+        .map_err(|_| format!("'{first}' is no address with port, such as 0.0.0.0:8000 or [::]:8000"))?;
+    let mut listener = Listener::plain(address);
+    for word in words {
+        match word {
+            "ssl" => listener.ssl = true,
+            "http2" => listener.http2 = true,
+            "proxy_protocol" => listener.proxy_protocol = true,
+            "reuseport" | "deferred" | "bind" => {}
+            _ if word.starts_with("ipv6only=") || word.starts_with("so_keepalive=") => {}
+            _ => match word.strip_prefix("backlog=").map(str::parse) {
+                Some(Ok(backlog)) => listener.backlog = backlog,
+                _ => return Err(format!("'{word}' is no flag of a listener; expected ssl, http2, proxy_protocol, reuseport or backlog=N")),
+            },
+        }
+    }
+    Ok(Some(listener))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(variables: &[(&str, &str)]) -> Configuration {
+        Configuration::load(None, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))).unwrap()
+    }
+
+    #[test]
+    fn the_environment_wins_and_tollgate_over_kong() {
+        let configuration = load(&[("TOLLGATE_HEADERS", "off"), ("KONG_HEADERS", "server_tokens"), ("KONG_PROXY_LISTEN", "127.0.0.1:1 ssl http2 backlog=5, off")]);
+        assert_eq!(configuration.get("headers"), Some("off"));
+        let node = configuration.check().unwrap();
+        assert_eq!(node.proxy.len(), 1);
+        assert!(node.proxy[0].ssl && node.proxy[0].http2 && node.proxy[0].backlog == 5);
+        assert_eq!(load(&[]).check().unwrap().proxy.len(), 2);
+    }
+
+    #[test]
+    fn everything_wrong_is_named_at_once() {
+        let configuration = load(&[
+            ("KONG_PROXY_LISTEN", "here"),
+            ("KONG_HEADERS", "nonsense"),
+            ("KONG_NGINX_WORKER_PROCESSES", "many"),
+            ("KONG_ADMIN_LISTEN", "0.0.0.0:8001"),
+            ("KONG_PROXY_LISTN", "x"),
+        ]);
+        assert_eq!(configuration.warnings, ["KONG_PROXY_LISTN: the property 'proxy_listn' is not known; did you mean 'proxy_listen'?"]);
+        let message = configuration.check().unwrap_err().to_string();
+        for part in ["proxy_listen (KONG_PROXY_LISTEN): 'here' is no address", "'nonsense'", "'many'", "admin_token"] {
+            assert!(message.contains(part), "{part} in {message}");
+        }
+    }
+
+    #[test]
+    fn files_have_comments_and_escapes() {
+        assert_eq!(without_comment("a = b\\#c # d"), "a = b#c ");
+        assert_eq!((size("8k"), size("10M"), size("x")), (Some(8192), Some(10 << 20), None));
+        assert_eq!((time("60s"), time("500ms"), time("1d")), (Some(Duration::from_secs(60)), Some(Duration::from_millis(500)), None));
+    }
+}

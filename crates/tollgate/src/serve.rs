@@ -1,0 +1,223 @@
+//! Wiring: configuration, store, data plane and Admin API of a running node.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tollgate_declare::{Declaration, Dialect, resolve};
+use tollgate_gateway::answer::{ContentType, ErrorSettings};
+use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
+use tollgate_gateway::forwarded::TrustSettings;
+use tollgate_gateway::{Gateway, Settings, Snapshot};
+use tollgate_http::client::Client;
+use tollgate_http::server::{Certificates, ServerConfig, ServerHandle, self_signed, serve};
+use tollgate_model::{Kind, Map, Source, Value};
+use tollgate_plugins::Registry;
+use tollgate_store::{Author, Change, DEFAULT_WORKSPACE, Observer, Store, StoreError, View};
+use uuid::Uuid;
+
+use crate::conf::{Database, Node};
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub String);
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The system's clock.
+pub struct SystemClock;
+
+impl Source for SystemClock {
+    fn now(&self) -> f64 {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+    }
+}
+
+/// A running node.
+pub struct Running {
+    /// The data plane's server.
+    pub proxy: ServerHandle,
+    /// The data plane.
+    pub gateway: Arc<Gateway>,
+    /// The store.
+    pub store: Arc<Store>,
+    /// The plugins.
+    pub registry: Arc<Registry>,
+}
+
+/// Starts the data plane over the store or the declarative file.
+///
+/// # Errors
+/// What keeps it from starting, with the mend.
+pub fn start(node: &Node) -> Result<Running, StartError> {
+    let registry = Registry::new(&node.plugins).map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
+    let registry = Arc::new(registry);
+    let store = Arc::new(open_store(node)?);
+    if node.database == Database::Off {
+        load_file(node, &store, &registry)?;
+    }
+    let compiler = Compiler::new(registry.clone(), node.verify_upstreams);
+    let snapshot = store.read(|view| {
+        let revision = view.revision()?;
+        compiler.compile(revision, &ViewSource(view), None).map_err(|error| StoreError::Refused(error.to_string()))
+    })?;
+    let certificates = Arc::new(default_certificate(node)?);
+    serve_certificates(&certificates, &snapshot).map_err(StartError)?;
+    let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node)));
+    store.observe(Arc::new(Follow { compiler, gateway: Arc::clone(&gateway), certificates: Arc::clone(&certificates) }));
+    let config = ServerConfig {
+        listeners: node.proxy.clone(),
+        workers: node.workers,
+        limits: node.limits,
+        certificates,
+        pool: node.pool,
+    };
+    let proxy = serve(config, Arc::clone(&gateway)).map_err(|error| StartError(format!("proxy_listen: {error}")))?;
+    Ok(Running { proxy, gateway, store, registry })
+}
+
+fn open_store(node: &Node) -> Result<Store, StartError> {
+    if node.database == Database::Off {
+        return Ok(Store::memory()?);
+    }
+    let prefix = &node.prefix;
+    std::fs::create_dir_all(prefix).map_err(|error| StartError(format!("prefix: cannot make {}: {error}", prefix.display())))?;
+    let path = prefix.join("store.db");
+    Store::open(&path).map_err(|error| StartError(format!("{}: {error}", path.display())))
+}
+
+/// Loads the declarative configuration into the store.
+fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), StartError> {
+    let (file, text) = match (&node.declarative_config_string, &node.declarative_config) {
+        (Some(text), _) => ("declarative_config_string".to_owned(), text.clone()),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path).map_err(|error| StartError(format!("declarative_config: {}: {error}", path.display())))?;
+            (path.display().to_string(), text)
+        }
+        (None, None) => return Ok(()),
+    };
+    let entities = read_declaration(&file, &text, registry).map_err(|problems| {
+        let list: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+        StartError(format!("error parsing declarative config file {file}:\n{}", list.join("\n")))
+    })?;
+    store.commit(Author { name: "declarative_config", message: &file }, |transaction| {
+        entities.into_iter().try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields))
+    })?;
+    Ok(())
+}
+
+/// Reads and checks a DB-less declaration; its entities in an order in which each comes after those it refers
+/// to.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read_declaration(file: &str, text: &str, registry: &Registry) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
+    let mut declaration = Declaration::default();
+    // `${{ env … }}` counts here too, so that one file serves decK and DB-less mode.
+    let text = tollgate_declare::environment::substitute(file, text, &|name| std::env::var(name).ok()).map_err(|problem| vec![problem])?;
+    declaration.add(file, &text, Dialect::Kong, &|_| None)?;
+    let mut entities = resolve(declaration, registry, &tollgate_declare::resolve::Nothing, &SystemClock)?;
+    entities.sort_by_key(|entity| Kind::ALL.iter().position(|kind| *kind == entity.kind));
+    Ok(entities)
+}
+
+fn default_certificate(node: &Node) -> Result<Certificates, StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError(format!("ssl_cert: {error}"));
+    let (certificate, key) = match &node.certificate {
+        Some((certificate, key)) => (pem(certificate).map_err(|error| failed(&error))?, pem(key).map_err(|error| failed(&error))?),
+        None => self_signed().map_err(|error| failed(&error))?,
+    };
+    Certificates::new((&certificate, &key), node.tls12).map_err(|error| failed(&error))
+}
+
+/// PEM given as such, or as the path of a file.
+fn pem(value: &str) -> std::io::Result<String> {
+    if value.contains("-----BEGIN") { Ok(value.replace("\\n", "\n")) } else { std::fs::read_to_string(Path::new(value)) }
+}
+
+fn settings(node: &Node) -> Settings {
+    Settings {
+        headers: node.headers,
+        upstream_request_id: node.upstream_request_id,
+        product: node.product.as_str().into(),
+        forwarded: TrustSettings {
+            trusted: node.trusted.clone(),
+            real_ip_header: node.real_ip_header.clone(),
+            recursive: node.real_ip_recursive,
+        },
+        debug_header: node.debug_header,
+        port_maps: node.port_maps.clone(),
+        errors: ErrorSettings { default_type: ContentType::named(&node.error_default_type).unwrap_or_default(), ..ErrorSettings::default() },
+        verify_upstreams: node.verify_upstreams,
+    }
+}
+
+fn serve_certificates(certificates: &Certificates, snapshot: &Snapshot) -> Result<(), String> {
+    let pairs = snapshot.certificates.iter().flat_map(|served| {
+        let pairs: Vec<(&str, &str)> = served.pairs.iter().map(|(chain, key)| (&**chain, key.expose())).collect();
+        served.names.iter().map(move |name| (&**name, pairs.clone()))
+    });
+    certificates.set(pairs).map_err(|error| format!("certificates: {error}"))
+}
+
+/// Entities as the compiler reads them.
+struct ViewSource<'a>(&'a View<'a>);
+
+impl EntitySource for ViewSource<'_> {
+    fn for_each(
+        &self,
+        kind: Kind,
+        each: &mut dyn FnMut(Uuid, Map<String, Value>) -> Result<(), CompileError>,
+    ) -> Result<(), CompileError> {
+        struct Failed(CompileError);
+        impl From<StoreError> for Failed {
+            fn from(error: StoreError) -> Self {
+                Self(CompileError::Source(error.to_string()))
+            }
+        }
+        self.0.for_each(kind, |stored| each(stored.workspace, stored.fields).map_err(Failed)).map_err(|Failed(error)| error)
+    }
+}
+
+/// The data plane as a follower of the store: a revision that does not compile is refused, one that does is
+/// served the moment it is durable.
+struct Follow {
+    compiler: Compiler,
+    gateway: Arc<Gateway>,
+    certificates: Arc<Certificates>,
+}
+
+impl Observer for Follow {
+    fn prepare(&self, revision: u64, view: &View<'_>, changes: &[Change]) -> Result<Box<dyn FnOnce() + Send>, String> {
+        let changes: Vec<compile::Change<'_>> = changes
+            .iter()
+            .map(|change| compile::Change { kind: change.kind, workspace: change.workspace, id: change.id, after: change.after.as_ref() })
+            .collect();
+        let previous = self.gateway.snapshot();
+        let snapshot = self.compiler.update(revision, &ViewSource(view), &previous, &changes).map_err(|error| error.to_string())?;
+        let (gateway, certificates) = (Arc::clone(&self.gateway), Arc::clone(&self.certificates));
+        if changes.iter().any(|change| matches!(change.kind, Kind::Certificate | Kind::Sni)) {
+            serve_certificates(&certificates, &snapshot)?;
+        }
+        Ok(Box::new(move || gateway.swap(Arc::new(snapshot))))
+    }
+}
+
+impl Running {
+    /// Prints where the node listens, in a form that scripts can read.
+    pub fn announce(&self, node: &Node) {
+        for (listener, address) in node.proxy.iter().zip(self.proxy.addresses()) {
+            println!("listening: {} {address}", if listener.ssl { "proxy_tls" } else { "proxy" });
+        }
+    }
+
+    /// Stops serving once requests under way have ended, or after the grace time.
+    pub fn stop(self, grace: Duration) {
+        self.proxy.stop(grace);
+    }
+}
