@@ -114,7 +114,7 @@ pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &S
     let peer = connection.peer.ip();
     let mut text = String::with_capacity(64);
     let trusted = settings.forwarded.trusts(peer);
-    let mut shown = |headers: &mut Headers, name: &str, own: &[u8]| {
+    let shown = |headers: &mut Headers, name: &str, own: &[u8]| {
         if !trusted || !headers.contains(name) {
             headers.set(name, own);
         }

@@ -1,6 +1,6 @@
 //! The configuration of `ai-proxy` (Kong 3.11).
 
-use tollgate_model::schema::{Constraint, EntityCheck};
+use tollgate_model::schema::EntityCheck;
 use tollgate_model::{Config, FieldErrors, Map, Secret, Value};
 
 /// Configuration of `ai-proxy`.
