@@ -6,6 +6,7 @@
 
 mod group;
 mod index;
+mod pattern;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use tollgate_http::Headers;
 
 use group::{Group, Paths};
 use index::Index;
+use pattern::Patterns;
 
 /// What a route demands of requests, as its entity says. A field that is empty demands nothing.
 #[derive(Debug, Clone, Default)]
@@ -93,16 +95,23 @@ pub struct Router {
 }
 
 impl Router {
-    /// Compiles routes.
+    /// Compiles routes. Regexes that `previous` has too are taken over from it: compiling them is what takes
+    /// time.
     ///
     /// # Errors
     /// The first regex that cannot be compiled.
-    pub fn new(rules: &[RouteRule]) -> Result<Self, RouterError> {
+    pub fn new(rules: &[RouteRule], previous: Option<&Router>) -> Result<Self, RouterError> {
+        let patterns = Patterns::new(previous.map_or(&[], |router| &router.groups));
         let mut sorted = Vec::with_capacity(rules.len());
         for rule in rules {
-            for (paths, length) in split_paths(rule)? {
+            for (paths, length) in split_paths(rule, &patterns)? {
                 let priority = Priority::new(rule, matches!(paths, Paths::Regex(_)), length);
-                sorted.push((Reverse(priority), rule.created_at, rule.route, Group::new(rule, paths)?));
+                sorted.push((
+                    Reverse(priority),
+                    rule.created_at,
+                    rule.route,
+                    Group::new(rule, paths, &patterns)?,
+                ));
             }
         }
         sorted.sort_by(|a, b| (&a.0, a.1, a.2).cmp(&(&b.0, b.1, b.2)));
@@ -122,7 +131,7 @@ impl Router {
 }
 
 /// The groups a route's paths fall into, each with the length of its prefixes (0 for regexes).
-fn split_paths(rule: &RouteRule) -> Result<Vec<(Paths, usize)>, RouterError> {
+fn split_paths(rule: &RouteRule, patterns: &Patterns<'_>) -> Result<Vec<(Paths, usize)>, RouterError> {
     if rule.paths.is_empty() {
         return Ok(vec![(Paths::Any, 0)]);
     }
@@ -130,7 +139,7 @@ fn split_paths(rule: &RouteRule) -> Result<Vec<(Paths, usize)>, RouterError> {
     let mut by_length: BTreeMap<usize, Vec<Box<[u8]>>> = BTreeMap::new();
     for path in &rule.paths {
         match path.strip_prefix('~') {
-            Some(pattern) => regexes.push(group::PathRegex::new(rule.route, pattern)?),
+            Some(pattern) => regexes.push(patterns.path(rule.route, pattern)?),
             None => by_length.entry(path.len()).or_default().push(path.as_bytes().into()),
         }
     }

@@ -1,11 +1,11 @@
 //! One group of a route's paths with all else the route demands.
 
-use regex::bytes::{Regex, RegexBuilder};
-use regex_syntax::hir::Look;
-use regex_syntax::hir::literal::Extractor;
+use std::sync::Arc;
+
 use tollgate_http::Headers;
 
-use super::{Captures, Match, MatchInput, RouteRule, RouterError, split_port};
+use super::pattern::{Pattern, Patterns};
+use super::{Match, MatchInput, RouteRule, RouterError, split_port};
 
 /// What a request must have to belong to a route.
 pub(super) struct Group {
@@ -26,14 +26,7 @@ pub(super) enum Paths {
     /// Prefixes, all of one length.
     Plain(Vec<Box<[u8]>>),
     /// Patterns.
-    Regex(Vec<PathRegex>),
-}
-
-/// A regex path.
-pub(super) struct PathRegex {
-    /// Bytes that every matching path begins with.
-    pub(super) literal: Box<[u8]>,
-    regex: Regex,
+    Regex(Vec<Arc<Pattern>>),
 }
 
 /// One of a route's hosts.
@@ -59,11 +52,11 @@ struct HeaderRule {
 
 enum HeaderValue {
     Exact(Box<[u8]>),
-    Regex(Regex),
+    Regex(Arc<Pattern>),
 }
 
 impl Group {
-    pub(super) fn new(rule: &RouteRule, paths: Paths) -> Result<Self, RouterError> {
+    pub(super) fn new(rule: &RouteRule, paths: Paths, patterns: &Patterns<'_>) -> Result<Self, RouterError> {
         let hosts: Vec<HostRule> = rule.hosts.iter().map(|host| HostRule::new(host)).collect();
         Ok(Self {
             route: rule.route,
@@ -74,7 +67,7 @@ impl Group {
             headers: rule
                 .headers
                 .iter()
-                .map(|(name, values)| HeaderRule::new(rule.route, name, values))
+                .map(|(name, values)| HeaderRule::new(rule.route, name, values, patterns))
                 .collect::<Result<_, _>>()?,
             // The last dot of a fully qualified name says nothing (Kong 3.11).
             snis: rule
@@ -93,8 +86,21 @@ impl Group {
             && self.headers.iter().all(|rule| rule.matches(input.headers))
             && match &self.paths {
                 Paths::Any | Paths::Plain(_) => true,
-                Paths::Regex(regexes) => regexes.iter().any(|path| path.regex.is_match(input.path)),
+                Paths::Regex(regexes) => regexes.iter().any(|pattern| pattern.regex.is_match(input.path)),
             }
+    }
+
+    /// Its regexes.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &Arc<Pattern>> {
+        let paths = match &self.paths {
+            Paths::Regex(regexes) => regexes.as_slice(),
+            Paths::Any | Paths::Plain(_) => &[],
+        };
+        let values = self.headers.iter().flat_map(|rule| &rule.values).filter_map(|value| match value {
+            HeaderValue::Regex(pattern) => Some(pattern),
+            HeaderValue::Exact(_) => None,
+        });
+        paths.iter().chain(values)
     }
 
     fn has_sni(&self, name: Option<&str>) -> bool {
@@ -108,48 +114,10 @@ impl Group {
         let (matched_length, captures) = match &self.paths {
             Paths::Any => (0, Vec::new()),
             Paths::Plain(prefixes) => (prefixes.first()?.len(), Vec::new()),
-            Paths::Regex(regexes) => regexes.iter().find_map(|regex| regex.describe(path))?,
+            Paths::Regex(regexes) => regexes.iter().find_map(|pattern| pattern.describe(path))?,
         };
         Some(Match { route: self.route, matched_length, captures })
     }
-}
-
-impl PathRegex {
-    /// Kong 3.11: anchored at the start, open at the end.
-    pub(super) fn new(route: usize, pattern: &str) -> Result<Self, RouterError> {
-        let anchored = format!("^{pattern}");
-        let regex = Regex::new(&anchored).map_err(|error| refuse(route, "paths".into(), pattern, &error))?;
-        Ok(Self { literal: literal_beginning(&anchored), regex })
-    }
-
-    /// Length of what matches, and the captures.
-    fn describe(&self, path: &[u8]) -> Option<(usize, Captures)> {
-        if self.regex.captures_len() == 1 {
-            return self.regex.find(path).map(|found| (found.len(), Vec::new()));
-        }
-        let found = self.regex.captures(path)?;
-        let mut captures = Vec::new();
-        for (number, name) in self.regex.capture_names().enumerate().skip(1) {
-            let Some(text) = found.get(number) else { continue };
-            let text: Box<str> = String::from_utf8_lossy(text.as_bytes()).into();
-            if let Some(name) = name {
-                captures.push((name.into(), text.clone()));
-            }
-            captures.push((number.to_string().into(), text));
-        }
-        Some((found.get(0)?.len(), captures))
-    }
-}
-
-/// What every path that an anchored pattern matches begins with, as far as that is plain to see.
-fn literal_beginning(anchored: &str) -> Box<[u8]> {
-    let parsed = regex_syntax::ParserBuilder::new().utf8(false).build().parse(anchored);
-    // An alternative that the anchor does not bind, as in `^/a|/b`, may match further on.
-    parsed
-        .ok()
-        .filter(|hir| hir.properties().look_set_prefix().contains(Look::Start))
-        .and_then(|hir| Extractor::new().extract(&hir).longest_common_prefix().map(Box::from))
-        .unwrap_or_default()
 }
 
 impl HostRule {
@@ -191,14 +159,9 @@ impl Wildcard {
 }
 
 impl HeaderRule {
-    fn new(route: usize, name: &str, values: &[String]) -> Result<Self, RouterError> {
-        let field = || format!("headers.{name}");
+    fn new(route: usize, name: &str, values: &[String], patterns: &Patterns<'_>) -> Result<Self, RouterError> {
         let value = |value: &String| match value.strip_prefix("~*") {
-            // Letters of either case match: the value counts in lower case (Kong 3.11).
-            Some(pattern) => match RegexBuilder::new(pattern).case_insensitive(true).build() {
-                Ok(regex) => Ok(HeaderValue::Regex(regex)),
-                Err(error) => Err(refuse(route, field(), pattern, &error)),
-            },
+            Some(pattern) => patterns.header(route, name, pattern).map(HeaderValue::Regex),
             None => Ok(HeaderValue::Exact(value.as_bytes().into())),
         };
         Ok(Self {
@@ -217,7 +180,7 @@ impl HeaderRule {
             is_named(name)
                 && self.values.iter().any(|wanted| match wanted {
                     HeaderValue::Exact(exact) => exact.eq_ignore_ascii_case(value),
-                    HeaderValue::Regex(regex) => regex.is_match(value),
+                    HeaderValue::Regex(pattern) => pattern.regex.is_match(value),
                 })
         })
     }
@@ -226,16 +189,4 @@ impl HeaderRule {
 /// Names ignore case and do not tell `_` from `-` (Kong 3.11).
 fn plain_name_byte(byte: u8) -> u8 {
     if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
-}
-
-fn refuse(route: usize, field: String, pattern: &str, error: &regex::Error) -> RouterError {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    let mut reason = last.strip_prefix("error: ").unwrap_or(last).to_owned();
-    if ["(?=", "(?!", "(?<=", "(?<!", "(?>"].iter().any(|feature| pattern.contains(feature)) {
-        reason.push_str(" (look-around and atomic groups of PCRE cannot be used here)");
-    } else if text.contains("backreference") {
-        reason.push_str(" (back-references of PCRE cannot be used here)");
-    }
-    RouterError { route, field, pattern: pattern.to_owned(), reason }
 }

@@ -87,7 +87,7 @@ impl PathTree {
         match &group.paths {
             Paths::Any => self.insert(b"", rank),
             Paths::Plain(prefixes) => prefixes.iter().for_each(|prefix| self.insert(prefix, rank)),
-            Paths::Regex(regexes) => regexes.iter().for_each(|regex| self.insert(&regex.literal, rank)),
+            Paths::Regex(regexes) => regexes.iter().for_each(|pattern| self.insert(&pattern.literal, rank)),
         }
     }
 

@@ -56,13 +56,16 @@ impl Ask {
 
 #[test]
 fn the_longest_prefix_wins_and_regexes_go_first() {
-    let router = Router::new(&[
-        rule(0, &["/"], &[]),
-        rule(1, &["/a", "/long/path"], &[]),
-        rule(2, &["/long"], &[]),
-        rule(3, &["~/lo(?<rest>ng.)x"], &[]),
-        rule(4, &["~/alter|/alternative"], &[]),
-    ])
+    let router = Router::new(
+        &[
+            rule(0, &["/"], &[]),
+            rule(1, &["/a", "/long/path"], &[]),
+            rule(2, &["/long"], &[]),
+            rule(3, &["~/lo(?<rest>ng.)x"], &[]),
+            rule(4, &["~/alter|/alternative"], &[]),
+        ],
+        None,
+    )
     .unwrap();
     for (path, expected) in [
         ("/zzz", (0, 1)),
@@ -81,15 +84,18 @@ fn the_longest_prefix_wins_and_regexes_go_first() {
 fn more_fields_win_and_plain_hosts_beat_wildcards() {
     let mut with_method = rule(3, &["/"], &["*.example.com"]);
     with_method.methods = vec!["POST".into()];
-    let router = Router::new(&[
-        rule(0, &[], &["*.example.com"]),
-        rule(1, &[], &["api.example.com"]),
-        rule(2, &["/x"], &[]),
-        with_method,
-        rule(4, &[], &["ported.com:9000"]),
-        rule(5, &[], &["start.*"]),
-        rule(6, &[], &["[::1]:9000", "own.com:8000"]),
-    ])
+    let router = Router::new(
+        &[
+            rule(0, &[], &["*.example.com"]),
+            rule(1, &[], &["api.example.com"]),
+            rule(2, &["/x"], &[]),
+            with_method,
+            rule(4, &[], &["ported.com:9000"]),
+            rule(5, &[], &["start.*"]),
+            rule(6, &[], &["[::1]:9000", "own.com:8000"]),
+        ],
+        None,
+    )
     .unwrap();
     for (method, host, path, expected) in [
         ("GET", "api.example.com:80", "/", Some((1, 0))),
@@ -125,11 +131,14 @@ fn headers_ignore_case_and_take_underscores_for_dashes() {
             .collect(),
         ..rule(route, &["/"], &[])
     };
-    let router = Router::new(&[
-        with(0, &[("X-Version", &["v1", "V2"])]),
-        with(1, &[("x_version", &["~*^V\\d+$"])]),
-        with(2, &[("x-version", &["v1"]), ("x-other", &["1"])]),
-    ])
+    let router = Router::new(
+        &[
+            with(0, &[("X-Version", &["v1", "V2"])]),
+            with(1, &[("x_version", &["~*^V\\d+$"])]),
+            with(2, &[("x-version", &["v1"]), ("x-other", &["1"])]),
+        ],
+        None,
+    )
     .unwrap();
     for (fields, expected) in [
         (&[("x-version", "V1")][..], Some(0)),
@@ -149,7 +158,7 @@ fn headers_ignore_case_and_take_underscores_for_dashes() {
 #[test]
 fn server_names_count_over_tls_only() {
     let with = |route, sni: &str| RouteRule { snis: vec![sni.into()], ..rule(route, &["/"], &[]) };
-    let router = Router::new(&[with(0, "exact.org."), with(1, "*.wild.org")]).unwrap();
+    let router = Router::new(&[with(0, "exact.org."), with(1, "*.wild.org")], None).unwrap();
     for (tls, server_name, expected) in [
         (true, Some("exact.org"), Some(0)),
         (true, Some("exact.org."), Some(0)),
@@ -170,15 +179,18 @@ fn ties_go_to_the_older_route_and_regexes_by_their_priority() {
         regex_priority,
         ..rule(route, &[path], &[])
     };
-    let router = Router::new(&[
-        made(0, 2, "/same", 0),
-        made(1, 1, "/same", 0),
-        made(2, 1, "/same", 0),
-        made(3, 1, "~/re.+", -1),
-        made(4, 2, "~/reg.+", 0),
-        made(5, 3, "~/regex", 7),
-        made(6, 0, "/regexes", 0),
-    ])
+    let router = Router::new(
+        &[
+            made(0, 2, "/same", 0),
+            made(1, 1, "/same", 0),
+            made(2, 1, "/same", 0),
+            made(3, 1, "~/re.+", -1),
+            made(4, 2, "~/reg.+", 0),
+            made(5, 3, "~/regex", 7),
+            made(6, 0, "/regexes", 0),
+        ],
+        None,
+    )
     .unwrap();
     for (path, expected) in [("/same", 1), ("/regexes", 5), ("/regs", 4), ("/rex", 3)] {
         assert_eq!(Ask::new("h", path).find(&router).map(|(route, _)| route), Some(expected), "{path}");
@@ -188,11 +200,25 @@ fn ties_go_to_the_older_route_and_regexes_by_their_priority() {
 #[test]
 fn captures_have_numbers_and_names() {
     let router =
-        Router::new(&[rule(0, &["~/(?<kind>[a-z]+)/(\\d+)?x?(?P<end>z)?", "~/never(.)"], &[])]).unwrap();
+        Router::new(&[rule(0, &["~/(?<kind>[a-z]+)/(\\d+)?x?(?P<end>z)?", "~/never(.)"], &[])], None)
+            .unwrap();
     let found = Ask::new("h", "/user/42x").run(|input| router.find(input)).unwrap();
     let captures: Vec<(&str, &str)> = found.captures.iter().map(|(name, text)| (&**name, &**text)).collect();
     assert_eq!(captures, [("kind", "user"), ("1", "user"), ("2", "42")]);
     assert_eq!(found.matched_length, 9);
+}
+
+#[test]
+fn regexes_are_taken_over() {
+    let mut headers = rule(1, &["/"], &[]);
+    headers.headers.insert("x".into(), vec!["~*^a".into()]);
+    let rules = [rule(0, &["~/a+", "/b"], &[]), headers];
+    let first = Router::new(&rules, None).unwrap();
+    let second = Router::new(&rules, Some(&first)).unwrap();
+    let patterns = |router: &Router| {
+        router.groups.iter().flat_map(Group::patterns).map(std::sync::Arc::as_ptr).collect::<Vec<_>>()
+    };
+    assert_eq!((patterns(&first).len(), patterns(&first)), (2, patterns(&second)));
 }
 
 #[test]
@@ -210,7 +236,7 @@ fn what_cannot_be_compiled_is_named() {
         ),
         (headers, "headers.x-a: '(' is not a regex this router can run: unclosed group"),
     ] {
-        let error = Router::new(std::slice::from_ref(&rules)).err().unwrap();
+        let error = Router::new(std::slice::from_ref(&rules), None).err().unwrap();
         assert_eq!((error.route, error.to_string().as_str()), (rules.route, expected));
     }
 }
@@ -390,9 +416,12 @@ proptest! {
 
     #[test]
     fn the_index_finds_what_walking_all_routes_finds(rules in rules(), asks in proptest::collection::vec(ask(), 20)) {
-        let router = Router::new(&rules).unwrap();
+        let router = Router::new(&rules, None).unwrap();
+        let following = Router::new(&rules, Some(&router)).unwrap();
         for ask in asks {
-            prop_assert_eq!(ask.find(&router), ask.run(|input| walk(&rules, input)), "{:?}", ask);
+            let expected = ask.run(|input| walk(&rules, input));
+            prop_assert_eq!(ask.find(&router), expected, "{:?}", ask);
+            prop_assert_eq!(ask.find(&following), expected, "{:?}", ask);
         }
     }
 
@@ -402,7 +431,7 @@ proptest! {
         asked in proptest::collection::vec("/[ab]{0,9}", 20),
     ) {
         let rules: Vec<RouteRule> = paths.iter().enumerate().map(|(route, path)| rule(route, &[path], &[])).collect();
-        let router = Router::new(&rules).unwrap();
+        let router = Router::new(&rules, None).unwrap();
         for path in asked {
             let ask = Ask::new("h", &path);
             prop_assert_eq!(ask.find(&router), ask.run(|input| walk(&rules, input)));
@@ -413,7 +442,7 @@ proptest! {
     fn no_bytes_make_it_panic(host in "\\PC*", path: Vec<u8>, name in "\\PC*", value: Vec<u8>) {
         let mut demanding = rule(0, &["~/(.)\\w*", "/a"], &["*.x", "x.*", "h:80"]);
         demanding.headers.insert("a".into(), vec!["~*\\w".into(), "b".into()]);
-        let router = Router::new(&[demanding, rule(1, &["~.*"], &[])]).unwrap();
+        let router = Router::new(&[demanding, rule(1, &["~.*"], &[])], None).unwrap();
         let received = Bytes::from([b"a", &value[..]].concat());
         let headers = Headers::from_received(received.clone(), std::iter::once((0..1, 1..received.len())));
         let input = MatchInput { method: "GET", host: &host, path: &path, headers: &headers, server_name: Some(&name), port: 1, tls: true };
