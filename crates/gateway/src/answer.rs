@@ -1,5 +1,9 @@
 //! The gateway's own answers, byte for byte as Kong 3.11 gives them.
 
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tollgate_http::{Body, Headers, Method, Refusal, RequestHead, Response, StatusCode, Version};
@@ -52,17 +56,23 @@ pub enum ContentType {
 }
 
 impl ContentType {
-    /// The type a media type names; `None` for one that errors do not have.
+    /// The type a media type names, parameters left aside; `None` for one that errors do not have.
     pub fn named(media_type: &str) -> Option<Self> {
-        let name = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        Some(match name.as_str() {
-            "application/json" | "*/*" | "application/*" => Self::Json,
-            "text/html" => Self::Html,
-            "application/xml" => Self::Xml,
-            "text/plain" | "text/*" => Self::Plain,
-            _ if name.starts_with("application/grpc") => Self::Grpc,
-            _ => return None,
-        })
+        let name = media_type.split(';').next().unwrap_or_default().trim();
+        let starts = |beginning: &str| {
+            name.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+        };
+        let known = [
+            ("application/json", Self::Json),
+            ("*/*", Self::Json),
+            ("application/*", Self::Json),
+            ("text/html", Self::Html),
+            ("application/xml", Self::Xml),
+            ("text/plain", Self::Plain),
+            ("text/*", Self::Plain),
+        ];
+        let found = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, kind)| *kind);
+        found.or_else(|| starts("application/grpc").then_some(Self::Grpc))
     }
 
     fn header(self) -> &'static str {
@@ -94,16 +104,23 @@ impl ContentType {
 
 /// The type an `Accept` list prefers: highest weight, first on ties; unknown types count as JSON.
 fn preferred(accept: &str) -> ContentType {
-    let mut best: Option<(f32, &str)> = None;
+    let mut best = (0.0, ContentType::Json);
     for item in accept.split(',') {
-        let mut parts = item.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let weight = parts.find_map(|part| part.strip_prefix("q=")).and_then(|q| q.trim().parse().ok()).unwrap_or(1.0);
-        if !name.is_empty() && weight > 0.0 && best.is_none_or(|(other, _)| weight > other) {
-            best = Some((weight, name));
+        let is_media_type = item.split(';').next().is_some_and(|name| name.contains('/'));
+        let weight = if is_media_type { weight(item) } else { 0.0 };
+        if weight > best.0 {
+            best = (weight, ContentType::named(item).unwrap_or(ContentType::Json));
         }
     }
-    best.and_then(|(_, name)| ContentType::named(name)).unwrap_or(ContentType::Json)
+    best.1
+}
+
+/// The weight of an item of `Accept`: its `q`, from 0 to 1 (RFC 9110 §12.4.2); 1 where it has none.
+fn weight(item: &str) -> f32 {
+    let parameters = item.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let mut values =
+        parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q")).map(|(_, value)| value.trim());
+    values.find_map(|value| value.parse().ok()).filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or(1.0)
 }
 
 /// Whether a request is gRPC: its errors have no body.
@@ -113,18 +130,30 @@ fn is_grpc(head: &RequestHead) -> bool {
 }
 
 /// An error in the form the client accepts; JSON where it does not say.
-pub fn negotiated(status: StatusCode, message: &str, head: &RequestHead, id: &RequestId, settings: &ErrorSettings) -> Response {
+pub fn negotiated(
+    status: StatusCode,
+    message: &str,
+    head: &RequestHead,
+    id: &RequestId,
+    settings: &ErrorSettings,
+) -> Response {
     let kind = match head.headers.get_str("accept") {
         _ if is_grpc(head) => ContentType::Grpc,
         Some(accept) => preferred(accept),
         None => ContentType::Json,
     };
-    error(status, message, kind, id, settings)
+    error(status, message, kind, grpc_status(status).1, id, settings)
 }
 
 /// An error below the plugins: the type is the `Accept`ed one, else that of the request, else the node's
 /// default.
-pub fn low_level(status: StatusCode, message: &str, head: Option<&RequestHead>, id: &RequestId, settings: &ErrorSettings) -> Response {
+pub fn low_level(
+    status: StatusCode,
+    message: &str,
+    head: Option<&RequestHead>,
+    id: &RequestId,
+    settings: &ErrorSettings,
+) -> Response {
     let kind = match head {
         Some(head) if is_grpc(head) => ContentType::Grpc,
         Some(head) => match (head.headers.get_str("accept"), head.headers.get_str("content-type")) {
@@ -134,20 +163,22 @@ pub fn low_level(status: StatusCode, message: &str, head: Option<&RequestHead>, 
         },
         None => settings.default_type,
     };
-    let mut response = error(status, message, kind, id, settings);
-    if head.is_some_and(|head| head.method == Method::HEAD) {
-        drop_body(&mut response);
-    }
-    response
+    error(status, message, kind, message, id, settings)
 }
 
-fn error(status: StatusCode, message: &str, kind: ContentType, id: &RequestId, settings: &ErrorSettings) -> Response {
+fn error(
+    status: StatusCode,
+    message: &str,
+    kind: ContentType,
+    grpc_message: &str,
+    id: &RequestId,
+    settings: &ErrorSettings,
+) -> Response {
     let mut response = Response::new(status);
     response.headers.set("Content-Type", kind.header());
     if kind == ContentType::Grpc {
-        let (code, name) = grpc_status(status);
-        response.headers.set("grpc-status", itoa::Buffer::new().format(code));
-        response.headers.set("grpc-message", name);
+        response.headers.set("grpc-status", itoa::Buffer::new().format(grpc_status(status).0));
+        response.headers.set("grpc-message", grpc_message);
         return response;
     }
     let own = match kind {
@@ -179,14 +210,19 @@ pub fn json(status: StatusCode, body: &Value) -> Response {
 
 /// Takes the body off an answer to HEAD, saying how long it would have been.
 pub fn drop_body(response: &mut Response) {
-    if let Some(length) = response.body.remaining() {
+    if let Some(length) = response.body.remaining().filter(|_| !response.headers.contains("content-length")) {
         response.headers.set("Content-Length", itoa::Buffer::new().format(length));
     }
     response.body = Body::Empty;
 }
 
 /// The answer to something the server refuses before it is a request.
-pub fn refusal(refusal: Refusal, head: Option<&RequestHead>, id: &RequestId, settings: &ErrorSettings) -> Response {
+pub fn refusal(
+    refusal: Refusal,
+    head: Option<&RequestHead>,
+    id: &RequestId,
+    settings: &ErrorSettings,
+) -> Response {
     let (status, message) = match refusal {
         Refusal::BadRequest | Refusal::PlainOnTls => (StatusCode::BAD_REQUEST, "Bad request"),
         Refusal::HeadersTooLarge => (StatusCode::BAD_REQUEST, "Request header or cookie too large"),
@@ -196,12 +232,16 @@ pub fn refusal(refusal: Refusal, head: Option<&RequestHead>, id: &RequestId, set
         Refusal::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
         Refusal::ExpectationFailed => (StatusCode::EXPECTATION_FAILED, "Expectation failed"),
     };
-    low_level(status, message, head, id, settings)
+    let mut response = low_level(status, message, head, id, settings);
+    if head.is_some_and(|head| head.method == Method::HEAD) {
+        drop_body(&mut response);
+    }
+    response
 }
 
 /// What a status says where nobody gave a message (Kong 3.11).
-pub fn default_message(status: StatusCode) -> &'static str {
-    match status.as_u16() {
+pub fn default_message(status: StatusCode) -> Cow<'static, str> {
+    let message = match status.as_u16() {
         400 => "Bad request",
         401 => "Unauthorized",
         402 => "Payment required",
@@ -242,8 +282,9 @@ pub fn default_message(status: StatusCode) -> &'static str {
         508 => "Loop detected",
         510 => "Not extended",
         511 => "Network authentication required",
-        _ => "The upstream server responded with an error",
-    }
+        other => return Cow::Owned(format!("The upstream server responded with {other}")),
+    };
+    Cow::Borrowed(message)
 }
 
 fn grpc_status(status: StatusCode) -> (u8, &'static str) {
@@ -267,25 +308,4 @@ fn grpc_status(status: StatusCode) -> (u8, &'static str) {
 /// Whether headers already say what the body is.
 pub fn has_content_type(headers: &Headers) -> bool {
     headers.contains("content-type")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_accepted_type_is_chosen() {
-        for (accept, expected) in [
-            ("*/*", ContentType::Json),
-            ("text/html", ContentType::Html),
-            ("text/*", ContentType::Plain),
-            ("text/xml", ContentType::Json),
-            ("application/xml;q=0.5, text/html;q=0.9", ContentType::Html),
-            ("text/html;q=0, text/plain;q=0.1", ContentType::Plain),
-            ("application/*, text/html", ContentType::Json),
-            ("", ContentType::Json),
-        ] {
-            assert_eq!(preferred(accept), expected, "{accept}");
-        }
-    }
 }

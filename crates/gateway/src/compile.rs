@@ -128,7 +128,7 @@ impl Compiler {
         let services = self.read_services(source, &authorities, &certificates, &upstreams)?;
         let plugins = self.read_plugins(source, previous)?;
         let chains = sort_plugins(&plugins);
-        let (router, routes) = compile_routes(source, &services, &chains)?;
+        let (router, routes) = compile_routes(source, &services, &chains, previous.map(|snapshot| &snapshot.router))?;
         let unmatched = chains
             .get(&DEFAULT_WORKSPACE)
             .map(|plugins| plugins.chain(None, None))
@@ -413,6 +413,7 @@ fn compile_routes(
     source: &dyn EntitySource,
     services: &HashMap<Uuid, Arc<Service>>,
     plugins: &HashMap<Uuid, Plugins>,
+    previous: Option<&Router>,
 ) -> Result<(Router, Vec<Arc<Route>>), CompileError> {
     let (mut rules, mut routes) = (Vec::new(), Vec::new());
     for read in read::<entity::Route>(source, Kind::Route)? {
@@ -457,7 +458,7 @@ fn compile_routes(
             entity: Arc::new(read.fields),
         }));
     }
-    match Router::new(&rules) {
+    match Router::new(&rules, previous) {
         Ok(router) => Ok((router, routes)),
         Err(error) => {
             let id = routes.get(error.route).map_or(Uuid::nil(), |route: &Arc<Route>| route.id);

@@ -1,10 +1,15 @@
 //! What the gateway tells upstream and client about each other: `X-Forwarded-*`, `Via`, and which fields are
 //! not passed on (RFC 9110 §7.6.1).
 
-use std::net::IpAddr;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
-use tollgate_http::{Connection, Headers};
+use tollgate_http::{Connection, Headers, Version};
 
 use crate::exchange::Exchange;
 use crate::settings::Settings;
@@ -30,11 +35,36 @@ impl Default for TrustSettings {
 impl TrustSettings {
     /// Whether a peer is believed.
     pub fn trusts(&self, peer: IpAddr) -> bool {
-        !self.trusted.is_empty() && self.trusted.iter().any(|net| net.contains(&peer))
+        let peer = peer.to_canonical();
+        self.trusted.iter().any(|net| net.contains(&peer))
+    }
+
+    /// The address that the fields of a trusted peer name, from the right: the first, or with `recursive` the
+    /// first that is not trusted itself.
+    fn named_address(&self, headers: &Headers) -> Option<IpAddr> {
+        let lines: Vec<&[u8]> = headers.get_all(&self.real_ip_header).collect();
+        let items = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
+        let mut found = None;
+        for ip in items.map_while(read_address) {
+            found = Some(ip);
+            if !self.recursive || !self.trusts(ip) {
+                break;
+            }
+        }
+        found
     }
 }
 
+/// An address, with or without port.
+fn read_address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let ip = bare.parse().ok().or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip()))?;
+    Some(ip.to_canonical())
+}
+
 /// Who the client is.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Client {
     pub(crate) ip: IpAddr,
     pub(crate) scheme: &'static str,
@@ -42,30 +72,21 @@ pub(crate) struct Client {
 
 /// The client of a request: the peer, or who a trusted peer says it is.
 pub(crate) fn client(settings: &TrustSettings, headers: &Headers, connection: &Connection) -> Client {
-    let own_scheme = if connection.tls.is_some() { "https" } else { "http" };
-    let peer = connection.peer.ip();
+    let peer = connection.peer.ip().to_canonical();
+    let own_scheme = scheme(connection);
     if !settings.trusts(peer) {
         return Client { ip: peer, scheme: own_scheme };
     }
-    let scheme = match headers.get_str("x-forwarded-proto") {
-        Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
-        Some(scheme) if scheme.eq_ignore_ascii_case("http") => "http",
+    let scheme = match headers.get("x-forwarded-proto") {
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => "https",
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => "http",
         _ => own_scheme,
     };
-    let named = headers.get_str(&settings.real_ip_header).unwrap_or_default();
-    let mut addresses = named.rsplit(',').map_while(|text| address(text.trim()));
-    let ip = match settings.recursive {
-        false => addresses.next(),
-        true => {
-            let all: Vec<IpAddr> = addresses.collect();
-            all.iter().find(|ip| !settings.trusts(**ip)).or(all.last()).copied()
-        }
-    };
-    Client { ip: ip.unwrap_or(peer), scheme }
+    Client { ip: settings.named_address(headers).unwrap_or(peer), scheme }
 }
 
-fn address(text: &str) -> Option<IpAddr> {
-    text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))
+fn scheme(connection: &Connection) -> &'static str {
+    if connection.tls.is_some() { "https" } else { "http" }
 }
 
 /// Whether a client asks for a WebSocket.
@@ -73,7 +94,154 @@ pub(crate) fn wants_websocket(headers: &Headers) -> bool {
     headers.get("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Fields that concern one connection only, by lower-case name.
+/// Makes the request's fields what the upstream is to see.
+pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &Settings) {
+    let connection = Arc::clone(&exchange.connection);
+    let port = connection.local.port();
+    let path_end = memchr::memchr(b'?', &exchange.received_target).unwrap_or(exchange.received_target.len());
+    let origin = Origin {
+        trusted: settings.forwarded.trusts(connection.peer.ip()),
+        peer: connection.peer.ip().to_canonical(),
+        client: exchange.client_ip,
+        scheme: scheme(&connection),
+        port: settings.port_maps.get(&port).copied().unwrap_or(port),
+        path: &exchange.received_target[..path_end],
+        stripped: exchange.stripped_prefix.as_deref(),
+    };
+    let headers = &mut exchange.head.headers;
+    origin.tell(headers);
+    clean_request(headers);
+    headers.set("Host", host);
+    let version = match exchange.head.version {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    };
+    add_via(headers, version, &settings.product);
+    if settings.upstream_request_id {
+        headers.set("X-Kong-Request-Id", exchange.request_id.as_str());
+    }
+}
+
+/// Where a request came from, for `X-Forwarded-*` (Kong 3.11).
+struct Origin<'a> {
+    /// Whether the peer's own `X-Forwarded-*` are kept.
+    trusted: bool,
+    peer: IpAddr,
+    client: IpAddr,
+    scheme: &'static str,
+    /// Port the client used.
+    port: u16,
+    /// Path as received.
+    path: &'a [u8],
+    /// What was stripped off the path.
+    stripped: Option<&'a [u8]>,
+}
+
+impl Origin<'_> {
+    /// Tells the upstream. Reads the client's `Host`, which must still be there.
+    fn tell(&self, headers: &mut Headers) {
+        let mut text = Vec::with_capacity(64);
+        let _ = match join_lines(headers, "x-forwarded-for", &mut text) {
+            true => write!(text, ", {}", self.peer),
+            false => write!(text, "{}", self.client),
+        };
+        headers.set("X-Forwarded-For", &text);
+        text.clear();
+        let _ = write!(text, "{}", self.client);
+        headers.set("X-Real-IP", &text);
+        self.show(headers, "X-Forwarded-Proto", self.scheme.as_bytes());
+        text.clear();
+        text.extend_from_slice(bare_host(headers.get("host").unwrap_or_default()));
+        text.make_ascii_lowercase();
+        self.show(headers, "X-Forwarded-Host", &text);
+        self.show(headers, "X-Forwarded-Port", itoa::Buffer::new().format(self.port).as_bytes());
+        self.show(headers, "X-Forwarded-Path", self.path);
+        match self.stripped.filter(|prefix| *prefix != b"/") {
+            Some(prefix) => self.show(headers, "X-Forwarded-Prefix", prefix),
+            None if self.trusted => {}
+            None => {
+                headers.remove("X-Forwarded-Prefix");
+            }
+        }
+    }
+
+    fn show(&self, headers: &mut Headers, name: &str, own: &[u8]) {
+        if !self.trusted || !headers.contains(name) {
+            headers.set(name, own);
+        }
+    }
+}
+
+/// A `Host` without port and last dot; where there is none, the name Kong's server has (nginx: `$host`).
+fn bare_host(host: &[u8]) -> &[u8] {
+    let port = memchr::memrchr(b':', host).filter(|at| host[at + 1..].iter().all(u8::is_ascii_digit));
+    let name = &host[..port.unwrap_or(host.len())];
+    match name.strip_suffix(b".").unwrap_or(name) {
+        b"" => b"kong",
+        name => name,
+    }
+}
+
+/// Puts the values of all fields of a name, joined with commas, at the end of `out`; tells whether there was
+/// any (RFC 9110 §5.3).
+fn join_lines(headers: &Headers, name: &str, out: &mut Vec<u8>) -> bool {
+    let mut any = false;
+    for value in headers.get_all(name).filter(|value| !value.is_empty()) {
+        if any {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(value);
+        any = true;
+    }
+    any
+}
+
+/// Adds the gateway to `Via`.
+pub(crate) fn add_via(headers: &mut Headers, version: &str, product: &str) {
+    let mut list = Vec::with_capacity(64);
+    if join_lines(headers, "via", &mut list) {
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(version.as_bytes());
+    list.push(b' ');
+    list.extend_from_slice(product.as_bytes());
+    headers.set("Via", list);
+}
+
+/// Removes from a request what concerns only the connection it came on. `Upgrade` stays for a WebSocket, `TE`
+/// where it asks for trailers (Kong 3.11).
+fn clean_request(headers: &mut Headers) {
+    let websocket = wants_websocket(headers);
+    let trailers =
+        headers.get_all("te").any(|value| items(value).any(|item| item.eq_ignore_ascii_case(b"trailers")));
+    let named = named_by_connection(headers);
+    headers.retain(|name, _| !is_hop_by_hop(name) && (!is_listed(&named, name) || is_identity(name)));
+    if websocket {
+        headers.set("Upgrade", "websocket");
+    }
+    if trailers {
+        headers.set("TE", "trailers");
+    }
+}
+
+/// Removes from an upstream's answer what concerns only the connection to it.
+pub(crate) fn clean_response(headers: &mut Headers, upgrades: bool, takes_trailers: bool) {
+    let named = named_by_connection(headers);
+    headers.retain(|name, _| {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        let gone = match name.len() {
+            7 => is("upgrade") && !upgrades || is("trailer") && !takes_trailers,
+            10 => is("connection") || is("keep-alive"),
+            17 => is("transfer-encoding"),
+            _ => false,
+        };
+        !gone && !is_listed(&named, name)
+    });
+}
+
+/// Fields that concern one connection only, whether `Connection` names them or not. `Content-Length` is
+/// written anew by whoever frames the message.
 fn is_hop_by_hop(name: &[u8]) -> bool {
     let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
     match name.len() {
@@ -89,102 +257,43 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
     }
 }
 
-/// Makes the request's fields what the upstream is to see.
-pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &Settings) {
-    let connection = std::sync::Arc::clone(&exchange.connection);
-    let headers = &mut exchange.head.headers;
-    let websocket = wants_websocket(headers);
-    let trailers = headers.get("te").is_some_and(|value| {
-        value.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    });
-    let named: Vec<u8> = headers.get_all("connection").flat_map(|value| [value, b","].concat()).collect();
-    let plain_connection = named.is_empty() || named.eq_ignore_ascii_case(b"keep-alive,") || named.eq_ignore_ascii_case(b"close,");
-    headers.retain(|name, _| {
-        !is_hop_by_hop(name)
-            && (plain_connection || !named.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(name)))
-    });
-    let client_host = headers.get("host").unwrap_or_default().to_vec();
-    headers.set("Host", host);
-    if websocket {
-        headers.set("Upgrade", "websocket");
-    }
-    if trailers {
-        headers.set("TE", "trailers");
-    }
-    let peer = connection.peer.ip();
-    let mut text = String::with_capacity(64);
-    let trusted = settings.forwarded.trusts(peer);
-    let shown = |headers: &mut Headers, name: &str, own: &[u8]| {
-        if !trusted || !headers.contains(name) {
-            headers.set(name, own);
-        }
+/// Fields by which the gateway tells the upstream who asks, and fields it has set just now: naming them in
+/// `Connection` is no way to be rid of them.
+fn is_identity(name: &[u8]) -> bool {
+    let starts = |beginning: &[u8]| {
+        name.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
     };
-    use std::fmt::Write;
-    let _ = write!(text, "{peer}");
-    match headers.get("x-forwarded-for") {
-        Some(before) => {
-            let list = [before, b", ", text.as_bytes()].concat();
-            headers.set("X-Forwarded-For", list);
-        }
-        None => headers.set("X-Forwarded-For", &text),
-    }
-    text.clear();
-    let _ = write!(text, "{}", exchange.client_ip);
-    headers.set("X-Real-IP", &text);
-    headers.set("X-Forwarded-Proto", exchange.client_scheme);
-    let bare = memchr::memrchr(b':', &client_host).filter(|at| client_host[at + 1..].iter().all(u8::is_ascii_digit));
-    let bare = client_host[..bare.unwrap_or(client_host.len())].to_ascii_lowercase();
-    shown(headers, "X-Forwarded-Host", &bare);
-    let port = connection.local.port();
-    let port = settings.port_maps.get(&port).copied().unwrap_or(port);
-    shown(headers, "X-Forwarded-Port", itoa::Buffer::new().format(port).as_bytes());
-    let end = memchr::memchr(b'?', &exchange.received_target).unwrap_or(exchange.received_target.len());
-    shown(headers, "X-Forwarded-Path", &exchange.received_target[..end]);
-    match exchange.stripped_prefix.as_deref() {
-        Some(prefix) if prefix.len() > 1 => shown(headers, "X-Forwarded-Prefix", prefix),
-        _ if !trusted => {
-            headers.remove("X-Forwarded-Prefix");
-        }
-        _ => {}
-    }
-    let version = if exchange.head.version == tollgate_http::Version::HTTP_2 { "2" } else { "1.1" };
-    add_via(headers, version, &settings.product);
-    if settings.upstream_request_id {
-        headers.set("X-Kong-Request-Id", exchange.request_id.as_str());
-    }
+    let beginnings: [&[u8]; 6] = [
+        b"x-consumer-",
+        b"x-credential-",
+        b"x-anonymous-consumer",
+        b"x-authenticated-",
+        b"x-forwarded-",
+        b"x-real-ip",
+    ];
+    beginnings.iter().any(|beginning| starts(beginning))
 }
 
-/// Adds the gateway to `Via`.
-pub(crate) fn add_via(headers: &mut Headers, version: &str, product: &str) {
-    let own = [version, " ", product].concat();
-    match headers.get("via") {
-        Some(before) => {
-            let list = [before, b", ", own.as_bytes()].concat();
-            headers.set("Via", list);
+/// Options of `Connection` that are no names of fields to remove: `Upgrade` has rules of its own.
+const OPTIONS: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
+
+/// The names of fields in `Connection`, each followed by a comma.
+fn named_by_connection(headers: &Headers) -> Vec<u8> {
+    let mut named = Vec::new();
+    for item in headers.get_all("connection").flat_map(items) {
+        if !OPTIONS.iter().any(|option| option.eq_ignore_ascii_case(item)) {
+            named.extend_from_slice(item);
+            named.push(b',');
         }
-        None => headers.append("Via", own),
     }
+    named
 }
 
-/// Removes from an upstream's answer what concerns only the connection to it.
-pub(crate) fn clean_response(headers: &mut Headers, upgrades: bool, takes_trailers: bool) {
-    let named: Vec<u8> = headers.get("connection").unwrap_or_default().to_vec();
-    let listed = |name: &[u8]| {
-        !named.is_empty()
-            && named.split(|byte| *byte == b',').any(|item| {
-                let item = item.trim_ascii();
-                item.eq_ignore_ascii_case(name)
-                    && ![&b"close"[..], b"keep-alive", b"upgrade"].iter().any(|kept| item.eq_ignore_ascii_case(kept))
-            })
-    };
-    headers.retain(|name, _| {
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        let gone = match name.len() {
-            7 => is("upgrade") && !upgrades || is("trailer") && !takes_trailers,
-            10 => is("connection") || is("keep-alive"),
-            17 => is("transfer-encoding"),
-            _ => false,
-        };
-        !gone && !listed(name)
-    });
+fn is_listed(named: &[u8], name: &[u8]) -> bool {
+    !named.is_empty() && items(named).any(|item| item.eq_ignore_ascii_case(name))
+}
+
+/// The items of a list in a field's value.
+fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
 }

@@ -336,7 +336,7 @@ async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
 
 /// The answer where the upstream gives none.
 fn upstream_error(exchange: &Exchange, status: StatusCode) -> Response {
-    answer::low_level(status, answer::default_message(status), Some(&exchange.head), &exchange.request_id, &exchange.settings.errors)
+    answer::low_level(status, &answer::default_message(status), Some(&exchange.head), &exchange.request_id, &exchange.settings.errors)
 }
 
 enum Failure {

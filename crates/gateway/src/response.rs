@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tollgate_http::{Body, BodyError, BodyStream, Headers, Response};
+use tollgate_http::{Body, BodyError, BodyStream, Headers, Method, Response};
 
-use crate::Exchange;
+use crate::{Exchange, answer};
 use crate::chain::{Chain, Configured};
 use crate::exchange::Source;
 use crate::forwarded;
@@ -72,6 +72,9 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
         }
     }
     add_fields(exchange, &mut response, settings);
+    if exchange.head.method == Method::HEAD && exchange.facts.source != Source::Upstream {
+        answer::drop_body(&mut response);
+    }
     exchange.facts.status = response.status.as_u16();
     exchange.facts.response_headers = response.headers.clone();
     let body = std::mem::take(&mut response.body);
