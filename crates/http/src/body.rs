@@ -83,6 +83,14 @@ impl Body {
         }
     }
 
+    /// Trailer fields; meaningful once `poll_chunk` has returned `None`.
+    pub fn take_trailers(&mut self) -> Option<Headers> {
+        match self {
+            Self::Stream(stream) => stream.take_trailers(),
+            Self::Empty | Self::Full(_) => None,
+        }
+    }
+
     /// The next chunk; `None` at the end.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
         std::future::poll_fn(|context| self.poll_chunk(context)).await

@@ -1,10 +1,12 @@
 //! Requests to upstreams: HTTP/1.1 over pooled connections, one pool per worker thread.
 
 mod connection;
+mod exchange;
 mod pool;
 mod resolver;
 mod tls;
 
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ pub use tls::{TlsProfile, TlsProfileError};
 pub(crate) use tls::{read_chain, read_key};
 
 use crate::{Body, Method, RequestHead, Response};
-use connection::Upstream;
+use connection::UpstreamConnection;
 
 /// Where to connect to, and how.
 #[derive(Clone)]
@@ -26,6 +28,28 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// TLS, with the name the certificate must have; `None` for plain.
     pub tls: Option<(Arc<TlsProfile>, ServerName<'static>)>,
+}
+
+impl Endpoint {
+    /// What TLS connections must have in common to stand in for each other.
+    fn identity(&self) -> Option<(u64, &ServerName<'static>)> {
+        self.tls.as_ref().map(|(profile, name)| (profile.identity(), name))
+    }
+}
+
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.address == other.address && self.identity() == other.identity()
+    }
+}
+
+impl Eq for Endpoint {}
+
+impl Hash for Endpoint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address.hash(state);
+        self.identity().hash(state);
+    }
 }
 
 /// How long the parts of an exchange may take (Kong 3.11: a service's timeouts).
@@ -66,6 +90,8 @@ pub enum SendErrorKind {
     Malformed,
     /// The client's body broke off.
     Body,
+    /// The request cannot be written: its target holds bytes that would end the request line.
+    InvalidRequest,
 }
 
 /// A failed exchange.
@@ -76,25 +102,31 @@ pub struct SendError {
     pub kind: SendErrorKind,
     /// Whether any of the request may have reached the upstream.
     pub request_sent: bool,
+    /// Whether the connection had served a request before.
+    pub reused: bool,
     /// The reason, for the log.
     pub reason: String,
 }
 
 impl SendError {
-    fn new(kind: SendErrorKind, request_sent: bool, reason: impl Into<String>) -> Self {
-        Self { kind, request_sent, reason: reason.into() }
+    fn new(kind: SendErrorKind, reason: impl std::fmt::Display) -> Self {
+        Self { kind, request_sent: false, reused: false, reason: reason.to_string() }
     }
 
     /// Whether time ran out.
     pub fn is_timeout(&self) -> bool {
-        matches!(self.kind, SendErrorKind::ConnectTimeout | SendErrorKind::WriteTimeout | SendErrorKind::ReadTimeout)
+        matches!(
+            self.kind,
+            SendErrorKind::ConnectTimeout | SendErrorKind::WriteTimeout | SendErrorKind::ReadTimeout
+        )
     }
 
     /// Whether another try is safe (nginx: `proxy_next_upstream error timeout`, not for methods that are not
     /// idempotent once sent).
     pub fn may_retry(&self, method: &Method) -> bool {
         let idempotent = !matches!(*method, Method::POST | Method::PATCH) && method.as_str() != "LOCK";
-        self.kind != SendErrorKind::Body && (idempotent || !self.request_sent)
+        !matches!(self.kind, SendErrorKind::Body | SendErrorKind::InvalidRequest)
+            && (idempotent || !self.request_sent)
     }
 }
 
@@ -131,8 +163,10 @@ impl Client {
     /// Sends a request and returns the answer as soon as its head is there. Dropping the answer's unfinished
     /// body closes the connection; an answer read to its end leaves it to the pool.
     ///
-    /// `Connection`, `Content-Length` and `Transfer-Encoding` are the client's to write; those in
-    /// `head.headers` must have been removed.
+    /// The fields of `head` go out as given, but for those that frame the message or speak of the connection:
+    /// these follow from `body`, and from whether `head` has an `Upgrade`. A body that is whole stays in `body`
+    /// and can be sent again; of a stream, what was sent is gone. When the answer begins before a streamed body
+    /// ends, sending goes on while the answer is read.
     ///
     /// # Errors
     /// Tells what went wrong and whether the upstream may have seen the request. A pooled connection that
@@ -144,23 +178,16 @@ impl Client {
         body: &mut Body,
         timeouts: &Timeouts,
     ) -> Result<Response, SendError> {
-        let key = pool::Key::new(endpoint);
-        while let Some(mut upstream) = pool::take(&key, &self.pool) {
-            let replayable = !matches!(body, Body::Stream(_));
-            match upstream.exchange(head, body, timeouts).await {
-                Ok(parsed) => return Ok(upstream.into_response(parsed, key, self.pool, timeouts)),
-                // The upstream closed the connection while it was idle: it has not seen the request.
-                Err(error) if error.kind == SendErrorKind::Closed && replayable && !upstream.has_received() => {
-                    let idempotent = SendError { request_sent: true, ..error.clone() }.may_retry(&head.method);
-                    if !idempotent && !upstream.was_idle_closed() {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
+        if let Some(pooled) = pool::take(endpoint, &self.pool) {
+            match exchange::run(pooled, head, body, timeouts, &self.pool).await {
+                Err(error)
+                    if error.kind == SendErrorKind::Closed
+                        && !matches!(body, Body::Stream(_))
+                        && error.may_retry(&head.method) => {}
+                outcome => return outcome,
             }
         }
-        let mut upstream = Upstream::connect(endpoint, timeouts).await?;
-        let parsed = upstream.exchange(head, body, timeouts).await?;
-        Ok(upstream.into_response(parsed, key, self.pool, timeouts))
+        let fresh = UpstreamConnection::open(endpoint, timeouts).await?;
+        exchange::run(fresh, head, body, timeouts, &self.pool).await
     }
 }

@@ -16,8 +16,6 @@ pub(crate) enum Decoder {
     Chunked(Box<Chunked>),
     /// All until the peer closes.
     UntilClose,
-    /// Nothing more.
-    Done,
 }
 
 /// What could be taken.
@@ -37,7 +35,7 @@ impl Decoder {
     /// Takes the next piece out of `buffer`.
     pub(crate) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, BodyError> {
         match self {
-            Self::Done | Self::Length(0) => Ok(Decoded::End),
+            Self::Length(0) => Ok(Decoded::End),
             Self::Chunked(chunked) => chunked.decode(buffer).map_err(BodyError::Malformed),
             _ if buffer.is_empty() => Ok(Decoded::More),
             Self::UntilClose => Ok(Decoded::Data(buffer.split().freeze())),
@@ -53,7 +51,6 @@ impl Decoder {
     pub(crate) fn remaining(&self) -> Option<u64> {
         match self {
             Self::Length(remaining) => Some(*remaining),
-            Self::Done => Some(0),
             Self::Chunked(chunked) if chunked.is_done() => Some(0),
             Self::Chunked(_) | Self::UntilClose => None,
         }

@@ -114,4 +114,3 @@ fn parse_length(value: &[u8]) -> Option<u64> {
     }
     Some(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
 }
-

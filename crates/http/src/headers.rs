@@ -33,7 +33,10 @@ impl Headers {
     }
 
     /// A list over a received message head. `fields` are (name, value) byte ranges of `received`.
-    pub fn from_received(received: Bytes, fields: impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)>) -> Self {
+    pub fn from_received(
+        received: Bytes,
+        fields: impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)>,
+    ) -> Self {
         let span = |range: std::ops::Range<usize>| Span {
             start: range.start as u32,
             length: (range.end - range.start) as u32,
@@ -147,7 +150,8 @@ impl Headers {
 
     fn store(&mut self, bytes: &[u8]) -> Span {
         let start = self.added.len() as u32;
-        self.added.extend(bytes.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
+        self.added
+            .extend(bytes.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
         Span { start, length: bytes.len() as u32, added: true }
     }
 
@@ -157,7 +161,8 @@ impl Headers {
     }
 
     fn is_named(&self, field: &Field, name: &str) -> bool {
-        field.name.length as usize == name.len() && self.bytes(field.name).eq_ignore_ascii_case(name.as_bytes())
+        field.name.length as usize == name.len()
+            && self.bytes(field.name).eq_ignore_ascii_case(name.as_bytes())
     }
 }
 
@@ -174,9 +179,15 @@ mod tests {
 
     #[test]
     fn set_keeps_the_place_and_drops_repeats() {
-        let mut headers = Headers::from_received(Bytes::from_static(b"A: 1B: 2a: 3"), [(0..1, 3..4), (4..5, 7..8), (8..9, 11..12)].into_iter());
+        let mut headers = Headers::from_received(
+            Bytes::from_static(b"A: 1B: 2a: 3"),
+            [(0..1, 3..4), (4..5, 7..8), (8..9, 11..12)].into_iter(),
+        );
         headers.set("a", "9");
-        assert_eq!(headers.iter().map(|(n, v)| [n, b"=", v].concat()).collect::<Vec<_>>(), [b"A=9".to_vec(), b"B=2".to_vec()]);
+        assert_eq!(
+            headers.iter().map(|(n, v)| [n, b"=", v].concat()).collect::<Vec<_>>(),
+            [b"A=9".to_vec(), b"B=2".to_vec()]
+        );
         assert!(headers.remove("b"));
         assert!(!headers.remove("b"));
         headers.append("x", "evil\r\ninjected: 1");

@@ -10,6 +10,7 @@ mod framing;
 mod head;
 pub mod headers;
 pub mod message;
+mod outgoing;
 pub mod server;
 mod timer;
 mod transport;

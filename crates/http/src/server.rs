@@ -3,24 +3,25 @@
 mod connection;
 mod http2;
 mod proxy_protocol;
-mod request_body;
+mod respond;
 mod tls;
+mod tunnel;
+mod wire;
+mod worker;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-
 pub use tls::{CertificateError, Certificates, self_signed};
 
+use crate::Handler;
 use crate::client::PoolSettings;
 use crate::head::HeadLimits;
-use crate::{Connection, Handler};
+use tls::Tls;
+use worker::{Shared, Worker};
 
 /// A listening address and its flags (Kong 3.11: an entry of `proxy_listen`).
 #[derive(Debug, Clone)]
@@ -96,21 +97,10 @@ pub struct ServerConfig {
     pub pool: PoolSettings,
 }
 
-/// A running server.
+/// A running server. Dropping it ends it at once.
 pub struct ServerHandle {
     addresses: Vec<SocketAddr>,
-    shared: Arc<Shared>,
-    stop: watch::Sender<bool>,
-    workers: Vec<std::thread::JoinHandle<()>>,
-}
-
-/// What workers and connections share.
-struct Shared {
-    limits: Limits,
-    stopping: AtomicBool,
-    open: AtomicUsize,
-    accepted: AtomicUsize,
-    certificates: Arc<Certificates>,
+    workers: Vec<Worker>,
 }
 
 impl ServerHandle {
@@ -121,154 +111,79 @@ impl ServerHandle {
 
     /// Connections that are open now.
     pub fn open_connections(&self) -> usize {
-        self.shared.open.load(Ordering::Relaxed)
+        self.workers.iter().map(|worker| worker.state().open()).sum()
     }
 
     /// Connections accepted since the start.
     pub fn accepted_connections(&self) -> usize {
-        self.shared.accepted.load(Ordering::Relaxed)
+        self.workers.iter().map(|worker| worker.state().accepted()).sum()
     }
 
-    /// Stops accepting, lets requests under way end for as long as `grace`, then ends.
+    /// The runtimes of the workers, for work that belongs to one of them.
+    pub fn runtimes(&self) -> impl Iterator<Item = &tokio::runtime::Handle> {
+        self.workers.iter().map(Worker::runtime)
+    }
+
+    /// Stops accepting, lets requests under way end for as long as `grace`, then ends. Blocks the thread.
     pub fn stop(self, grace: Duration) {
-        self.shared.stopping.store(true, Ordering::Relaxed);
-        let _ = self.stop.send(true);
+        for worker in &self.workers {
+            worker.stop();
+        }
         let deadline = std::time::Instant::now() + grace;
         while self.open_connections() > 0 && std::time::Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        drop(self.stop);
-        for worker in self.workers {
-            let _ = worker.join();
-        }
     }
 }
 
-/// Binds every listener for every worker and starts serving.
+/// Binds every listener for every worker and starts serving. Every worker is a thread with its own runtime and
+/// its own listening sockets; a connection stays on the worker that accepted it.
 ///
 /// # Errors
-/// An address that cannot be listened on, named in the message.
+/// An address that cannot be listened on, named in the message; a thread that cannot be started.
 pub fn serve<H: Handler>(config: ServerConfig, handler: Arc<H>) -> io::Result<ServerHandle> {
-    let shared = Arc::new(Shared {
-        limits: config.limits,
-        stopping: AtomicBool::new(false),
-        open: AtomicUsize::new(0),
-        accepted: AtomicUsize::new(0),
-        certificates: config.certificates,
-    });
-    let (stop, stopped) = watch::channel(false);
     let mut addresses = Vec::new();
-    let mut sockets: Vec<Vec<(Listener, StdListener)>> = (0..config.workers.max(1)).map(|_| Vec::new()).collect();
+    let mut sockets: Vec<Vec<(Listener, StdListener)>> =
+        (0..config.workers.max(1)).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
         let mut address = listener.address;
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot listen on {}: {error}", listener.address))
+        };
+        // SO_REUSEPORT would let a second server share the port silently: see first that nobody has it.
+        if address.port() != 0 {
+            drop(bind(address, false).map_err(named)?);
+        }
         for worker in &mut sockets {
-            let socket = bind(address, listener.backlog).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
-            address = socket.local_addr()?;
-            worker.push((listener.clone(), socket));
+            let socket = bind(address, true).map_err(named)?;
+            socket.listen(listener.backlog).map_err(named)?;
+            address = socket.local_addr()?.as_socket().unwrap_or(address);
+            worker.push((listener.clone(), socket.into()));
         }
         addresses.push(address);
     }
+    let tls = Tls::new(config.certificates).map_err(io::Error::other)?;
     let mut workers = Vec::new();
     for (number, sockets) in sockets.into_iter().enumerate() {
-        let (shared, handler, stopped, pool) = (Arc::clone(&shared), Arc::clone(&handler), stopped.clone(), config.pool);
-        let worker = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || run_worker(sockets, shared, handler, stopped, pool))?;
-        workers.push(worker);
+        let shared = Shared {
+            limits: config.limits,
+            handler: Arc::clone(&handler),
+            tls: tls.clone(),
+            state: Arc::default(),
+        };
+        workers.push(Worker::start(number, sockets, shared, config.pool)?);
     }
-    Ok(ServerHandle { addresses, shared, stop, workers })
+    Ok(ServerHandle { addresses, workers })
 }
 
-fn bind(address: SocketAddr, backlog: i32) -> io::Result<StdListener> {
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(reuse_port)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket.into())
-}
-
-fn run_worker<H: Handler>(
-    sockets: Vec<(Listener, StdListener)>,
-    shared: Arc<Shared>,
-    handler: Arc<H>,
-    mut stopped: watch::Receiver<bool>,
-    pool: PoolSettings,
-) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-    runtime.block_on(async move {
-        for (listener, socket) in sockets {
-            let Ok(socket) = TcpListener::from_std(socket) else { continue };
-            tokio::spawn(accept(listener, socket, Arc::clone(&shared), Arc::clone(&handler), stopped.clone()));
-        }
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(Duration::from_secs(10)).await;
-                crate::client::sweep(&pool);
-            }
-        });
-        // Told to stop first, then dropped: connections go on until the handle is.
-        while stopped.changed().await.is_ok() {}
-    });
-}
-
-async fn accept<H: Handler>(
-    listener: Listener,
-    socket: TcpListener,
-    shared: Arc<Shared>,
-    handler: Arc<H>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            _ = stopped.changed() => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                shared.accepted.fetch_add(1, Ordering::Relaxed);
-                shared.open.fetch_add(1, Ordering::Relaxed);
-                let guard = Open(Arc::clone(&shared));
-                let (listener, shared, handler) = (listener.clone(), Arc::clone(&shared), Arc::clone(&handler));
-                tokio::spawn(async move {
-                    let _guard = guard;
-                    start(listener, stream, peer, shared, handler).await;
-                });
-            }
-            // Out of file descriptors, most likely: others must close first.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-/// Counts a connection as open for as long as it lives.
-struct Open(Arc<Shared>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Brings a connection to the point where it speaks HTTP.
-async fn start<H: Handler>(listener: Listener, mut stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, handler: Arc<H>) {
-    let _ = stream.set_nodelay(true);
-    let Ok(local) = stream.local_addr() else { return };
-    let mut connection = Connection { peer, local, tls: None };
-    let deadline = shared.limits.head_timeout;
-    if listener.proxy_protocol {
-        match tokio::time::timeout(deadline, proxy_protocol::read(&mut stream)).await {
-            Ok(Ok(source)) => connection.peer = source.unwrap_or(peer),
-            _ => return,
-        }
-    }
-    if listener.ssl {
-        tls::serve(listener, stream, connection, shared, handler).await;
-    } else if listener.http2 && matches!(tokio::time::timeout(deadline, http2::has_preface(&stream)).await, Ok(true)) {
-        http2::serve(stream, Arc::new(connection), shared, handler).await;
-    } else {
-        connection::serve(crate::transport::Transport::Plain(stream), Arc::new(connection), shared, handler).await;
-    }
+    Ok(socket)
 }

@@ -1,72 +1,69 @@
 //! Idle connections, kept by the worker thread that opened them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, VecDeque};
 
 use tokio::time::Instant;
 
-use super::connection::Upstream;
+use super::connection::UpstreamConnection;
 use super::{Endpoint, PoolSettings};
 
-/// What connections must have in common to stand in for each other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    address: SocketAddr,
-    tls: Option<(u64, rustls::pki_types::ServerName<'static>)>,
-}
-
-impl Key {
-    pub(super) fn new(endpoint: &Endpoint) -> Self {
-        let tls = endpoint.tls.as_ref().map(|(profile, name)| (profile.identity(), name.clone()));
-        Self { address: endpoint.address, tls }
-    }
-}
-
 struct Idle {
-    upstream: Upstream,
+    connection: Box<UpstreamConnection>,
     since: Instant,
 }
 
 thread_local! {
-    static POOL: RefCell<HashMap<Key, Vec<Idle>>> = RefCell::default();
+    static POOLS: RefCell<HashMap<Endpoint, VecDeque<Idle>, foldhash::fast::RandomState>> = RefCell::default();
 }
 
-/// The connection that became idle last, if it is still good.
-pub(super) fn take(key: &Key, settings: &PoolSettings) -> Option<Upstream> {
-    POOL.with_borrow_mut(|pool| {
-        let list = pool.get_mut(key)?;
-        while let Some(mut idle) = list.pop() {
-            if idle.since.elapsed() < settings.idle && idle.upstream.is_quiet() {
-                return Some(idle.upstream);
+/// The connection to `endpoint` that was used last and is still alive.
+pub(super) fn take(endpoint: &Endpoint, settings: &PoolSettings) -> Option<Box<UpstreamConnection>> {
+    if settings.size == 0 {
+        return None;
+    }
+    POOLS.with_borrow_mut(|pools| {
+        let pool = pools.get_mut(endpoint)?;
+        let now = Instant::now();
+        while let Some(idle) = pool.pop_back() {
+            let mut connection = idle.connection;
+            if now - idle.since < settings.idle && connection.is_alive() {
+                return Some(connection);
             }
         }
         None
     })
 }
 
-/// Keeps a connection whose last answer was read to its end.
-pub(super) fn put(key: Key, upstream: Upstream, settings: &PoolSettings) {
-    if settings.size == 0 || upstream.requests() >= settings.requests {
+/// Keeps a connection for the next request, where the settings allow.
+pub(super) fn put(mut connection: Box<UpstreamConnection>, settings: &PoolSettings) {
+    let worn = connection.requests >= settings.requests;
+    if settings.size == 0 || worn {
         return;
     }
+    connection.reused = true;
+    let idle = Idle { connection, since: Instant::now() };
     // The thread may be ending; then there is no pool any more.
-    let _ = POOL.try_with(|pool| {
-        let mut pool = pool.borrow_mut();
-        let list = pool.entry(key).or_default();
-        if list.len() >= settings.size {
-            list.remove(0);
+    let _ = POOLS.try_with(|pools| {
+        let mut pools = pools.borrow_mut();
+        let pool = match pools.get_mut(&idle.connection.endpoint) {
+            Some(pool) => pool,
+            None => pools.entry(idle.connection.endpoint.clone()).or_default(),
+        };
+        if pool.len() >= settings.size {
+            pool.pop_front();
         }
-        list.push(Idle { upstream, since: Instant::now() });
+        pool.push_back(idle);
     });
 }
 
 /// Closes what has idled for too long or was closed by its upstream. Run by each worker now and then.
 pub fn sweep(settings: &PoolSettings) {
-    POOL.with_borrow_mut(|pool| {
-        pool.retain(|_, list| {
-            list.retain_mut(|idle| idle.since.elapsed() < settings.idle && idle.upstream.is_quiet());
-            !list.is_empty()
+    let now = Instant::now();
+    POOLS.with_borrow_mut(|pools| {
+        pools.retain(|_, pool| {
+            pool.retain_mut(|idle| now - idle.since < settings.idle && idle.connection.is_alive());
+            !pool.is_empty()
         });
     });
 }

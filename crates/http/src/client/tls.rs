@@ -40,9 +40,14 @@ impl TlsProfile {
     ///
     /// # Errors
     /// PEM that cannot be read.
-    pub fn new(verify: bool, authorities: &[&str], certificate: Option<(&str, &str)>) -> Result<Self, TlsProfileError> {
+    pub fn new(
+        verify: bool,
+        authorities: &[&str],
+        certificate: Option<(&str, &str)>,
+    ) -> Result<Self, TlsProfileError> {
         let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
         let builder = if verify {
             builder.with_root_certificates(roots(authorities)?)
         } else {
@@ -62,7 +67,11 @@ impl TlsProfile {
         self.identity
     }
 
-    pub(super) async fn connect(&self, stream: TcpStream, name: ServerName<'static>) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn connect(
+        &self,
+        stream: TcpStream,
+        name: ServerName<'static>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         self.connector.connect(name, stream).await
     }
 }
@@ -89,14 +98,16 @@ fn roots(authorities: &[&str]) -> Result<RootCertStore, TlsProfileError> {
 /// Certificates of a PEM text.
 pub(crate) fn read_chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsProfileError> {
     let error = |reason: String| TlsProfileError::Pem { what: "certificate", reason };
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|reason| error(reason.to_string()))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|reason| error(reason.to_string()))?;
     if chain.is_empty() { Err(error("no PEM block 'CERTIFICATE'".into())) } else { Ok(chain) }
 }
 
 /// The private key of a PEM text.
 pub(crate) fn read_key(pem: &str) -> Result<PrivateKeyDer<'static>, TlsProfileError> {
-    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|reason| TlsProfileError::Pem { what: "key", reason: reason.to_string() })
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|reason| TlsProfileError::Pem { what: "key", reason: reason.to_string() })
 }
 
 /// Accepts any certificate (`tls_verify: false`); signatures are still checked.

@@ -38,16 +38,24 @@ impl Chunked {
                 State::Size => {
                     let line = buffer.get(..buffer.len().min(LONGEST_SIZE_LINE)).unwrap_or_default();
                     let Some(end) = memchr::memchr(b'\n', line) else {
-                        return if line.len() == LONGEST_SIZE_LINE { Err("a chunk size line is too long") } else { Ok(Decoded::More) };
+                        return if line.len() == LONGEST_SIZE_LINE {
+                            Err("a chunk size line is too long")
+                        } else {
+                            Ok(Decoded::More)
+                        };
                     };
-                    let line = line.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or("a chunk size line ends in a bare line feed")?;
+                    let line = line
+                        .get(..end)
+                        .and_then(|line| line.strip_suffix(b"\r"))
+                        .ok_or("a chunk size line ends in a bare line feed")?;
                     let (size, extension) = parse_size(line)?;
                     self.extension_bytes += extension;
                     if self.extension_bytes > MOST_EXTENSION_BYTES {
                         return Err("too many bytes of chunk extensions");
                     }
                     let _ = buffer.split_to(end + 1);
-                    self.state = if size == 0 { State::Trailers(HeadScanner::default()) } else { State::Data(size) };
+                    self.state =
+                        if size == 0 { State::Trailers(HeadScanner::default()) } else { State::Data(size) };
                 }
                 State::Data(remaining) => {
                     if buffer.is_empty() {
@@ -101,7 +109,9 @@ fn parse_size(line: &[u8]) -> Result<(u64, usize), &'static str> {
         return Err("a chunk size is not a hexadecimal number");
     }
     let (number, extension) = line.split_at(digits);
-    let size = number.iter().fold(0, |size, digit| size << 4 | u64::from((*digit as char).to_digit(16).unwrap_or(0)));
+    let size = number
+        .iter()
+        .fold(0, |size, digit| size << 4 | u64::from((*digit as char).to_digit(16).unwrap_or(0)));
     match extension.trim_ascii_start().first() {
         None if extension.is_empty() => {}
         Some(b';') if extension.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)) => {}
@@ -137,4 +147,3 @@ pub(crate) fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
     }
     out.extend_from_slice(b"\r\n");
 }
-

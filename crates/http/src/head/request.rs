@@ -53,7 +53,9 @@ pub(crate) fn parse_request(bytes: Bytes, limits: &HeadLimits) -> Result<ParsedR
 
     let refusal = said
         .refusal
-        .or_else(|| matches!(head.method, Method::TRACE | Method::CONNECT).then_some(Refusal::MethodNotAllowed))
+        .or_else(|| {
+            matches!(head.method, Method::TRACE | Method::CONNECT).then_some(Refusal::MethodNotAllowed)
+        })
         .or_else(|| (!reduce_target(&mut head)).then_some(Refusal::BadRequest));
     if let Some(refusal) = refusal {
         return Err((refusal, Some(Box::new(head))));
@@ -112,7 +114,10 @@ impl Said {
                     _ => said.refuse(Refusal::BadRequest),
                 },
                 17 if is("transfer-encoding") => {
-                    if said.chunked || version == Version::HTTP_10 || !field.value.eq_ignore_ascii_case(b"chunked") {
+                    if said.chunked
+                        || version == Version::HTTP_10
+                        || !field.value.eq_ignore_ascii_case(b"chunked")
+                    {
                         said.refuse(Refusal::BadRequest);
                     }
                     said.chunked = true;
@@ -163,7 +168,9 @@ pub(crate) fn valid_host(value: &[u8]) -> bool {
         let Some(end) = memchr::memchr(b']', value) else { return false };
         let (host, port) = value.split_at(end + 1);
         let address = host.get(1..end).unwrap_or_default();
-        if address.is_empty() || !address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')) {
+        if address.is_empty()
+            || !address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
+        {
             return false;
         }
         (host, port)
@@ -172,7 +179,10 @@ pub(crate) fn valid_host(value: &[u8]) -> bool {
     };
     let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(byte);
     let name_is_fine = host.starts_with(b"[")
-        || (!host.is_empty() && host.iter().all(in_name) && !host.starts_with(b".") && !host.windows(2).any(|two| two == b".."));
+        || (!host.is_empty()
+            && host.iter().all(in_name)
+            && !host.starts_with(b".")
+            && !host.windows(2).any(|two| two == b".."));
     let port_is_fine = match port.split_first() {
         None => true,
         Some((b':', digits)) => {

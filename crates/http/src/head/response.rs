@@ -29,12 +29,19 @@ pub(crate) struct ParsedResponse {
 pub(crate) fn parse_response(bytes: Bytes, method: &Method) -> Result<ParsedResponse, &'static str> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
-    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, &bytes, &mut fields) {
+    match httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut parsed,
+        &bytes,
+        &mut fields,
+    ) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err("the response has too many header fields"),
         _ => return Err("the response head is malformed"),
     }
-    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("the response has no valid status")?;
+    let status = parsed
+        .code
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or("the response has no valid status")?;
     let modern = parsed.version == Some(1);
     let (mut length, mut chunked, mut close, mut keep_alive) = (None, false, false, false);
     for field in parsed.headers.iter() {

@@ -1,457 +1,449 @@
-//! An HTTP/1 connection from a client, from its first byte to its last.
+//! One HTTP/1 connection, request after request.
 
-use std::io::IoSlice;
-use std::pin::pin;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout};
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
-use super::Shared;
-use super::request_body::{READ_SPACE, RequestBody, SharedWire, Wire, lock};
-use crate::framing::{Decoder, write_chunk_size};
-use crate::head::{HeadLimits, HeadScanner, ParsedRequest, RequestFraming, ScanError, parse_request};
+use super::respond::{Framing, Terms, put_head};
+use super::wire::{BodyPlan, SharedWire, Wire};
+use super::worker::{Shared, State};
+use super::{Limits, http2, tunnel};
+use crate::framing::Decoder;
+use crate::head::{
+    HeadLimits, HeadScanner, MOST_FIELDS, ParsedRequest, RequestFraming, ScanError, parse_request,
+};
+use crate::outgoing::Outgoing;
 use crate::timer::Timer;
-use crate::transport::{Prefixed, Transport};
-use crate::{Body, Connection, Handler, Method, Refusal, Request, RequestHead, Response, StatusCode, Version};
+use crate::transport::Transport;
+use crate::{Body, Connection, Duplex, Handler, Refusal, Request, RequestHead, Response, StatusCode};
 
-/// How much of an unread body is taken in to keep the connection.
-const DRAINED: u64 = 256 * 1024;
-/// What is ready is written together up to this many bytes.
-const COALESCED: usize = 64 * 1024;
+/// What a client of HTTP/2 with prior knowledge opens with (RFC 9113 §3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+/// Most of an unread request body that is read and thrown away so that the connection can be kept.
+const DRAIN_AT_MOST: u64 = 1024 * 1024;
+/// How long, and for how many bytes, a client may go on sending after the connection was given up.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What became of waiting for a request.
-enum Arrival {
-    Request(Box<ParsedRequest>),
-    Refused(Refusal, Option<Box<RequestHead>>),
-    /// The client has gone, or has nothing more to say.
-    Gone,
-}
+/// Serves HTTP/1 on `transport` until either side ends it; HTTP/2 where `http2` allows it and the client opens with it.
+pub(super) async fn serve<H: Handler>(
+    transport: Transport,
+    connection: Arc<Connection>,
+    http2: bool,
+    shared: &Shared<H>,
+) {
+    let mut served = Served::new(transport, shared);
+    let mut stopped = pin!(shared.state.stopped.notified());
+    stopped.as_mut().enable();
+    // Registered once: the waker of a task does not change, and the flag says what the notice was.
+    std::future::poll_fn(|context| {
+        let _ = stopped.as_mut().poll(context);
+        Poll::Ready(())
+    })
+    .await;
 
-/// Serves a connection until either side is done with it.
-pub(super) async fn serve<H: Handler>(transport: Transport, connection: Arc<Connection>, shared: Arc<Shared>, handler: Arc<H>) {
-    let wire: SharedWire = Arc::new(Mutex::new(Wire {
-        transport,
-        received: BytesMut::new(),
-        decoder: Decoder::Done,
-        wants_continue: false,
-        interim: &[],
-        taken: 0,
-    }));
-    let limits = shared.limits;
-    let mut timer = Timer::default();
-    let mut out = Vec::with_capacity(1024);
-    let mut served = 0;
+    let mut count = 0;
     loop {
-        let parsed = match next_request(&wire, &mut timer, &shared, served == 0).await {
-            Arrival::Request(parsed) => *parsed,
-            Arrival::Gone => return,
-            Arrival::Refused(refusal, head) => {
-                let response = handler.refuse(refusal, head.as_deref(), &connection);
-                return refuse_with(&wire, response, head.as_deref(), &mut timer, &mut out, limits.send_timeout).await;
+        let parsed = match served.read_request(shared, http2).await {
+            Ok(parsed) => parsed,
+            Err(End::Quiet) => return,
+            Err(End::Http2) => {
+                http2::serve(served.wire.clone(), connection, shared).await;
+                return;
+            }
+            Err(End::Refused(refusal, head)) => {
+                served.refuse(shared, refusal, head.as_deref(), &connection).await;
+                return;
             }
         };
-        served += 1;
-        let ParsedRequest { head, framing, keep_alive, expects_continue, takes_trailers } = parsed;
-        if let RequestFraming::Length(length) = framing
-            && limits.body > 0
-            && length > limits.body
-        {
-            let response = handler.refuse(Refusal::BodyTooLarge, Some(&head), &connection);
-            return refuse_with(&wire, response, Some(&head), &mut timer, &mut out, limits.send_timeout).await;
-        }
-        let body = open_body(&wire, framing, expects_continue, &shared);
-        let (method, version) = (head.method.clone(), head.version);
-        let request = Request { head, body, connection: Arc::clone(&connection) };
-        let mut answering = pin!(handler.handle(request));
-        let answered = std::future::poll_fn(|context| {
-            if let Poll::Ready(response) = answering.as_mut().poll(context) {
-                return Poll::Ready(Some(response));
-            }
-            poll_gone(&wire, context).map(|()| None)
-        })
-        .await;
-        let Some(mut response) = answered else { return };
-        let stopping = shared.stopping.load(Ordering::Relaxed);
-        let reusable = keep_alive && served < limits.requests && !stopping;
-        if let (StatusCode::SWITCHING_PROTOCOLS, Some(upstream)) = (response.status, response.upgrade.take()) {
-            return upgrade(wire, response, upstream, &mut out).await;
-        }
-        let plan = Plan { to_head: method == Method::HEAD, modern: version == Version::HTTP_11, keep_alive: reusable, takes_trailers };
-        match write_response(&wire, response, &plan, &mut timer, &mut out, limits.send_timeout).await {
-            Written::Whole { kept: true } => {}
-            Written::Whole { kept: false } => return close(&wire, limits.send_timeout).await,
-            Written::Broken => return,
-        }
-        if !drain(&wire, limits.body_timeout).await {
-            return close(&wire, limits.send_timeout).await;
-        }
-        if out.capacity() > 4 * COALESCED {
-            out = Vec::with_capacity(1024);
+        count += 1;
+        let terms = Terms {
+            method: parsed.head.method.clone(),
+            version: parsed.head.version,
+            keep_alive: parsed.keep_alive && count < shared.limits.requests,
+            takes_trailers: parsed.takes_trailers,
+        };
+        if !served.exchange(parsed, terms, &connection, shared).await {
+            return;
         }
     }
 }
 
 /// Refuses whatever a connection was about to say.
-pub(super) async fn refuse<H: Handler>(transport: Transport, refusal: Refusal, connection: &Connection, handler: &H) {
-    let response = handler.refuse(refusal, None, connection);
-    let wire: SharedWire = Arc::new(Mutex::new(Wire {
-        transport,
-        received: BytesMut::new(),
-        decoder: Decoder::Done,
-        wants_continue: false,
-        interim: &[],
-        taken: 0,
-    }));
-    refuse_with(&wire, response, None, &mut Timer::default(), &mut Vec::new(), Duration::from_secs(10)).await;
+pub(super) async fn refuse<H: Handler>(
+    transport: Transport,
+    refusal: Refusal,
+    connection: Connection,
+    shared: &Shared<H>,
+) {
+    Served::new(transport, shared).refuse(shared, refusal, None, &connection).await;
 }
 
-async fn refuse_with(wire: &SharedWire, response: Response, head: Option<&RequestHead>, timer: &mut Timer, out: &mut Vec<u8>, limit: Duration) {
-    let to_head = head.is_some_and(|head| head.method == Method::HEAD);
-    let plan = Plan { to_head, modern: true, keep_alive: false, takes_trailers: false };
-    if let Written::Whole { .. } = write_response(wire, response, &plan, timer, out, limit).await {
-        close(wire, limit).await;
-    }
+/// Why there is no request.
+enum End {
+    /// Nothing to answer: the client has gone or was idle.
+    Quiet,
+    /// The client speaks HTTP/2.
+    Http2,
+    Refused(Refusal, Option<Box<RequestHead>>),
 }
 
-fn open_body(wire: &SharedWire, framing: RequestFraming, expects_continue: bool, shared: &Shared) -> Body {
-    let mut state = lock(wire);
-    state.taken = 0;
-    state.wants_continue = expects_continue;
-    state.decoder = match framing {
-        RequestFraming::None => {
-            state.decoder = Decoder::Done;
-            return Body::Empty;
-        }
-        RequestFraming::Length(length) => {
-            if state.received.len() as u64 >= length {
-                state.decoder = Decoder::Done;
-                return Body::Full(state.received.split_to(length as usize).freeze());
-            }
-            Decoder::Length(length)
-        }
-        RequestFraming::Chunked => Decoder::chunked(),
-    };
-    drop(state);
-    Body::stream(RequestBody {
-        wire: Arc::clone(wire),
-        limit: shared.limits.body,
-        idle: shared.limits.body_timeout,
-        timer: Timer::default(),
-        deadline: None,
-    })
+struct Served<'a> {
+    wire: SharedWire,
+    timer: Timer,
+    out: Outgoing,
+    limits: &'a Limits,
+    state: &'a State,
 }
 
-/// Waits for the head of the next request.
-async fn next_request(wire: &SharedWire, timer: &mut Timer, shared: &Shared, first: bool) -> Arrival {
-    let limits = &shared.limits;
-    let head_limits = HeadLimits { line: limits.head_line, total: limits.head_total, ..HeadLimits::default() };
-    let mut scanner = HeadScanner::default();
-    let mut started = first || !lock(wire).received.is_empty();
-    let mut deadline = Instant::now() + if started { limits.head_timeout } else { limits.idle_timeout };
-    std::future::poll_fn(|context| {
-        let mut wire = lock(wire);
-        loop {
-            if scanner == HeadScanner::default() {
-                // Empty lines before a request line are passed over (RFC 9112 §2.2).
-                while wire.received.starts_with(b"\r\n") {
-                    let _ = wire.received.split_to(2);
-                }
-            }
-            if !wire.received.is_empty() {
-                match scanner.find_end(&wire.received, &head_limits, false) {
-                    Ok(Some(end)) => {
-                        let bytes = wire.received.split_to(end).freeze();
-                        return Poll::Ready(match parse_request(bytes, &head_limits) {
-                            Ok(parsed) => Arrival::Request(Box::new(parsed)),
-                            Err((refusal, head)) => Arrival::Refused(refusal, head),
-                        });
-                    }
-                    Ok(None) => {}
-                    Err(ScanError::FirstLineTooLong) => return Poll::Ready(Arrival::Refused(Refusal::UriTooLong, None)),
-                    Err(ScanError::TooLong) => return Poll::Ready(Arrival::Refused(Refusal::HeadersTooLarge, None)),
-                    Err(ScanError::BareLineFeed) => return Poll::Ready(Arrival::Refused(Refusal::BadRequest, None)),
-                }
-            }
-            let wire = &mut *wire;
-            match wire.transport.poll_fill(context, &mut wire.received, READ_SPACE) {
-                Poll::Ready(Ok(1..)) => {
-                    if !started {
-                        started = true;
-                        deadline = Instant::now() + limits.head_timeout;
-                    }
-                }
-                Poll::Ready(_) => return Poll::Ready(Arrival::Gone),
-                Poll::Pending => {
-                    if !started && shared.stopping.load(Ordering::Relaxed) {
-                        return Poll::Ready(Arrival::Gone);
-                    }
-                    // An idle connection is looked at now and then, so that stopping does not wait for it.
-                    let soon = if started { deadline } else { deadline.min(Instant::now() + Duration::from_secs(1)) };
-                    ready!(timer.poll_expired(context, soon));
-                    if soon < deadline {
-                        continue;
-                    }
-                    let slow = started && !wire.received.is_empty();
-                    return Poll::Ready(if slow { Arrival::Refused(Refusal::Timeout, None) } else { Arrival::Gone });
-                }
-            }
-        }
-    })
-    .await
-}
-
-/// Ready once the client has closed its side. Bytes of a next request are kept.
-fn poll_gone(wire: &SharedWire, context: &mut Context<'_>) -> Poll<()> {
-    let wire = &mut *lock(wire);
-    // While a body is being read, reading it is what notices.
-    if !wire.decoder.is_done() || wire.received.len() >= COALESCED {
-        return Poll::Pending;
-    }
-    loop {
-        match ready!(wire.transport.poll_fill(context, &mut wire.received, READ_SPACE)) {
-            Ok(1..) if wire.received.len() < COALESCED => {}
-            Ok(1..) => return Poll::Pending,
-            _ => return Poll::Ready(()),
+impl<'a> Served<'a> {
+    fn new<H>(transport: Transport, shared: &'a Shared<H>) -> Self {
+        Self {
+            wire: SharedWire::new(transport),
+            timer: Timer::default(),
+            out: Outgoing::default(),
+            limits: &shared.limits,
+            state: &shared.state,
         }
     }
-}
 
-/// What the request says about its answer.
-struct Plan {
-    to_head: bool,
-    modern: bool,
-    keep_alive: bool,
-    takes_trailers: bool,
-}
-
-/// What became of an answer.
-enum Written {
-    Whole { kept: bool },
-    Broken,
-}
-
-/// How the end of an answer's body is marked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Marked {
-    Nothing,
-    Length,
-    Chunks,
-    Close,
-}
-
-/// Writes the head, and each piece of the body the moment it is there; what is ready together goes out
-/// together.
-async fn write_response(wire: &SharedWire, response: Response, plan: &Plan, timer: &mut Timer, out: &mut Vec<u8>, limit: Duration) -> Written {
-    out.clear();
-    let Response { status, headers, mut body, .. } = response;
-    let bodiless = plan.to_head || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let length = body.remaining();
-    let marked = match (bodiless, length) {
-        (true, _) => Marked::Nothing,
-        (_, Some(_)) => Marked::Length,
-        (_, None) if plan.modern => Marked::Chunks,
-        _ => Marked::Close,
-    };
-    let kept = plan.keep_alive && marked != Marked::Close;
-    write_status(out, status);
-    let mut dated = false;
-    for (name, value) in headers.iter() {
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        let skip = match name.len() {
-            4 => {
-                dated |= is("date");
-                false
-            }
-            10 => is("connection") || is("keep-alive"),
-            14 => is("content-length") && !(bodiless && status != StatusCode::NO_CONTENT),
-            17 => is("transfer-encoding"),
-            _ => false,
+    /// The next request head.
+    async fn read_request<H>(&mut self, shared: &Shared<H>, http2: bool) -> Result<ParsedRequest, End> {
+        let head_limits = HeadLimits {
+            line: shared.limits.head_line,
+            total: shared.limits.head_total,
+            fields: MOST_FIELDS,
         };
-        if !skip {
-            write_field(out, name, value);
-        }
-    }
-    if !dated {
-        out.extend_from_slice(b"Date: ");
-        crate::date::write_date(out);
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(if kept { b"Connection: keep-alive\r\n" } else { b"Connection: close\r\n" });
-    match (marked, length) {
-        (Marked::Length, Some(length)) => write_field(out, b"Content-Length", itoa::Buffer::new().format(length).as_bytes()),
-        (Marked::Chunks, _) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        _ => {}
-    }
-    out.extend_from_slice(b"\r\n");
-    if bodiless {
-        body = Body::Empty;
-    }
-
-    let mut written = 0;
-    let mut ended = false;
-    let mut progress: Option<Instant> = None;
-    let mut sent = 0u64;
-    let whole = std::future::poll_fn(|context| {
-        loop {
-            // Take what is ready.
-            while !ended && out.len() - written < COALESCED {
-                match body.poll_chunk(context) {
-                    Poll::Ready(Some(Ok(chunk))) => {
-                        sent += chunk.len() as u64;
-                        if marked == Marked::Chunks {
-                            write_chunk_size(out, chunk.len());
-                        }
-                        out.extend_from_slice(&chunk);
-                        if marked == Marked::Chunks {
-                            out.extend_from_slice(b"\r\n");
+        let mut scanner = HeadScanner::default();
+        let mut deadline = None;
+        let mut begun = false;
+        let Self { wire, timer, state, limits, .. } = self;
+        let head = std::future::poll_fn(|context| {
+            let mut wire = wire.lock();
+            loop {
+                if !begun {
+                    skip_empty_lines(&mut wire.buffer);
+                    if !wire.buffer.is_empty() && wire.buffer.as_ref() != b"\r" {
+                        begun = true;
+                        deadline = None;
+                    }
+                }
+                if begun {
+                    if http2 && wire.buffer.starts_with(HTTP2_PREFACE) {
+                        return Poll::Ready(Err(End::Http2));
+                    }
+                    match scanner.find_end(&wire.buffer, &head_limits, false) {
+                        Ok(Some(end)) => return Poll::Ready(Ok(wire.buffer.split_to(end).freeze())),
+                        Ok(None) => {}
+                        Err(error) => {
+                            let refusal = match error {
+                                ScanError::BareLineFeed => Refusal::BadRequest,
+                                ScanError::FirstLineTooLong => Refusal::UriTooLong,
+                                ScanError::TooLong => Refusal::HeadersTooLarge,
+                            };
+                            return Poll::Ready(Err(End::Refused(refusal, None)));
                         }
                     }
-                    Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
-                    Poll::Ready(None) => {
-                        ended = true;
-                        if marked == Marked::Chunks {
-                            write_last_chunk(out, &mut body, plan.takes_trailers);
-                        }
-                    }
+                } else if state.is_stopping() {
+                    return Poll::Ready(Err(End::Quiet));
+                }
+                match wire.poll_more(context) {
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => return Poll::Ready(Err(End::Quiet)),
                     Poll::Pending => break,
                 }
             }
-            if written == out.len() {
-                if ended {
-                    return Poll::Ready(true);
-                }
-                out.clear();
-                written = 0;
-                // Waiting for the body: notice a client that leaves.
-                ready!(poll_gone(wire, context));
-                return Poll::Ready(false);
+            let allowed = if begun { limits.head_timeout } else { limits.idle_timeout };
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + allowed);
+            timer
+                .poll_expired(context, deadline)
+                .map(|()| Err(if begun { End::Refused(Refusal::Timeout, None) } else { End::Quiet }))
+        })
+        .await?;
+        let parsed =
+            parse_request(head, &head_limits).map_err(|(refusal, head)| End::Refused(refusal, head))?;
+        match (parsed.framing, shared.limits.body) {
+            (RequestFraming::Length(length), most) if most > 0 && length > most => {
+                Err(End::Refused(Refusal::BodyTooLarge, Some(Box::new(parsed.head))))
             }
-            let mut state = lock(wire);
-            match state.transport.poll_write_parts(context, &[IoSlice::new(out.get(written..).unwrap_or_default())]) {
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    written += count;
-                    progress = None;
+            _ => Ok(parsed),
+        }
+    }
+
+    /// Has a request answered. Tells whether the connection can take another one.
+    async fn exchange<H: Handler>(
+        &mut self,
+        parsed: ParsedRequest,
+        mut terms: Terms,
+        connection: &Arc<Connection>,
+        shared: &Shared<H>,
+    ) -> bool {
+        let body = self.body(&parsed, shared).await;
+        let request = Request { head: parsed.head, body, connection: connection.clone() };
+        let answered = {
+            let mut handling = pin!(shared.handler.handle(request));
+            std::future::poll_fn(|context| {
+                loop {
+                    if let Poll::Ready(response) = handling.as_mut().poll(context) {
+                        return Poll::Ready(Some(response));
+                    }
+                    match watch(&self.wire, &mut self.timer, context) {
+                        Watched::Waiting => return Poll::Pending,
+                        Watched::Gone => return Poll::Ready(None),
+                        Watched::BodyExpired => {}
+                    }
                 }
-                Poll::Ready(_) => return Poll::Ready(false),
-                Poll::Pending => {
-                    drop(state);
-                    let deadline = *progress.get_or_insert_with(|| Instant::now() + limit);
-                    ready!(timer.poll_expired(context, deadline));
-                    return Poll::Ready(false);
+            })
+            .await
+        };
+        let Some(mut response) = answered else { return false };
+        {
+            let wire = self.wire.lock();
+            terms.keep_alive &= !self.state.is_stopping() && !wire.gone && !wire.is_continue_owed();
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(upstream) = response.upgrade.take()
+        {
+            self.tunnel(response, upstream, &terms).await;
+            return false;
+        }
+        if self.respond(response, &mut terms).await.is_err() {
+            return false;
+        }
+        if !terms.keep_alive {
+            self.close().await;
+            return false;
+        }
+        let mut bound = DRAIN_AT_MOST;
+        let timeout = self.limits.body_timeout;
+        let drained = self.timed(timeout, |wire, context| wire.poll_drain(context, &mut bound)).await;
+        if drained != Some(true) {
+            self.close().await;
+        }
+        drained == Some(true)
+    }
+
+    /// The request's body: whole when it is here already, else a stream.
+    async fn body<H>(&mut self, parsed: &ParsedRequest, shared: &Shared<H>) -> Body {
+        let decoder = match parsed.framing {
+            RequestFraming::None => return Body::Empty,
+            RequestFraming::Chunked => Decoder::chunked(),
+            RequestFraming::Length(length) => {
+                let mut wire = self.wire.lock();
+                if let Some(length) =
+                    usize::try_from(length).ok().filter(|length| *length <= wire.buffer.len())
+                {
+                    return Body::Full(wire.buffer.split_to(length).freeze());
+                }
+                Decoder::Length(length)
+            }
+        };
+        let plan = BodyPlan {
+            decoder,
+            limit: Some(shared.limits.body).filter(|most| *most > 0),
+            timeout: self.limits.body_timeout,
+            expects_continue: parsed.expects_continue,
+        };
+        let driver = std::future::poll_fn(|context| Poll::<Waker>::Ready(context.waker().clone())).await;
+        Body::stream(self.wire.begin_body(plan, driver))
+    }
+
+    /// Writes a response. An error means that the connection must not be used any more.
+    async fn respond(&mut self, mut response: Response, terms: &mut Terms) -> Result<(), Broken> {
+        let framing = terms.framing(&response);
+        if framing == Framing::UntilClose {
+            terms.keep_alive = false;
+        }
+        put_head(self.out.start(), &response, framing, terms);
+        let mut body =
+            if framing == Framing::None { Body::Empty } else { std::mem::take(&mut response.body) };
+        drop(response);
+        let mut left = match framing {
+            Framing::Length(length) => length,
+            _ => u64::MAX,
+        };
+        loop {
+            let gathered = std::future::poll_fn(|context| {
+                loop {
+                    if self.out.is_full() {
+                        return Poll::Ready(Gathered::More);
+                    }
+                    match body.poll_chunk(context) {
+                        Poll::Ready(Some(Ok(data))) => match left.checked_sub(data.len() as u64) {
+                            Some(rest) => {
+                                left = rest;
+                                self.out.put(data, framing == Framing::Chunked);
+                            }
+                            None => return Poll::Ready(Gathered::Failed),
+                        },
+                        Poll::Ready(Some(Err(_))) => return Poll::Ready(Gathered::Failed),
+                        Poll::Ready(None) => {
+                            if framing == Framing::Chunked {
+                                let trailers = if terms.takes_trailers { body.take_trailers() } else { None };
+                                self.out.put_end(trailers.as_ref());
+                            } else if matches!(framing, Framing::Length(_)) && left > 0 {
+                                return Poll::Ready(Gathered::Failed);
+                            }
+                            return Poll::Ready(Gathered::All);
+                        }
+                        Poll::Pending if !self.out.is_empty() => return Poll::Ready(Gathered::More),
+                        Poll::Pending => match watch(&self.wire, &mut self.timer, context) {
+                            Watched::Waiting => return Poll::Pending,
+                            Watched::Gone => return Poll::Ready(Gathered::Gone),
+                            Watched::BodyExpired => {}
+                        },
+                    }
+                }
+            })
+            .await;
+            match gathered {
+                Gathered::More => self.flush().await?,
+                Gathered::All => return self.flush().await,
+                Gathered::Gone => return Err(Broken),
+                Gathered::Failed => {
+                    // What came before the failure is the client's; the missing end tells it that more was due.
+                    self.flush().await?;
+                    self.wire.lock().transport.break_off();
+                    return Err(Broken);
                 }
             }
         }
-    })
-    .await;
-    if !whole || (marked == Marked::Length && length != Some(sent)) {
-        // What came must not pass for the whole.
-        lock(wire).transport.break_off();
-        return Written::Broken;
     }
-    Written::Whole { kept }
-}
 
-fn write_status(out: &mut Vec<u8>, status: StatusCode) {
-    if status == StatusCode::OK {
-        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-        return;
+    /// Writes all that is to go out.
+    async fn flush(&mut self) -> Result<(), Broken> {
+        let Self { wire, timer, out, limits, .. } = self;
+        let mut deadline = None;
+        std::future::poll_fn(|context| {
+            let mut wire = wire.lock();
+            while !out.is_empty() {
+                match out.poll_write(context, &mut wire.transport) {
+                    Poll::Ready(Ok(length)) if length > 0 => deadline = None,
+                    Poll::Ready(_) => return Poll::Ready(Err(Broken)),
+                    Poll::Pending => {
+                        let deadline = *deadline.get_or_insert_with(|| Instant::now() + limits.send_timeout);
+                        return timer.poll_expired(context, deadline).map(|()| Err(Broken));
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
-    out.extend_from_slice(b"\r\n");
+
+    /// Writes the head of a 101 answer, then joins both streams until either ends.
+    async fn tunnel(&mut self, response: Response, upstream: Box<dyn Duplex>, terms: &Terms) {
+        put_head(self.out.start(), &response, Framing::None, terms);
+        if self.flush().await.is_err() {
+            return;
+        }
+        tunnel::join(self.wire.clone(), upstream).await;
+    }
+
+    /// Answers what did not become a request, and closes.
+    async fn refuse<H: Handler>(
+        &mut self,
+        shared: &Shared<H>,
+        refusal: Refusal,
+        head: Option<&RequestHead>,
+        connection: &Connection,
+    ) {
+        let mut terms = Terms::unknown();
+        if let Some(head) = head {
+            terms.method = head.method.clone();
+            terms.version = head.version;
+        }
+        let response = shared.handler.refuse(refusal, head, connection);
+        if self.respond(response, &mut terms).await.is_ok() {
+            self.close().await;
+        }
+    }
+
+    /// Closes so that the client can read the answer: its unread bytes would make the kernel send a reset,
+    /// which can overtake what was written.
+    async fn close(&mut self) {
+        let mut bound = LINGER_BYTES;
+        let mut shut = false;
+        self.timed(LINGER, |wire, context| {
+            if !shut {
+                ready!(Pin::new(&mut wire.transport).poll_shutdown(context)).ok();
+                shut = true;
+            }
+            loop {
+                let received = wire.buffer.len() as u64;
+                wire.buffer.clear();
+                match bound.checked_sub(received) {
+                    Some(rest) => bound = rest,
+                    None => return Poll::Ready(()),
+                }
+                if !ready!(wire.poll_more(context)) {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Runs `step` until it is ready, `None` when that takes longer than `allowed` in all.
+    async fn timed<T>(
+        &mut self,
+        allowed: Duration,
+        mut step: impl FnMut(&mut Wire, &mut Context<'_>) -> Poll<T>,
+    ) -> Option<T> {
+        let Self { wire, timer, .. } = self;
+        let mut deadline = None;
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(done) = step(&mut wire.lock(), context) {
+                return Poll::Ready(Some(done));
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + allowed);
+            timer.poll_expired(context, deadline).map(|()| None)
+        })
+        .await
+    }
 }
 
-fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+/// The connection cannot be used any more.
+struct Broken;
+
+/// How far putting a body together came.
+enum Gathered {
+    More,
+    All,
+    Gone,
+    Failed,
 }
 
-fn write_last_chunk(out: &mut Vec<u8>, body: &mut Body, takes_trailers: bool) {
-    out.extend_from_slice(b"0\r\n");
-    if let Body::Stream(stream) = body
-        && takes_trailers
-        && let Some(trailers) = stream.take_trailers()
+/// What the client did while its request is being answered.
+enum Watched {
+    Waiting,
+    Gone,
+    /// The body was waited for too long; whoever waits must look again.
+    BodyExpired,
+}
+
+fn watch(wire: &SharedWire, timer: &mut Timer, context: &mut Context<'_>) -> Watched {
+    let mut wire = wire.lock();
+    if wire.poll_gone(context).is_ready() {
+        return Watched::Gone;
+    }
+    if let Some(deadline) = wire.body_deadline()
+        && timer.poll_expired(context, deadline).is_ready()
     {
-        trailers.iter().for_each(|(name, value)| write_field(out, name, value));
+        wire.expire_body();
+        return Watched::BodyExpired;
     }
-    out.extend_from_slice(b"\r\n");
+    Watched::Waiting
 }
 
-/// Takes in what is left of the request's body; whether the connection can serve another request.
-async fn drain(wire: &SharedWire, idle: Duration) -> bool {
-    let (done, waits) = {
-        let state = lock(wire);
-        (state.decoder.is_done(), state.wants_continue)
-    };
-    if done {
-        return true;
+/// Skips the empty lines that some clients send after a body (RFC 9112 §2.2).
+fn skip_empty_lines(buffer: &mut BytesMut) {
+    while buffer.starts_with(b"\r\n") {
+        buffer.advance(2);
     }
-    // A client still waiting for `100 Continue` may or may not send the body: the connection cannot be kept.
-    if waits {
-        return false;
-    }
-    let mut budget = DRAINED;
-    let drained = timeout(idle, std::future::poll_fn(|context| {
-        loop {
-            match ready!(lock(wire).poll_body(context)) {
-                Some(Ok(chunk)) if (chunk.len() as u64) < budget => budget -= chunk.len() as u64,
-                None => return Poll::Ready(true),
-                _ => return Poll::Ready(false),
-            }
-        }
-    }));
-    drained.await.unwrap_or(false)
-}
-
-/// Closes our side and takes in what the client still sends for a moment, so that it can read the answer
-/// before the connection is reset.
-async fn close(wire: &SharedWire, limit: Duration) {
-    let shut = std::future::poll_fn(|context| {
-        let mut state = lock(wire);
-        tokio::io::AsyncWrite::poll_shutdown(std::pin::Pin::new(&mut state.transport), context)
-    });
-    if !matches!(timeout(limit, shut).await, Ok(Ok(()))) {
-        return;
-    }
-    let linger = std::future::poll_fn(|context| {
-        let state = &mut *lock(wire);
-        let mut taken = 0;
-        loop {
-            state.received.clear();
-            match ready!(state.transport.poll_fill(context, &mut state.received, READ_SPACE)) {
-                Ok(count @ 1..) if taken < DRAINED => taken += count as u64,
-                _ => return Poll::Ready(()),
-            }
-        }
-    });
-    let _ = timeout(Duration::from_secs(5), linger).await;
-}
-
-/// Joins the client's connection with the upstream's until either ends.
-async fn upgrade(wire: SharedWire, response: Response, mut upstream: Box<dyn crate::Duplex>, out: &mut Vec<u8>) {
-    out.clear();
-    write_status(out, response.status);
-    for (name, value) in response.headers.iter() {
-        if !name.eq_ignore_ascii_case(b"connection") {
-            write_field(out, name, value);
-        }
-    }
-    out.extend_from_slice(b"Connection: upgrade\r\n\r\n");
-    // The request's body, the other holder, ended with the handler.
-    let Some(wire) = Arc::into_inner(wire) else { return };
-    let wire = wire.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut client = Prefixed::new(wire.received, wire.transport);
-    if client.write_all(out).await.is_ok() {
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
-    }
-    drop(response.body);
 }

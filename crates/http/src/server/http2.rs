@@ -1,143 +1,262 @@
-//! HTTP/2 from clients, through hyper.
+//! HTTP/2 connections, spoken by hyper.
 
-use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
-use super::Shared;
-use crate::{Body, BodyError, BodyStream, Connection, Handler, Headers, Method, Refusal, Request, RequestHead, Response, Version};
+use super::Limits;
+use super::worker::Shared;
+use crate::head::valid_host;
+use crate::timer::Timer;
+use crate::{
+    Body, BodyError, BodyStream, Connection, Handler, Headers, Method, Refusal, Request, RequestHead,
+    Response, StatusCode,
+};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Concurrent streams of one connection (nginx: `http2_max_concurrent_streams`).
+const MOST_STREAMS: u32 = 128;
+/// How often a silent peer is asked whether it lives.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Whether a plain connection opens with HTTP/2's preface.
-pub(super) async fn has_preface(stream: &TcpStream) -> bool {
-    let mut start = [0; PREFACE.len()];
-    loop {
-        match stream.peek(&mut start).await {
-            Ok(0) | Err(_) => return false,
-            Ok(count) if start.get(..count) != PREFACE.get(..count) => return false,
-            Ok(count) if count == PREFACE.len() => return true,
-            Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
-        }
-    }
+/// Fields that mean something on one HTTP/1 connection only (RFC 9113 §8.2.2).
+const CONNECTION_FIELDS: [&str; 5] =
+    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+
+/// What the streams of one connection share.
+struct Streams<H> {
+    handler: Arc<H>,
+    limits: Limits,
+    connection: Arc<Connection>,
+    active: AtomicUsize,
+    begun: AtomicU64,
 }
 
-/// Serves a connection until either side is done with it.
-pub(super) async fn serve<S, H>(stream: S, connection: Arc<Connection>, shared: Arc<Shared>, handler: Arc<H>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Handler,
-{
+/// Serves HTTP/2 on `stream` until either side ends it.
+pub(super) async fn serve<H: Handler>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    connection: Arc<Connection>,
+    shared: &Shared<H>,
+) {
     let limits = shared.limits;
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let (handler, connection) = (Arc::clone(&handler), Arc::clone(&connection));
-        async move { Ok::<_, Infallible>(answer(request, &*handler, connection, limits.body).await) }
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_header_list_size(u32::try_from(limits.head_total).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(limits.send_timeout);
+    let streams = Arc::new(Streams {
+        handler: shared.handler.clone(),
+        limits,
+        connection,
+        active: AtomicUsize::new(0),
+        begun: AtomicU64::new(0),
     });
-    let mut builder = hyper::server::conn::http2::Builder::new(Executor);
-    builder.max_concurrent_streams(128).max_header_list_size(limits.head_total as u32).timer(Clock);
-    builder.keep_alive_interval(Some(limits.idle_timeout)).keep_alive_timeout(limits.idle_timeout);
-    let mut serving = std::pin::pin!(builder.serve_connection(Io(stream), service));
+    let service = {
+        let streams = streams.clone();
+        hyper::service::service_fn(move |request| {
+            let streams = streams.clone();
+            async move { Ok::<_, std::convert::Infallible>(answer(streams, request).await) }
+        })
+    };
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut stopped = pin!(shared.state.stopped.notified());
+    stopped.as_mut().enable();
+    if shared.state.is_stopping() {
+        serving.as_mut().graceful_shutdown();
+    }
+    let mut begun_before = 0;
+    let mut stopping = false;
     loop {
         tokio::select! {
             _ = serving.as_mut() => return,
-            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {
-                if shared.stopping.load(std::sync::atomic::Ordering::Relaxed) {
+            () = stopped.as_mut(), if !stopping => {
+                stopping = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep(limits.idle_timeout) => {
+                let begun = streams.begun.load(Ordering::Relaxed);
+                if streams.active.load(Ordering::Relaxed) == 0 && begun == begun_before {
                     serving.as_mut().graceful_shutdown();
                 }
+                begun_before = begun;
             }
         }
     }
 }
 
-async fn answer<H: Handler>(request: hyper::Request<Incoming>, handler: &H, connection: Arc<Connection>, limit: u64) -> hyper::Response<Outgoing> {
+/// Answers one stream. hyper drops this when the client resets it.
+async fn answer<H: Handler>(
+    streams: Arc<Streams<H>>,
+    request: http::Request<Incoming>,
+) -> http::Response<Outgoing<H>> {
+    streams.begun.fetch_add(1, Ordering::Relaxed);
+    streams.active.fetch_add(1, Ordering::Relaxed);
+    let active = Active(streams.clone());
+    let limits = &streams.limits;
+    let most = if limits.body == 0 { u64::MAX } else { limits.body };
     let (parts, incoming) = request.into_parts();
-    let mut headers = Headers::new();
-    if let Some(authority) = parts.uri.authority() {
-        headers.append("host", authority.as_str());
-    }
-    for (name, value) in &parts.headers {
-        if name != "host" || parts.uri.authority().is_none() {
-            headers.append(name.as_str(), value.as_bytes());
+    let (head, refusal) = read_head(parts);
+    let length = incoming.size_hint().exact();
+    let refusal =
+        refusal.or_else(|| length.is_some_and(|length| length > most).then_some(Refusal::BodyTooLarge));
+    let is_head = head.method == Method::HEAD;
+    let response = match refusal {
+        Some(refusal) => streams.handler.refuse(refusal, Some(&head), &streams.connection),
+        None => {
+            let body = if incoming.is_end_stream() {
+                Body::Empty
+            } else {
+                Body::stream(Received {
+                    incoming,
+                    left: most,
+                    limit: most,
+                    timeout: limits.body_timeout,
+                    timer: Timer::default(),
+                    deadline: None,
+                    trailers: None,
+                })
+            };
+            streams.handler.handle(Request { head, body, connection: streams.connection.clone() }).await
         }
+    };
+    write_head(response, is_head, active)
+}
+
+/// The head in the form HTTP/1 gives it, and why it is refused, if it is.
+fn read_head(parts: http::request::Parts) -> (RequestHead, Option<Refusal>) {
+    let mut headers = Headers::new();
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec());
+    let own = parts.headers.get_all("host").iter().count();
+    let host = authority.or_else(|| parts.headers.get("host").map(|host| host.as_bytes().to_vec()));
+    if let Some(host) = &host {
+        headers.append("host", host);
+    }
+    // HTTP/2 may split cookies over fields, HTTP/1 may not (RFC 9113 §8.2.3).
+    let cookies: Vec<&[u8]> =
+        parts.headers.get_all("cookie").iter().map(http::HeaderValue::as_bytes).collect();
+    for (name, value) in &parts.headers {
+        match name.as_str() {
+            "host" | "cookie" => {}
+            name => headers.append(name, value.as_bytes()),
+        }
+    }
+    if !cookies.is_empty() {
+        headers.append("cookie", cookies.join(b"; ".as_slice()));
     }
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    let head = RequestHead { method: parts.method, target: Bytes::copy_from_slice(target.as_bytes()), version: Version::HTTP_2, headers };
-    let hosts = head.headers.get_all("host").count();
-    let to_head = head.method == Method::HEAD;
-    let length = incoming.size_hint().exact();
-    let response = if hosts != 1 || head.headers.get("host").is_none_or(|host| !crate::head::valid_host(host)) {
-        handler.refuse(Refusal::BadRequest, Some(&head), &connection)
-    } else if matches!(head.method, Method::TRACE | Method::CONNECT) {
-        handler.refuse(Refusal::MethodNotAllowed, Some(&head), &connection)
-    } else if limit > 0 && length.is_some_and(|length| length > limit) {
-        handler.refuse(Refusal::BodyTooLarge, Some(&head), &connection)
-    } else {
-        let body = if incoming.is_end_stream() { Body::Empty } else { Body::stream(StreamBody { incoming, limit, taken: 0, trailers: None }) };
-        handler.handle(Request { head, body, connection }).await
+    let target = match target.as_bytes().first() {
+        Some(b'/') => Bytes::copy_from_slice(target.as_bytes()),
+        _ if target == "*" && parts.method == Method::OPTIONS => Bytes::from_static(b"*"),
+        _ => Bytes::from(format!("/{target}")),
     };
-    outgoing(response, to_head)
+    let refusal = if own > 1 || !host.is_some_and(|host| valid_host(&host)) {
+        Some(Refusal::BadRequest)
+    } else if matches!(parts.method, Method::TRACE | Method::CONNECT) {
+        Some(Refusal::MethodNotAllowed)
+    } else {
+        None
+    };
+    (RequestHead { method: parts.method, target, version: parts.version, headers }, refusal)
 }
 
-fn outgoing(response: Response, to_head: bool) -> hyper::Response<Outgoing> {
-    let length = response.body.remaining();
-    let mut built = hyper::Response::new(Outgoing { body: if to_head { Body::Empty } else { response.body }, ended: false });
-    *built.status_mut() = response.status;
-    let headers = built.headers_mut();
+fn write_head<H>(mut response: Response, is_head: bool, active: Active<H>) -> http::Response<Outgoing<H>> {
+    // Protocols are not switched on a stream (RFC 9113 §8.6).
+    if response.status.is_informational() {
+        response = Response::new(StatusCode::BAD_GATEWAY);
+    }
+    let bodiless = is_head || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let mut answer = http::Response::new(Outgoing { body: Body::Empty, active });
+    *answer.status_mut() = response.status;
+    let fields = answer.headers_mut();
     for (name, value) in response.headers.iter() {
-        let connection = [&b"connection"[..], b"keep-alive", b"transfer-encoding", b"upgrade", b"proxy-connection"];
-        if connection.iter().any(|other| name.eq_ignore_ascii_case(other)) || name.eq_ignore_ascii_case(b"content-length") && !to_head {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        if CONNECTION_FIELDS.iter().any(|field| is(field)) || is("content-length") && !bodiless {
             continue;
         }
-        if let (Ok(name), Ok(value)) = (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value)) {
-            headers.append(name, value);
+        if let (Ok(name), Ok(value)) =
+            (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value))
+        {
+            fields.append(name, value);
         }
     }
-    if let (Some(length), false) = (length, to_head) {
-        headers.insert(http::header::CONTENT_LENGTH, length.into());
+    match response.body.remaining() {
+        Some(length) if !bodiless || is_head && length > 0 => {
+            fields.entry("content-length").or_insert_with(|| http::HeaderValue::from(length));
+        }
+        _ => {}
     }
-    built
+    if !bodiless {
+        answer.body_mut().body = response.body;
+    }
+    answer
 }
 
-/// A request body of hyper's.
-struct StreamBody {
+/// Counts a stream for as long as it is held.
+struct Active<H>(Arc<Streams<H>>);
+
+impl<H> Drop for Active<H> {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request body of hyper's as one of ours.
+struct Received {
     incoming: Incoming,
+    left: u64,
     limit: u64,
-    taken: u64,
+    timeout: Duration,
+    timer: Timer,
+    deadline: Option<Instant>,
     trailers: Option<Headers>,
 }
 
-impl BodyStream for StreamBody {
+impl BodyStream for Received {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
-            let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(context)) else { return Poll::Ready(None) };
+            let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + self.timeout);
+                    ready!(self.timer.poll_expired(context, deadline));
+                    return Poll::Ready(Some(Err(BodyError::TimedOut)));
+                }
+            };
+            self.deadline = None;
             let frame = match frame {
-                Ok(frame) => frame,
-                Err(_) => return Poll::Ready(Some(Err(BodyError::Closed))),
+                None => return Poll::Ready(None),
+                Some(Err(_)) => return Poll::Ready(Some(Err(BodyError::Closed))),
+                Some(Ok(frame)) => frame,
             };
             match frame.into_data() {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => {
-                    self.taken += data.len() as u64;
-                    if self.limit > 0 && self.taken > self.limit {
-                        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-                        return Poll::Ready(Some(Err(BodyError::TooLarge { limit })));
-                    }
-                    return Poll::Ready(Some(Ok(data)));
+                    return Poll::Ready(Some(match self.left.checked_sub(data.len() as u64) {
+                        Some(left) => {
+                            self.left = left;
+                            Ok(data)
+                        }
+                        None => Err(BodyError::TooLarge {
+                            limit: usize::try_from(self.limit).unwrap_or(usize::MAX),
+                        }),
+                    }));
                 }
                 Err(frame) => {
-                    if let Ok(fields) = frame.into_trailers() {
-                        let mut trailers = Headers::new();
-                        fields.iter().for_each(|(name, value)| trailers.append(name.as_str(), value.as_bytes()));
-                        self.trailers = Some(trailers);
+                    let mut trailers = Headers::new();
+                    for (name, value) in frame.trailers_ref().into_iter().flatten() {
+                        trailers.append(name.as_str(), value.as_bytes());
                     }
+                    self.trailers = Some(trailers);
                 }
             }
         }
@@ -152,104 +271,43 @@ impl BodyStream for StreamBody {
     }
 }
 
-/// An answer's body as hyper wants it.
-struct Outgoing {
+/// A response body of ours as one of hyper's.
+struct Outgoing<H> {
     body: Body,
-    ended: bool,
+    #[allow(dead_code, reason = "held for its drop")]
+    active: Active<H>,
 }
 
-impl http_body::Body for Outgoing {
+impl<H> http_body::Body for Outgoing<H> {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        if this.ended {
-            return Poll::Ready(None);
-        }
-        if let Some(chunk) = ready!(this.body.poll_chunk(context)) {
-            return Poll::Ready(Some(chunk.map(Frame::data)));
-        }
-        this.ended = true;
-        let Body::Stream(stream) = &mut this.body else { return Poll::Ready(None) };
-        let Some(trailers) = stream.take_trailers() else { return Poll::Ready(None) };
-        let mut fields = http::HeaderMap::new();
-        for (name, value) in trailers.iter() {
-            if let (Ok(name), Ok(value)) = (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value)) {
-                fields.append(name, value);
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = &mut self.get_mut().body;
+        Poll::Ready(match ready!(body.poll_chunk(context)) {
+            Some(chunk) => Some(chunk.map(Frame::data)),
+            None => {
+                let mut fields = http::HeaderMap::new();
+                for (name, value) in body.take_trailers().iter().flat_map(Headers::iter) {
+                    if let (Ok(name), Ok(value)) =
+                        (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value))
+                    {
+                        fields.append(name, value);
+                    }
+                }
+                (!fields.is_empty()).then(|| Ok(Frame::trailers(fields)))
             }
-        }
-        Poll::Ready(Some(Ok(Frame::trailers(fields))))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.body, Body::Empty)
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}
-
-/// Spawns hyper's tasks on the worker.
-#[derive(Clone)]
-struct Executor;
-
-impl<F> hyper::rt::Executor<F> for Executor
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::spawn(future);
-    }
-}
-
-/// A stream as hyper wants it.
-struct Io<S>(S);
-
-impl<S: AsyncRead + Unpin> hyper::rt::Read for Io<S> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, mut cursor: hyper::rt::ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
-        let mut space = [0; 16 * 1024];
-        let limit = cursor.remaining().min(space.len());
-        let mut buffer = ReadBuf::new(space.get_mut(..limit).unwrap_or_default());
-        ready!(Pin::new(&mut self.get_mut().0).poll_read(context, &mut buffer))?;
-        cursor.put_slice(buffer.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_shutdown(context)
-    }
-}
-
-/// hyper's timers on tokio's.
-struct Clock;
-
-struct Sleep(Pin<Box<tokio::time::Sleep>>);
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(context)
-    }
-}
-
-impl hyper::rt::Sleep for Sleep {}
-
-impl hyper::rt::Timer for Clock {
-    fn sleep(&self, duration: std::time::Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(Sleep(Box::pin(tokio::time::sleep(duration))))
-    }
-
-    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(Sleep(Box::pin(tokio::time::sleep_until(deadline.into()))))
     }
 }

@@ -75,7 +75,10 @@ mod tests {
     #[test]
     fn lines() {
         let source = |line: &[u8]| parse_line(line);
-        assert_eq!(source(b"PROXY TCP4 1.2.3.4 5.6.7.8 1000 80\r\n"), Some(Some("1.2.3.4:1000".parse().unwrap())));
+        assert_eq!(
+            source(b"PROXY TCP4 1.2.3.4 5.6.7.8 1000 80\r\n"),
+            Some(Some("1.2.3.4:1000".parse().unwrap()))
+        );
         assert_eq!(source(b"PROXY UNKNOWN\r\n"), Some(None));
         assert_eq!(source(b"PROXY TCP4 x 5.6.7.8 1000 80\r\n"), None);
     }

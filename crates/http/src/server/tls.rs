@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::ring;
-use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
-use super::{Listener, Shared, connection, http2};
+use super::worker::Shared;
+use super::{Listener, connection, http2};
 use crate::client::TlsProfileError;
 use crate::transport::Transport;
 use crate::{Connection, Handler, Refusal, TlsInfo};
@@ -33,10 +35,15 @@ impl From<rustls::Error> for CertificateError {
     }
 }
 
+/// First byte of a TLS connection: a record of the handshake.
+const HANDSHAKE_RECORD: [u8; 1] = [0x16];
+
+type ByName = HashMap<Box<str>, Vec<Arc<CertifiedKey>>>;
+
 /// Names and certificates, swapped as a whole while serving.
 pub struct Certificates {
     default: Arc<CertifiedKey>,
-    by_name: ArcSwap<HashMap<Box<str>, Vec<Arc<CertifiedKey>>>>,
+    by_name: ArcSwap<ByName>,
     versions: Vec<&'static SupportedProtocolVersion>,
 }
 
@@ -75,8 +82,11 @@ impl Certificates {
     ///
     /// # Errors
     /// The first pair that cannot be read; then nothing has changed.
-    pub fn set<'a>(&self, certificates: impl IntoIterator<Item = (&'a str, Vec<Pair<'a>>)>) -> Result<(), CertificateError> {
-        let mut by_name: HashMap<Box<str>, Vec<Arc<CertifiedKey>>> = HashMap::new();
+    pub fn set<'a>(
+        &self,
+        certificates: impl IntoIterator<Item = (&'a str, Vec<Pair<'a>>)>,
+    ) -> Result<(), CertificateError> {
+        let mut by_name = ByName::new();
         for (name, pairs) in certificates {
             let certified = pairs.into_iter().map(certified).collect::<Result<_, _>>()?;
             by_name.insert(name.to_ascii_lowercase().into(), certified);
@@ -85,29 +95,46 @@ impl Certificates {
         Ok(())
     }
 
-    /// The certificates for a name: exact, `*.rest`, `first.*`, `*`, default (Kong 3.11).
-    fn find(&self, name: Option<&str>) -> Vec<Arc<CertifiedKey>> {
-        let by_name = self.by_name.load();
-        let default = || vec![Arc::clone(&self.default)];
-        let Some(name) = name.map(str::to_ascii_lowercase) else { return default() };
-        let rest = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
-        let first = name.rsplit_once('.').map(|(first, _)| format!("{first}.*"));
-        [Some(name), rest, first, Some("*".to_owned())]
-            .into_iter()
-            .flatten()
-            .find_map(|name| by_name.get(name.as_str()).cloned())
-            .unwrap_or_else(default)
+    /// The certificates for a name: exact, `*.rest`, `first.*`, `*` (Kong 3.11).
+    fn find<'a>(&self, by_name: &'a ByName, name: &str) -> Option<&'a [Arc<CertifiedKey>]> {
+        let name = name.to_ascii_lowercase();
+        let exact = by_name.get(name.as_str());
+        let rest = || name.split_once('.').and_then(|(_, rest)| by_name.get(format!("*.{rest}").as_str()));
+        let first =
+            || name.rsplit_once('.').and_then(|(first, _)| by_name.get(format!("{first}.*").as_str()));
+        exact.or_else(rest).or_else(first).or_else(|| by_name.get("*")).map(Vec::as_slice)
     }
 }
 
-/// Picks, of several certificates for a name, the first whose key the client can check.
-#[derive(Debug)]
-struct Choice(Vec<Arc<CertifiedKey>>);
-
-impl ResolvesServerCert for Choice {
+impl ResolvesServerCert for Certificates {
+    /// Of several certificates for a name, the first whose key the client can check.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let by_name = self.by_name.load();
+        let found = hello.server_name().and_then(|name| self.find(&by_name, name)).unwrap_or_default();
         let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        self.0.iter().find(fits).or(self.0.first()).cloned()
+        Some(Arc::clone(found.iter().find(fits).or(found.first()).unwrap_or(&self.default)))
+    }
+}
+
+/// How TLS is spoken on listeners: without HTTP/2, and with it.
+#[derive(Clone)]
+pub(super) struct Tls {
+    http1: TlsAcceptor,
+    http2: TlsAcceptor,
+}
+
+impl Tls {
+    pub(super) fn new(certificates: Arc<Certificates>) -> Result<Self, rustls::Error> {
+        let acceptor = |protocols: &[&[u8]]| {
+            let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                .with_protocol_versions(&certificates.versions)?
+                .with_no_client_auth()
+                .with_cert_resolver(certificates.clone());
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+            config.ticketer = ring::Ticketer::new()?;
+            Ok::<_, rustls::Error>(TlsAcceptor::from(Arc::new(config)))
+        };
+        Ok(Self { http1: acceptor(&[b"http/1.1"])?, http2: acceptor(&[b"h2", b"http/1.1"])? })
     }
 }
 
@@ -116,38 +143,30 @@ impl ResolvesServerCert for Choice {
 /// # Errors
 /// When the system has no randomness.
 pub fn self_signed() -> Result<(String, String), CertificateError> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(|error| CertificateError(error.to_string()))?;
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+        .map_err(|error| CertificateError(error.to_string()))?;
     Ok((made.cert.pem(), made.signing_key.serialize_pem()))
 }
 
+/// Serves a connection that is to speak TLS.
 pub(super) async fn serve<H: Handler>(
-    listener: Listener,
     stream: TcpStream,
     mut connection: Connection,
-    shared: Arc<Shared>,
-    handler: Arc<H>,
+    listener: &Listener,
+    shared: &Shared<H>,
 ) {
     let mut first = [0];
     let limit = shared.limits.head_timeout;
-    match tokio::time::timeout(limit, stream.peek(&mut first)).await {
-        Ok(Ok(1..)) if first[0] != 0x16 => {
-            return connection::refuse(Transport::Plain(stream), Refusal::PlainOnTls, &connection, &*handler).await;
+    match timeout(limit, stream.peek(&mut first)).await {
+        Ok(Ok(1)) if first != HANDSHAKE_RECORD => {
+            return connection::refuse(Transport::Plain(stream), Refusal::PlainOnTls, connection, shared)
+                .await;
         }
-        Ok(Ok(1..)) => {}
+        Ok(Ok(1)) => {}
         _ => return,
     }
-    let handshake = async {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
-        let certificates = shared.certificates.find(start.client_hello().server_name());
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&shared.certificates.versions)
-            .ok()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Choice(certificates)));
-        config.alpn_protocols = if listener.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
-        start.into_stream(Arc::new(config)).await.ok()
-    };
-    let Ok(Some(stream)) = tokio::time::timeout(limit, handshake).await else { return };
+    let acceptor = if listener.http2 { &shared.tls.http2 } else { &shared.tls.http1 };
+    let Ok(Ok(stream)) = timeout(limit, acceptor.accept(stream)).await else { return };
     let session = stream.get_ref().1;
     let version = match session.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -156,12 +175,15 @@ pub(super) async fn serve<H: Handler>(
     connection.tls = Some(TlsInfo {
         server_name: session.server_name().map(str::to_owned),
         version,
-        cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+        cipher: session
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or("unknown"),
         client_certificates: Vec::new(),
     });
     if session.alpn_protocol() == Some(b"h2") {
-        http2::serve(stream, Arc::new(connection), shared, handler).await;
+        http2::serve(stream, Arc::new(connection), shared).await;
     } else {
-        connection::serve(Transport::Tls(Box::new(stream.into())), Arc::new(connection), shared, handler).await;
+        connection::serve(Transport::Tls(Box::new(stream.into())), Arc::new(connection), false, shared).await;
     }
 }

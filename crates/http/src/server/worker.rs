@@ -1,0 +1,191 @@
+//! Worker threads.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+
+use super::tls::{self, Tls};
+use super::{Limits, Listener, connection, proxy_protocol};
+use crate::client::PoolSettings;
+use crate::transport::Transport;
+use crate::{Connection, Handler};
+
+/// How often idle upstream connections are looked through.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the connections of one worker share.
+pub(super) struct Shared<H> {
+    pub(super) limits: Limits,
+    pub(super) handler: Arc<H>,
+    pub(super) tls: Tls,
+    pub(super) state: Arc<State>,
+}
+
+/// What a worker and its owner share.
+#[derive(Default)]
+pub(super) struct State {
+    open: AtomicUsize,
+    accepted: AtomicUsize,
+    stopping: AtomicBool,
+    /// Told once, when stopping begins.
+    pub(super) stopped: Notify,
+}
+
+impl State {
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// A thread that serves connections. Dropping it closes them all.
+pub(super) struct Worker {
+    state: Arc<State>,
+    runtime: Handle,
+    quit: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    pub(super) fn start<H: Handler>(
+        number: usize,
+        sockets: Vec<(Listener, TcpListener)>,
+        shared: Shared<H>,
+        pool: PoolSettings,
+    ) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let state = shared.state.clone();
+        let shared = Arc::new(shared);
+        let mut listeners = Vec::with_capacity(sockets.len());
+        {
+            let _inside = runtime.enter();
+            for (listener, socket) in sockets {
+                listeners.push((tokio::net::TcpListener::from_std(socket)?, listener));
+            }
+        }
+        let (quit, quitting) = oneshot::channel();
+        let own = runtime.handle().clone();
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            runtime.block_on(async move {
+                for (socket, listener) in listeners {
+                    tokio::spawn(accept(socket, Arc::new(listener), shared.clone()));
+                }
+                tokio::spawn(async move {
+                    loop {
+                        tokio::time::sleep(SWEEP_INTERVAL).await;
+                        crate::client::sweep(&pool);
+                    }
+                });
+                let _ = quitting.await;
+            });
+            runtime.shutdown_timeout(Duration::ZERO);
+        })?;
+        Ok(Self { state, runtime: own, quit: Some(quit), thread: Some(thread) })
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(super) fn stop(&self) {
+        self.state.stopping.store(true, Ordering::Relaxed);
+        self.state.stopped.notify_waiters();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(quit) = self.quit.take() {
+            let _ = quit.send(());
+        }
+        // A handler that holds the last handle must not wait for its own thread.
+        if let Some(thread) =
+            self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id())
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept<H: Handler>(
+    socket: tokio::net::TcpListener,
+    listener: Arc<Listener>,
+    shared: Arc<Shared<H>>,
+) {
+    let stopped = shared.state.stopped.notified();
+    let mut stopped = std::pin::pin!(stopped);
+    // Registers for the notice before the flag is looked at, so that neither can be missed.
+    stopped.as_mut().enable();
+    while !shared.state.is_stopping() {
+        tokio::select! {
+            () = stopped.as_mut() => return,
+            accepted = socket.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let open = Open::count(shared.state.clone());
+                    let (listener, shared) = (listener.clone(), shared.clone());
+                    tokio::spawn(async move {
+                        let _open = open;
+                        begin(stream, peer, &listener, &shared).await;
+                    });
+                }
+                // Out of descriptors, most likely: others must close first.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+}
+
+/// Takes an accepted connection to the point where it speaks HTTP.
+async fn begin<H: Handler>(mut stream: TcpStream, peer: SocketAddr, listener: &Listener, shared: &Shared<H>) {
+    let _ = stream.set_nodelay(true);
+    let Ok(local) = stream.local_addr() else { return };
+    let mut connection = Connection { peer, local, tls: None };
+    if listener.proxy_protocol {
+        match timeout(shared.limits.head_timeout, proxy_protocol::read(&mut stream)).await {
+            Ok(Ok(source)) => connection.peer = source.unwrap_or(peer),
+            _ => return,
+        }
+    }
+    if listener.ssl {
+        tls::serve(stream, connection, listener, shared).await;
+    } else {
+        connection::serve(Transport::Plain(stream), Arc::new(connection), listener.http2, shared).await;
+    }
+}
+
+/// Counts a connection for as long as it is held.
+struct Open(Arc<State>);
+
+impl Open {
+    fn count(state: Arc<State>) -> Self {
+        state.open.fetch_add(1, Ordering::Relaxed);
+        state.accepted.fetch_add(1, Ordering::Relaxed);
+        Self(state)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
