@@ -1,6 +1,23 @@
 //! Choosing a target of an upstream.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod hash;
+mod health;
+mod ring;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tollgate_model::entity::Algorithm;
+
+pub use hash::{HashInput, HashSource};
+pub use health::{Health, Outcome, PassiveChecks};
+
+use health::TargetHealth;
+use ring::Ring;
 
 /// A target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,80 +26,258 @@ pub struct BalancedTarget {
     pub host: Box<str>,
     /// Port.
     pub port: u16,
-    /// Share of the requests.
+    /// Share of the requests; 0 for none.
     pub weight: u32,
 }
 
-/// An upstream: targets that take requests in turn, by weight.
+/// How an upstream balances.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BalancerSettings {
+    /// How a target is chosen.
+    pub algorithm: Algorithm,
+    /// What is hashed to choose one.
+    pub hash: HashInput,
+    /// Points of the hash ring.
+    pub slots: usize,
+    /// When a target counts as unhealthy by the requests sent to it.
+    pub passive: PassiveChecks,
+    /// Percentage of the weight that must be healthy, or no target is chosen.
+    pub threshold: f64,
+}
+
+impl Default for BalancerSettings {
+    /// Kong 3.11: round-robin, no health checks.
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::RoundRobin,
+            hash: HashInput::default(),
+            slots: 10_000,
+            passive: PassiveChecks::default(),
+            threshold: 0.0,
+        }
+    }
+}
+
+/// An upstream: targets, and whose turn it is. Choosing one locks nothing.
 #[derive(Debug)]
 pub struct Balancer {
     /// Name of the upstream.
     pub name: Box<str>,
     /// `Host` that targets are sent, where the upstream says one.
     pub host_header: Option<Box<str>>,
+    settings: BalancerSettings,
     targets: Vec<BalancedTarget>,
+    /// What is known of each target; shared with the balancers before and after this one.
+    states: Vec<Arc<TargetState>>,
     /// Indexes of targets, each as often as its share.
     wheel: Vec<u16>,
+    ring: Ring,
     next: AtomicUsize,
 }
 
+/// What is learnt of a target while it serves.
+#[derive(Debug, Default)]
+struct TargetState {
+    health: TargetHealth,
+    /// Requests under way.
+    connections: AtomicUsize,
+    /// Recent time to the answer's head in microseconds; 0 before the first.
+    latency: AtomicU64,
+}
+
+/// A request under way with a target, until it is dropped.
+#[derive(Debug)]
+pub struct Lease(Arc<TargetState>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Longest wheel; beyond it shares are rounded.
-const LONGEST_WHEEL: u32 = 10_000;
+const LONGEST_WHEEL: u64 = 10_000;
 
 impl Balancer {
-    /// A balancer over targets; those of weight 0 are kept but never chosen.
-    pub fn new(name: &str, host_header: Option<&str>, targets: Vec<BalancedTarget>) -> Self {
-        let total: u32 = targets.iter().map(|target| target.weight).sum();
-        let divisor = targets.iter().fold(0, |divisor, target| gcd(divisor, target.weight)).max(total.div_ceil(LONGEST_WHEEL)).max(1);
-        let mut wheel = Vec::new();
-        for (index, target) in targets.iter().enumerate() {
-            let share = if target.weight == 0 { 0 } else { (target.weight / divisor).max(1) };
-            wheel.extend(std::iter::repeat_n(index as u16, share as usize));
+    /// A balancer over targets; those of weight 0 are kept but never chosen. What `previous` has learnt of
+    /// the same host and port stays known.
+    pub fn new(
+        name: &str,
+        host_header: Option<&str>,
+        settings: BalancerSettings,
+        targets: Vec<BalancedTarget>,
+        previous: Option<&Balancer>,
+    ) -> Self {
+        let known = |target: &BalancedTarget| {
+            let previous = previous?;
+            let same = |old: &BalancedTarget| (&old.host, old.port) == (&target.host, target.port);
+            previous
+                .targets
+                .iter()
+                .position(same)
+                .and_then(|index| previous.states.get(index))
+                .map(Arc::clone)
+        };
+        let wheel = wheel(&targets);
+        let ring = match settings.algorithm {
+            Algorithm::ConsistentHashing => Ring::new(&targets, settings.slots),
+            _ => Ring::default(),
+        };
+        Self {
+            name: name.into(),
+            host_header: host_header.map(Box::from),
+            settings,
+            states: targets.iter().map(|target| known(target).unwrap_or_default()).collect(),
+            targets,
+            next: AtomicUsize::new(fastrand::usize(..wheel.len().max(1))),
+            wheel,
+            ring,
         }
-        fastrand::shuffle(&mut wheel);
-        let next = AtomicUsize::new(fastrand::usize(..wheel.len().max(1)));
-        Self { name: name.into(), host_header: host_header.map(Box::from), targets, wheel, next }
-    }
-
-    /// The next target that was not tried for this request; once all were tried, any.
-    pub fn pick(&self, tried: &[usize]) -> Option<usize> {
-        if self.wheel.is_empty() {
-            return None;
-        }
-        for _ in 0..self.wheel.len() {
-            let at = self.next.fetch_add(1, Ordering::Relaxed) % self.wheel.len();
-            let target = usize::from(self.wheel[at]);
-            if !tried.contains(&target) {
-                return Some(target);
-            }
-        }
-        Some(usize::from(self.wheel[self.next.fetch_add(1, Ordering::Relaxed) % self.wheel.len()]))
     }
 
     /// The targets.
     pub fn targets(&self) -> &[BalancedTarget] {
         &self.targets
     }
-}
 
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_follow_the_weights() {
-        let target = |host: &str, weight| BalancedTarget { host: host.into(), port: 80, weight };
-        let balancer = Balancer::new("u", None, vec![target("a", 100), target("b", 300), target("c", 0)]);
-        let mut counts = [0; 3];
-        for _ in 0..400 {
-            counts[balancer.pick(&[]).unwrap()] += 1;
-        }
-        assert_eq!(counts, [100, 300, 0]);
-        assert_eq!(balancer.pick(&[1]), Some(0));
-        assert_eq!(Balancer::new("u", None, vec![target("c", 0)]).pick(&[]), None);
+    /// How it balances.
+    pub fn settings(&self) -> &BalancerSettings {
+        &self.settings
     }
+
+    /// Index of the target for a request that `tried` these before: one it has not tried, where there is one.
+    /// `hash` is what consistent hashing goes by ([`HashInput::value`]). `None` where no target is healthy, or
+    /// fewer than the threshold demands.
+    pub fn pick(&self, tried: &[usize], hash: Option<&[u8]>) -> Option<usize> {
+        if self.settings.threshold > 0.0 && !self.is_above_threshold() {
+            return None;
+        }
+        let fresh = |target: usize| self.is_available(target) && !tried.contains(&target);
+        let chosen = self.choose(hash, fresh);
+        if chosen.is_none() && !tried.is_empty() {
+            self.choose(hash, |target| self.is_available(target))
+        } else {
+            chosen
+        }
+    }
+
+    fn choose(&self, hash: Option<&[u8]>, may: impl Fn(usize) -> bool) -> Option<usize> {
+        match self.settings.algorithm {
+            Algorithm::RoundRobin => self.turn(may),
+            Algorithm::ConsistentHashing => self.ring.find(hash.unwrap_or_default(), may),
+            // The wheel decides between equals.
+            Algorithm::LeastConnections => {
+                let turn = self.turn(|_| true)?;
+                let from_turn = (0..self.targets.len()).map(|offset| (turn + offset) % self.targets.len());
+                from_turn.filter(|target| may(*target)).min_by(|a, b| self.load(*a).total_cmp(&self.load(*b)))
+            }
+            Algorithm::Latency => {
+                let first = self.turn(&may)?;
+                let second = self.turn(|target| target != first && may(target)).unwrap_or(first);
+                Some(if self.delay(second) < self.delay(first) { second } else { first })
+            }
+        }
+    }
+
+    /// The next in turn that `may` be. The wheel may be turned by others meanwhile, so a whole round of it may
+    /// miss a target; then any will do.
+    fn turn(&self, may: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut turns = self.wheel.iter().map(|_| {
+            let at = self.next.fetch_add(1, Ordering::Relaxed) % self.wheel.len();
+            usize::from(self.wheel[at])
+        });
+        turns.find(|target| may(*target)).or_else(|| (0..self.targets.len()).find(|target| may(*target)))
+    }
+
+    fn load(&self, target: usize) -> f64 {
+        (self.states[target].connections.load(Ordering::Relaxed) as f64 + 1.0)
+            / f64::from(self.targets[target].weight)
+    }
+
+    /// Recent latency by weight. A target that has not answered yet is tried at once.
+    fn delay(&self, target: usize) -> f64 {
+        self.states[target].latency.load(Ordering::Relaxed) as f64 / f64::from(self.targets[target].weight)
+    }
+
+    fn is_available(&self, target: usize) -> bool {
+        self.targets[target].weight > 0 && self.states[target].health.is_healthy()
+    }
+
+    fn is_above_threshold(&self) -> bool {
+        let weight = |index: usize| f64::from(self.targets[index].weight);
+        let total: f64 = (0..self.targets.len()).map(weight).sum();
+        let available: f64 =
+            (0..self.targets.len()).filter(|index| self.is_available(*index)).map(weight).sum();
+        available * 100.0 > self.settings.threshold * total
+    }
+
+    /// Counts a request as under way with a target, where the algorithm goes by that.
+    pub fn lease(&self, target: usize) -> Option<Lease> {
+        if self.settings.algorithm != Algorithm::LeastConnections {
+            return None;
+        }
+        let state = self.states.get(target)?;
+        state.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Lease(Arc::clone(state)))
+    }
+
+    /// Tells how a try went, and how long it took.
+    pub fn report(&self, target: usize, outcome: Outcome, took: Duration) {
+        let Some(state) = self.states.get(target) else { return };
+        if self.settings.passive.is_on() {
+            state.health.report(outcome, &self.settings.passive);
+        }
+        if self.settings.algorithm == Algorithm::Latency {
+            state.learn(took);
+        }
+    }
+
+    /// Whether a target is taken for healthy; `None` where there is no such target.
+    pub fn health(&self, target: usize) -> Option<Health> {
+        let state = self.states.get(target)?;
+        Some(match (self.settings.passive.is_on(), state.health.is_healthy()) {
+            (_, false) => Health::Unhealthy,
+            (true, true) => Health::Healthy,
+            (false, true) => Health::Off,
+        })
+    }
+
+    /// Makes a target healthy or unhealthy from now on; tells whether there is such a target.
+    pub fn set_healthy(&self, target: usize, healthy: bool) -> bool {
+        let state = self.states.get(target);
+        if let Some(state) = state {
+            state.health.set(healthy);
+        }
+        state.is_some()
+    }
+}
+
+impl TargetState {
+    /// Lets a new measurement count for a tenth, but a slower one in full: a slow target is noticed at once,
+    /// and forgiven over time.
+    fn learn(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let before = self.latency.load(Ordering::Relaxed);
+        let after = if took >= before { took } else { before - (before - took).div_ceil(10) };
+        self.latency.store(after, Ordering::Relaxed);
+    }
+}
+
+/// Every target as often as its share, in random order (Kong 3.11: weights by their greatest common divisor).
+fn wheel(targets: &[BalancedTarget]) -> Vec<u16> {
+    let total: u64 = targets.iter().map(|target| u64::from(target.weight)).sum();
+    let common = targets.iter().fold(0, |divisor, target| greatest_common_divisor(divisor, target.weight));
+    let divisor = u64::from(common).max(total.div_ceil(LONGEST_WHEEL)).max(1);
+    let mut wheel = Vec::new();
+    for (index, target) in (0..=u16::MAX).zip(targets) {
+        let weight = u64::from(target.weight);
+        let share = (weight / divisor).max(u64::from(weight > 0));
+        wheel.extend(std::iter::repeat_n(index, share as usize));
+    }
+    fastrand::shuffle(&mut wheel);
+    wheel
+}
+
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }

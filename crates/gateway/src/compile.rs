@@ -10,7 +10,7 @@ use tollgate_model::entity;
 use tollgate_model::{Config, Kind, Map, Value};
 use uuid::Uuid;
 
-use crate::balancer::{BalancedTarget, Balancer};
+use crate::balancer::{BalancedTarget, Balancer, BalancerSettings};
 use crate::chain::{Configured, Plugins};
 use crate::consumers::{Consumer, Consumers, Credential};
 use crate::destination::{Destination, Host};
@@ -264,7 +264,8 @@ fn read_served(source: &dyn EntitySource, certificates: &Certificates) -> Result
 
 type Upstreams = HashMap<(Uuid, Box<str>), Arc<Balancer>>;
 
-/// Upstreams with their targets; one that has not changed keeps its place in the wheel.
+/// Upstreams with their targets; one that has not changed keeps its place in the wheel, and what is known of a
+/// target stays known.
 fn read_upstreams(source: &dyn EntitySource, previous: Option<&Snapshot>) -> Result<Upstreams, CompileError> {
     let mut targets: HashMap<Uuid, Vec<BalancedTarget>> = HashMap::new();
     for target in read::<entity::Target>(source, Kind::Target)? {
@@ -277,12 +278,17 @@ fn read_upstreams(source: &dyn EntitySource, previous: Option<&Snapshot>) -> Res
         let targets = targets.remove(&upstream.id).unwrap_or_default();
         let key = (upstream.workspace, Box::from(upstream.entity.name.as_str()));
         let host_header = upstream.entity.host_header.as_deref();
-        let same = previous
-            .and_then(|previous| previous.upstreams.get(&key))
-            .filter(|old| old.targets() == targets && old.host_header.as_deref() == host_header);
-        let balancer = match same {
+        let settings = BalancerSettings::from(&upstream.entity);
+        let old = previous.and_then(|previous| previous.upstreams.get(&key));
+        let is_same = |old: &Balancer| {
+            old.targets() == targets && old.host_header.as_deref() == host_header && *old.settings() == settings
+        };
+        let balancer = match old.filter(|old| is_same(old)) {
             Some(old) => Arc::clone(old),
-            None => Arc::new(Balancer::new(&upstream.entity.name, host_header, targets)),
+            None => {
+                let old = old.map(Arc::as_ref);
+                Arc::new(Balancer::new(&upstream.entity.name, host_header, settings, targets, old))
+            }
         };
         upstreams.insert(key, balancer);
     }

@@ -282,7 +282,7 @@ impl Gateway {
                 (Some(Arc::clone(name)), ip, destination.port, destination.host_header.clone())
             }
             Host::Upstream(balancer) => {
-                let index = balancer.pick(tried).ok_or(Failure::NoPeer)?;
+                let index = balancer.pick(tried, None).ok_or(Failure::NoPeer)?;
                 tried.push(index);
                 let target = balancer.targets().get(index).ok_or(Failure::NoPeer)?;
                 let own = Destination::new(&target.host, target.port, destination.tls.clone());
