@@ -69,6 +69,8 @@ pub struct Exchange {
     pub(crate) running: usize,
     /// Plugins that ran, where consumer-scoped configuration decided; else the route's own list counts.
     pub(crate) collected: Option<Vec<Arc<crate::chain::Configured>>>,
+    /// Counts this exchange as under way with its target.
+    pub(crate) lease: Option<crate::balancer::Lease>,
 }
 
 /// Who made an answer.

@@ -10,10 +10,11 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rustls::pki_types::ServerName;
-use tollgate_http::client::{Client, Endpoint, Resolver, SendErrorKind, Timeouts};
+use tollgate_http::client::{Client, Endpoint, Resolver, SendError, SendErrorKind, Timeouts};
 use tollgate_http::{Body, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode};
 
 use crate::answer;
+use crate::balancer::Outcome as TargetOutcome;
 use crate::destination::{Destination, Host};
 use crate::exchange::{Exchange, Facts, Source, Try};
 use crate::forwarded;
@@ -100,6 +101,7 @@ impl Gateway {
             filters: Vec::new(),
             running: 0,
             collected: None,
+            lease: None,
             head,
             body,
             connection,
@@ -218,8 +220,13 @@ impl Gateway {
         exchange.facts.proxied = Some(Instant::now());
         let mut failure = Failure::NoPeer;
         let mut tried = Vec::new();
+        let balancer = match &destination.host {
+            Host::Upstream(balancer) => Some(balancer),
+            Host::Address(_) | Host::Name(_) => None,
+        };
+        let hash = balancer.and_then(|balancer| balancer.settings().hash.value(exchange));
         for _ in 0..=retries {
-            let (endpoint, host) = match self.choose(&destination, &mut tried).await {
+            let (endpoint, host) = match self.choose(&destination, hash.as_deref(), &mut tried).await {
                 Ok(chosen) => chosen,
                 Err(none) => {
                     if exchange.facts.tries.is_empty() {
@@ -240,10 +247,15 @@ impl Gateway {
                 Some(_) => {}
             }
             prepared_for = Some(host);
+            let target = balancer.zip(tried.last().copied());
+            exchange.lease = target.and_then(|(balancer, index)| balancer.lease(index));
             let Exchange { head, body, facts, .. } = &mut *exchange;
-            let started_at = crate::clock::milliseconds();
+            let (started_at, started) = (crate::clock::milliseconds(), Instant::now());
             let address = endpoint.address;
             let outcome = self.client.send(&endpoint, head, body, &timeouts).await;
+            if let (Some((balancer, index)), Some(outcome)) = (target, outcome_of(&outcome)) {
+                balancer.report(index, outcome, started.elapsed());
+            }
             let failed = outcome.as_ref().err().map(|error| if error.is_timeout() { 504 } else { 502 });
             facts.tries.push(Try { ip: address.ip(), port: address.port(), started_at, failure: failed });
             match outcome {
@@ -274,7 +286,12 @@ impl Gateway {
     }
 
     /// The address of the next try, and the `Host` that goes with it.
-    async fn choose(&self, destination: &Destination, tried: &mut Vec<usize>) -> Result<(Endpoint, Box<str>), Failure> {
+    async fn choose(
+        &self,
+        destination: &Destination,
+        hash: Option<&[u8]>,
+        tried: &mut Vec<usize>,
+    ) -> Result<(Endpoint, Box<str>), Failure> {
         let (name, ip, port, host) = match &destination.host {
             Host::Address(ip) => (None, *ip, destination.port, destination.host_header.clone()),
             Host::Name(name) => {
@@ -282,7 +299,7 @@ impl Gateway {
                 (Some(Arc::clone(name)), ip, destination.port, destination.host_header.clone())
             }
             Host::Upstream(balancer) => {
-                let index = balancer.pick(tried, None).ok_or(Failure::NoPeer)?;
+                let index = balancer.pick(tried, hash).ok_or(Failure::NoPeer)?;
                 tried.push(index);
                 let target = balancer.targets().get(index).ok_or(Failure::NoPeer)?;
                 let own = Destination::new(&target.host, target.port, destination.tls.clone());
@@ -308,6 +325,16 @@ impl Gateway {
             }
         };
         Ok((Endpoint { address: SocketAddr::new(ip, port), tls }, host))
+    }
+}
+
+/// What a try says about the target; nothing where the client's side failed.
+fn outcome_of(result: &Result<Response, SendError>) -> Option<TargetOutcome> {
+    match result {
+        Ok(response) => Some(TargetOutcome::Status(response.status.as_u16())),
+        Err(error) if error.kind == SendErrorKind::Body => None,
+        Err(error) if error.is_timeout() => Some(TargetOutcome::TimedOut),
+        Err(_) => Some(TargetOutcome::Failed),
     }
 }
 

@@ -68,7 +68,11 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
     });
     for (name, value) in exchange.response_headers.iter() {
         if let Ok(name) = std::str::from_utf8(name) {
-            response.headers.set(name, value);
+            // Cookies stand beside each other.
+            match name.eq_ignore_ascii_case("set-cookie") {
+                true => response.headers.append(name, value),
+                false => response.headers.set(name, value),
+            }
         }
     }
     add_fields(exchange, &mut response, settings);
