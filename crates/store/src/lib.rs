@@ -5,6 +5,10 @@
 //! filled; this crate keeps them unique, their references whole, and every change in a revision.
 
 mod error;
+/// How values stand in messages.
+pub mod error_text {
+    pub use crate::error::lua_fields;
+}
 mod filter;
 mod migrate;
 mod transaction;
