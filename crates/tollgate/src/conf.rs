@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tollgate_http::server::{Limits, Listener};
 
-pub use property::{PROPERTIES, Property};
+pub use property::PROPERTIES;
 
 /// Everything that is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -223,6 +223,7 @@ impl Configuration {
             tls12: self.get("ssl_protocols").is_none_or(|protocols| protocols.contains("TLSv1.2")),
             verify_upstreams: self.flag("tls_certificate_verify") || self.flag("nginx_proxy_proxy_ssl_verify"),
             admin_token: self.get("admin_token").map(str::to_owned),
+            shown: self.shown(),
             error_default_type: self.get("error_default_type").unwrap_or("text/plain").to_owned(),
         };
         let loopback = |listener: &Listener| listener.address.ip().is_loopback();
@@ -245,7 +246,7 @@ impl Configuration {
     }
 
     /// Every property with its value, secrets hidden, for `GET /`.
-    pub fn shown(&self) -> serde_json::Map<String, serde_json::Value> {
+    fn shown(&self) -> serde_json::Map<String, serde_json::Value> {
         PROPERTIES
             .iter()
             .map(|property| {
@@ -318,6 +319,8 @@ pub struct Node {
     pub verify_upstreams: bool,
     /// `admin_token`
     pub admin_token: Option<String>,
+    /// Every property with its value, secrets hidden.
+    pub shown: serde_json::Map<String, serde_json::Value>,
     /// `error_default_type`
     pub error_default_type: String,
 }

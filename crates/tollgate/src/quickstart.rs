@@ -38,6 +38,8 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     node.declarative_config_string = Some(SAMPLE.replace("PROVIDER_URL", &provider).replace("PROVIDER_KEY", &key));
     let tls_port = if arguments.port == 0 { 0 } else { arguments.port.saturating_add(443) };
     let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    node.admin.clear();
+    node.status.clear();
     node.proxy = vec![Listener::plain(local(arguments.port)), Listener { ssl: true, http2: true, ..Listener::plain(local(tls_port)) }];
     let server = serve::start(&node).map_err(|error| error.to_string())?;
     tell(&node, server.proxy.addresses(), own_key.is_some());

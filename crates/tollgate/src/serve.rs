@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tollgate_admin::{Admin, Declarations, NodeFacts, StatusApi, StatusSource};
 use tollgate_declare::{Declaration, Dialect, resolve};
 use tollgate_gateway::answer::{ContentType, ErrorSettings};
 use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
 use tollgate_gateway::forwarded::TrustSettings;
 use tollgate_gateway::{Gateway, Settings, Snapshot};
 use tollgate_http::client::Client;
-use tollgate_http::server::{Certificates, ServerConfig, ServerHandle, self_signed, serve};
-use tollgate_model::{Kind, Map, Source, Value};
+use tollgate_http::server::{Certificates, Limits, Listener, ServerConfig, ServerHandle, self_signed, serve};
+use tollgate_model::{Kind, Map, Source, Value, json};
 use tollgate_plugins::Registry;
 use tollgate_store::{Author, Change, DEFAULT_WORKSPACE, Observer, Store, StoreError, View};
 use uuid::Uuid;
@@ -41,13 +42,9 @@ impl Source for SystemClock {
 /// A running node.
 pub struct Running {
     /// The data plane's server.
-    pub proxy: ServerHandle,
-    /// The data plane.
-    pub gateway: Arc<Gateway>,
-    /// The store.
-    pub store: Arc<Store>,
-    /// The plugins.
-    pub registry: Arc<Registry>,
+    pub proxy: Arc<ServerHandle>,
+    admin: Option<ServerHandle>,
+    status: Option<ServerHandle>,
 }
 
 /// Starts the data plane over the store or the declarative file.
@@ -70,15 +67,101 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     serve_certificates(&certificates, &snapshot).map_err(StartError)?;
     let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node)));
     store.observe(Arc::new(Follow { compiler, gateway: Arc::clone(&gateway), certificates: Arc::clone(&certificates) }));
-    let config = ServerConfig {
-        listeners: node.proxy.clone(),
-        workers: node.workers,
-        limits: node.limits,
-        certificates,
-        pool: node.pool,
+    let listen = |property: &str, listeners: &[Listener], workers: usize, limits: Limits| {
+        let config = ServerConfig { listeners: listeners.to_vec(), workers, limits, certificates: Arc::clone(&certificates), pool: node.pool };
+        let name = property.to_owned();
+        (config, move |error: std::io::Error| StartError(format!("{name}: {error}")))
     };
-    let proxy = serve(config, Arc::clone(&gateway)).map_err(|error| StartError(format!("proxy_listen: {error}")))?;
-    Ok(Running { proxy, gateway, store, registry })
+    let (config, failed) = listen("proxy_listen", &node.proxy, node.workers, node.limits);
+    let proxy = Arc::new(serve(config, Arc::clone(&gateway)).map_err(failed)?);
+    let facts = Arc::new(Facts { gateway: Arc::clone(&gateway), proxy: Arc::clone(&proxy), declarative: node.database == Database::Off });
+    let admin = if node.admin.is_empty() {
+        None
+    } else {
+        let declarations = Arc::new(Reader(Arc::clone(&registry)));
+        let api = Admin::new(store, registry, declarations, Box::new(SystemClock), facts.clone(), node_facts(node));
+        let limits = Limits { body: 0, ..Limits::default() };
+        let (config, failed) = listen("admin_listen", &node.admin, 1, limits);
+        Some(serve(config, Arc::new(api)).map_err(failed)?)
+    };
+    let status = if node.status.is_empty() {
+        None
+    } else {
+        let (config, failed) = listen("status_listen", &node.status, 1, Limits::default());
+        Some(serve(config, Arc::new(StatusApi::new(facts, node.product.clone()))).map_err(failed)?)
+    };
+    Ok(Running { proxy, admin, status })
+}
+
+/// Reads declarations for `POST /config`.
+struct Reader(Arc<Registry>);
+
+impl Declarations for Reader {
+    fn read(&self, text: &str) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
+        read_declaration("", text, &self.0)
+    }
+}
+
+/// Largest body of an Admin API call (Kong 3.11: 10 MB; a whole sync in one call may be larger).
+const LARGEST_ADMIN_BODY: usize = 1 << 30;
+
+fn node_facts(node: &Node) -> NodeFacts {
+    NodeFacts {
+        configuration: node.shown.clone(),
+        node_id: Uuid::new_v4().to_string(),
+        product: node.product.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        declarative: node.database == Database::Off,
+        token: node.admin_token.clone(),
+        largest_body: LARGEST_ADMIN_BODY,
+    }
+}
+
+/// What the node tells about itself.
+struct Facts {
+    gateway: Arc<Gateway>,
+    proxy: Arc<ServerHandle>,
+    declarative: bool,
+}
+
+impl StatusSource for Facts {
+    fn status(&self) -> Value {
+        let open = self.proxy.open_connections();
+        let requests = self.gateway.counters().requests.load(std::sync::atomic::Ordering::Relaxed);
+        let accepted = self.proxy.accepted_connections();
+        let mut status = json!({
+            "memory": {"lua_shared_dicts": {}, "workers_lua_vms": []},
+            "server": {
+                "connections_accepted": accepted, "connections_handled": accepted, "connections_active": open,
+                "connections_reading": 0, "connections_writing": open, "connections_waiting": 0, "total_requests": requests
+            },
+        });
+        if let Some(status) = status.as_object_mut() {
+            let revision = self.gateway.snapshot().revision;
+            match self.declarative {
+                true => status.insert("configuration_hash".into(), format!("{revision:032x}").into()),
+                false => status.insert("database".into(), json!({"reachable": true})),
+            };
+            status.insert("tollgate".into(), json!({"revision": revision}));
+        }
+        status
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        let empty = self.declarative && self.gateway.snapshot().routes.is_empty();
+        empty.then(|| "no configuration available (empty configuration present)".to_owned())
+    }
+
+    fn metrics(&self) -> String {
+        let requests = self.gateway.counters().requests.load(std::sync::atomic::Ordering::Relaxed);
+        let open = self.proxy.open_connections();
+        format!(
+            "# HELP kong_nginx_requests_total Requests received since the start\n# TYPE kong_nginx_requests_total gauge\n\
+             kong_nginx_requests_total {requests}\n\
+             # HELP kong_nginx_connections_total Connections by state\n# TYPE kong_nginx_connections_total gauge\n\
+             kong_nginx_connections_total{{state=\"active\"}} {open}\n"
+        )
+    }
 }
 
 fn open_store(node: &Node) -> Result<Store, StartError> {
@@ -211,13 +294,28 @@ impl Observer for Follow {
 impl Running {
     /// Prints where the node listens, in a form that scripts can read.
     pub fn announce(&self, node: &Node) {
-        for (listener, address) in node.proxy.iter().zip(self.proxy.addresses()) {
-            println!("listening: {} {address}", if listener.ssl { "proxy_tls" } else { "proxy" });
+        let print = |name: &str, listeners: &[Listener], server: &ServerHandle| {
+            for (listener, address) in listeners.iter().zip(server.addresses()) {
+                println!("listening: {name}{} {address}", if listener.ssl { "_tls" } else { "" });
+            }
+        };
+        print("proxy", &node.proxy, &self.proxy);
+        if let Some(admin) = &self.admin {
+            print("admin", &node.admin, admin);
+        }
+        if let Some(status) = &self.status {
+            print("status", &node.status, status);
         }
     }
 
     /// Stops serving once requests under way have ended, or after the grace time.
     pub fn stop(self, grace: Duration) {
-        self.proxy.stop(grace);
+        for server in [self.admin, self.status].into_iter().flatten() {
+            server.stop(grace.min(Duration::from_secs(1)));
+        }
+        // The API and its view of the data plane are gone: ours is the last handle.
+        if let Ok(proxy) = Arc::try_unwrap(self.proxy) {
+            proxy.stop(grace);
+        }
     }
 }
