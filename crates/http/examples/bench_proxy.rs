@@ -10,6 +10,9 @@ use tollgate_http::client::{Client, Endpoint, PoolSettings, Timeouts};
 use tollgate_http::server::{Certificates, Limits, Listener, ServerConfig, self_signed, serve};
 use tollgate_http::{Connection, Handler, Refusal, Request, RequestHead, Response, StatusCode};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Proxy {
     client: Client,
     upstream: Endpoint,

@@ -1,5 +1,7 @@
 //! The client and the server together: a proxy between raw connections.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod common;
 
 use std::net::SocketAddr;

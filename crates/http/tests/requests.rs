@@ -1,5 +1,7 @@
 //! What HTTP/1 clients may and may not send: exact bytes in, exact bytes out.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod common;
 
 use std::time::Duration;

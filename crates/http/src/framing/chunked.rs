@@ -147,3 +147,6 @@ pub(crate) fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
     }
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests;

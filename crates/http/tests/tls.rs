@@ -1,0 +1,297 @@
+//! TLS on both sides, and HTTP/2.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{any_port, config, describe, soon, start_with, talk, text};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tollgate_http::client::{Client, Endpoint, SendErrorKind, Timeouts, TlsProfile};
+use tollgate_http::server::{Certificates, Limits, Listener, self_signed};
+use tollgate_http::{
+    Body, BodyError, BodyStream, Headers, Method, Request, RequestHead, Response, StatusCode, Version,
+};
+
+fn tls_listener() -> Listener {
+    Listener { ssl: true, http2: true, ..any_port() }
+}
+
+fn get(target: &'static str) -> RequestHead {
+    let mut headers = Headers::new();
+    headers.set("Host", "a");
+    RequestHead {
+        method: Method::GET,
+        target: Bytes::from_static(target.as_bytes()),
+        version: Version::HTTP_11,
+        headers,
+    }
+}
+
+async fn fetch(
+    address: SocketAddr,
+    profile: &Arc<TlsProfile>,
+    name: &'static str,
+) -> Result<String, SendErrorKind> {
+    let tls = Some((profile.clone(), ServerName::try_from(name).unwrap()));
+    let sent = Client::default()
+        .send(&Endpoint { address, tls }, &get("/"), &mut Body::Empty, &Timeouts::default())
+        .await
+        .map_err(|error| error.kind);
+    let body = soon(sent?.body.buffer(10_000)).await.unwrap();
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+async fn tell_tls(request: Request) -> Response {
+    let tls = request.connection.tls.clone().unwrap();
+    text(StatusCode::OK, format!("{} {}", tls.server_name.unwrap_or_default(), tls.version))
+}
+
+fn named(name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[tokio::test]
+async fn the_server_name_chooses_the_certificate() {
+    let default = named("default.test");
+    let certificates = Arc::new(Certificates::new((&default.0, &default.1), true).unwrap());
+    let kept = certificates.clone();
+    let (_server, address) = start_with(
+        tollgate_http::server::ServerConfig { certificates, ..config(Limits::default(), tls_listener()) },
+        tell_tls,
+    );
+    // The name certificates are stored under, and the name that is asked for.
+    let cases = [
+        ("a.example.test", "a.example.test"),
+        ("*.example.test", "b.example.test"),
+        ("first.example.*", "first.example.other"),
+        ("*", "any.where"),
+    ];
+    let pairs: Vec<_> = cases.iter().map(|(_, asked)| named(asked)).collect();
+    kept.set(
+        cases
+            .iter()
+            .zip(&pairs)
+            .map(|((name, _), (chain, key))| (*name, vec![(chain.as_str(), key.as_str())])),
+    )
+    .unwrap();
+    for ((_, asked), (chain, _)) in cases.iter().zip(&pairs) {
+        let profile = Arc::new(TlsProfile::new(true, &[chain], None).unwrap());
+        assert_eq!(fetch(address, &profile, asked).await.unwrap(), format!("{asked} TLSv1.3"));
+    }
+    // Swapped while serving: what is unknown now gets the default, whose name does not fit.
+    kept.set([]).unwrap();
+    let profile = Arc::new(TlsProfile::new(true, &[&default.0], None).unwrap());
+    assert_eq!(fetch(address, &profile, "default.test").await.unwrap(), "default.test TLSv1.3");
+    assert_eq!(fetch(address, &profile, "any.where").await, Err(SendErrorKind::Tls));
+    let unchecked = Arc::new(TlsProfile::new(false, &[], None).unwrap());
+    assert_eq!(fetch(address, &unchecked, "any.where").await.unwrap(), "any.where TLSv1.3");
+}
+
+#[tokio::test]
+async fn plain_requests_on_a_tls_port_are_refused() {
+    let (_server, address) = start_with(config(Limits::default(), tls_listener()), describe);
+    let answer = talk(address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("\r\n\r\nPlainOnTls"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn large_answers_pass_over_tls() {
+    let (_server, address) =
+        start_with(config(Limits::default(), Listener { http2: false, ..tls_listener() }), |_| async {
+            text(StatusCode::OK, vec![b'x'; 1_000_000])
+        });
+    let profile = Arc::new(TlsProfile::new(false, &[], None).unwrap());
+    let tls = Some((profile, ServerName::try_from("localhost").unwrap()));
+    let endpoint = Endpoint { address, tls };
+    for _ in 0..3 {
+        let sent = Client::default().send(&endpoint, &get("/"), &mut Body::Empty, &Timeouts::default()).await;
+        assert_eq!(soon(sent.unwrap().body.buffer(2_000_000)).await.unwrap().len(), 1_000_000);
+    }
+}
+
+type Sender<B> = hyper::client::conn::http2::SendRequest<B>;
+
+/// A HTTP/2 connection, over TLS where a certificate is given.
+async fn http2<B>(address: SocketAddr, certificate: Option<&str>) -> Sender<B>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync,
+{
+    let stream = TcpStream::connect(address).await.unwrap();
+    let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    match certificate {
+        None => {
+            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            sender
+        }
+        Some(pem) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let mut config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            config.alpn_protocols = vec![b"h2".to_vec()];
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream =
+                tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            sender
+        }
+    }
+}
+
+#[tokio::test]
+async fn http2_is_spoken_over_tls_and_without() {
+    let pair = self_signed().unwrap();
+    let certificates = Arc::new(Certificates::new((&pair.0, &pair.1), true).unwrap());
+    for ssl in [true, false] {
+        let listener = Listener { ssl, ..tls_listener() };
+        let mut config = config(Limits::default(), listener);
+        config.certificates = certificates.clone();
+        let (_server, address) = start_with(config, describe);
+        let mut sender = http2::<Full<Bytes>>(address, ssl.then_some(&pair.0)).await;
+        let request = http::Request::post("https://a.test:8443/p?q")
+            .header("X-One", "1")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .body(Full::from("hello"))
+            .unwrap();
+        let response = soon(sender.send_request(request)).await.unwrap();
+        assert_eq!((response.status(), response.version()), (StatusCode::OK, Version::HTTP_2));
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let expected =
+            "POST /p?q HTTP/2.0\nhost=a.test:8443\nx-one=1\ncontent-length=5\ncookie=a=1; b=2\nhello";
+        assert_eq!(String::from_utf8_lossy(&body), expected);
+        if !ssl {
+            // The same port goes on speaking HTTP/1.
+            let answer = talk(address, b"PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+            assert!(answer.contains("PUT / HTTP/1.1\n"), "{answer:?}");
+        }
+    }
+}
+
+/// Passes on what is sent to it, then trailers.
+struct Fed(mpsc::UnboundedReceiver<&'static str>);
+
+impl BodyStream for Fed {
+    fn poll_chunk(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Bytes, BodyError>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Bytes::from(piece))))
+    }
+
+    fn take_trailers(&mut self) -> Option<Headers> {
+        let mut trailers = Headers::new();
+        trailers.set("grpc-status", "0");
+        Some(trailers)
+    }
+}
+
+#[tokio::test]
+async fn http2_streams_pass_pieces_and_trailers() {
+    let (_server, address) = start_with(
+        config(Limits::default(), Listener { ssl: false, ..tls_listener() }),
+        |mut request| async move {
+            let (feed, fed) = mpsc::unbounded_channel();
+            tokio::spawn(async move {
+                while let Some(Ok(piece)) = request.body.chunk().await {
+                    assert_eq!(piece.as_ref(), b"ping");
+                    feed.send("pong").unwrap();
+                }
+                assert_eq!(request.body.take_trailers().unwrap().get("t"), Some(&b"1"[..]));
+            });
+            let mut response = text(StatusCode::OK, "");
+            response.headers.set("Connection", "keep-alive");
+            response.body = Body::stream(Fed(fed));
+            response
+        },
+    );
+    let (feed, fed) = mpsc::unbounded_channel::<Frame<Bytes>>();
+    let fed = futures_util::stream::unfold(fed, |mut fed| async move {
+        fed.recv().await.map(|frame| (Ok::<_, Infallible>(frame), fed))
+    });
+    let mut sender = http2::<StreamBody<_>>(address, None).await;
+    let request = http::Request::post("http://a/").body(StreamBody::new(Box::pin(fed))).unwrap();
+    let response = soon(sender.send_request(request)).await.unwrap();
+    assert!(!response.headers().contains_key("connection"));
+    let mut body = response.into_body();
+    for _ in 0..3 {
+        feed.send(Frame::data(Bytes::from_static(b"ping"))).unwrap();
+        let frame = soon(body.frame()).await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap().as_ref(), b"pong");
+    }
+    feed.send(Frame::trailers([("t".parse().unwrap(), "1".parse().unwrap())].into_iter().collect())).unwrap();
+    drop(feed);
+    let frame = soon(body.frame()).await.unwrap().unwrap();
+    assert_eq!(frame.into_trailers().unwrap().get("grpc-status").unwrap(), "0");
+}
+
+/// Tells when it is dropped.
+struct Told(mpsc::UnboundedSender<()>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[tokio::test]
+async fn a_reset_stream_drops_its_handler() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let (begin, mut begun) = mpsc::unbounded_channel();
+    let (_server, address) =
+        start_with(config(Limits::default(), Listener { ssl: false, ..tls_listener() }), move |_| {
+            let (told, begin) = (Told(tell.clone()), begin.clone());
+            async move {
+                begin.send(()).unwrap();
+                std::future::pending::<()>().await;
+                drop(told);
+                text(StatusCode::OK, "")
+            }
+        });
+    let mut sender = http2::<Empty<Bytes>>(address, None).await;
+    let sending =
+        tokio::spawn(sender.send_request(http::Request::get("http://a/").body(Empty::new()).unwrap()));
+    soon(begun.recv()).await.unwrap();
+    sending.abort();
+    soon(told.recv()).await.unwrap();
+}
+
+#[tokio::test]
+async fn http2_requests_are_checked_too() {
+    let limits = Limits { body: 4, ..Limits::default() };
+    let (_server, address) = start_with(config(limits, Listener { ssl: false, ..tls_listener() }), describe);
+    let mut sender = http2::<Full<Bytes>>(address, None).await;
+    let mut ask = async |method: &str, target: &str, body: &'static str| {
+        let request = http::Request::builder().method(method).uri(target).body(Full::from(body)).unwrap();
+        let response = soon(sender.send_request(request)).await.unwrap();
+        let status = response.status().as_u16();
+        (
+            status,
+            String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap(),
+        )
+    };
+    assert_eq!(ask("TRACE", "http://a/", "").await, (405, "MethodNotAllowed".to_owned()));
+    assert_eq!(ask("GET", "http://a..b/", "").await, (400, "BadRequest".to_owned()));
+    assert_eq!(ask("POST", "http://a/", "hello").await, (413, "BodyTooLarge".to_owned()));
+    assert_eq!(ask("HEAD", "http://a/", "").await, (200, String::new()));
+}
