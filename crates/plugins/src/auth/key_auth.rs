@@ -40,6 +40,7 @@ pub struct KeyAuthConfig {
     #[config(default = true)]
     run_on_preflight: bool,
     /// Realm named in `WWW-Authenticate`.
+    #[config(optional)]
     realm: Option<String>,
 }
 
