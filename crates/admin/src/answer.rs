@@ -49,7 +49,13 @@ impl Failure {
     }
 
     /// Kong's numbered errors.
-    pub(crate) fn coded(status: StatusCode, code: u8, name: &str, message: impl Into<String>, fields: Option<Value>) -> Self {
+    pub(crate) fn coded(
+        status: StatusCode,
+        code: u8,
+        name: &str,
+        message: impl Into<String>,
+        fields: Option<Value>,
+    ) -> Self {
         let mut body = json!({"code": code, "name": name, "message": message.into()});
         if let (Some(fields), Some(object)) = (fields, body.as_object_mut()) {
             object.insert("fields".into(), fields);
@@ -77,12 +83,20 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            StoreError::Unique { fields, .. } => {
-                Self::coded(StatusCode::CONFLICT, 5, "unique constraint violation", message, Some(Value::Object(fields)))
-            }
-            StoreError::PrimaryKey { id, .. } => {
-                Self::coded(StatusCode::BAD_REQUEST, 3, "primary key violation", message, Some(json!({"id": id.to_string()})))
-            }
+            StoreError::Unique { fields, .. } => Self::coded(
+                StatusCode::CONFLICT,
+                5,
+                "unique constraint violation",
+                message,
+                Some(Value::Object(fields)),
+            ),
+            StoreError::PrimaryKey { id, .. } => Self::coded(
+                StatusCode::BAD_REQUEST,
+                3,
+                "primary key violation",
+                message,
+                Some(json!({"id": id.to_string()})),
+            ),
             StoreError::Reference { field, id, .. } => {
                 let fields = json!({field: {"id": id.to_string()}});
                 Self::coded(StatusCode::BAD_REQUEST, 4, "foreign key violation", message, Some(fields))
@@ -94,7 +108,13 @@ impl From<StoreError> for Failure {
             StoreError::NotFound { .. } => not_found(),
             StoreError::Refused(reason) => {
                 let fields = json!({"@entity": [reason]});
-                Self::coded(StatusCode::BAD_REQUEST, 2, "schema violation", format!("schema violation ({reason})"), Some(fields))
+                Self::coded(
+                    StatusCode::BAD_REQUEST,
+                    2,
+                    "schema violation",
+                    format!("schema violation ({reason})"),
+                    Some(fields),
+                )
             }
             StoreError::Invalid(errors) => errors.into(),
             StoreError::NoRevision(_) => Self::message(StatusCode::NOT_FOUND, &message),
@@ -108,7 +128,10 @@ impl From<StoreError> for Failure {
 
 /// A reference that leads nowhere, by name.
 pub(crate) fn unresolved(field: &str, reference: &Map<String, Value>, to: &str) -> Failure {
-    let text = format!("the foreign key cannot be resolved with '{{{}}}' for an existing '{to}' entity", lua_fields(reference));
+    let text = format!(
+        "the foreign key cannot be resolved with '{{{}}}' for an existing '{to}' entity",
+        lua_fields(reference)
+    );
     let name = reference.keys().next().map_or("name", String::as_str);
     let fields = json!({field: {name: text}});
     let message = format!("foreign key unresolved ({field}.{name}: {text})");
@@ -122,7 +145,11 @@ pub(crate) fn options(head: &RequestHead) -> Answer {
     Ok(Success {
         status: StatusCode::NO_CONTENT,
         body: None,
-        headers: vec![("Allow", methods.clone()), ("Access-Control-Allow-Methods", methods), ("Access-Control-Allow-Headers", asked)],
+        headers: vec![
+            ("Allow", methods.clone()),
+            ("Access-Control-Allow-Methods", methods),
+            ("Access-Control-Allow-Headers", asked),
+        ],
     })
 }
 

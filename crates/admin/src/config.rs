@@ -31,11 +31,17 @@ pub(crate) fn answer(admin: &Admin, call: &Call) -> Option<Answer> {
 }
 
 fn show(admin: &Admin) -> Answer {
-    let mut config = Map::from_iter([("_format_version".to_owned(), json!("3.0")), ("_transform".to_owned(), json!(false))]);
+    let mut config = Map::from_iter([
+        ("_format_version".to_owned(), json!("3.0")),
+        ("_transform".to_owned(), json!(false)),
+    ]);
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Workspace) {
         let page = admin.store.read(|view| view.list(kind, DEFAULT_WORKSPACE, None, usize::MAX, None))?;
         if !page.entities.is_empty() {
-            config.insert(kind.plural().into(), page.entities.into_iter().map(|stored| Value::Object(stored.fields)).collect());
+            config.insert(
+                kind.plural().into(),
+                page.entities.into_iter().map(|stored| Value::Object(stored.fields)).collect(),
+            );
         }
     }
     ok(json!({"config": Value::Object(config).to_string()}))
@@ -63,7 +69,9 @@ fn load(admin: &Admin, call: &Call) -> Answer {
         text.hash(&mut hasher);
         hasher.finish()
     };
-    if matches!(call.query("check_hash"), Some("1" | "true")) && *LOADED.lock().unwrap_or_else(PoisonError::into_inner) == Some(hash) {
+    if matches!(call.query("check_hash"), Some("1" | "true"))
+        && *LOADED.lock().unwrap_or_else(PoisonError::into_inner) == Some(hash)
+    {
         return Ok(Success { status: StatusCode::NOT_MODIFIED, body: None, headers: Vec::new() });
     }
     let entities = match admin.declarations.read(&text) {
@@ -74,13 +82,17 @@ fn load(admin: &Admin, call: &Call) -> Answer {
         for kind in Kind::ALL.into_iter().rev().filter(|kind| *kind != Kind::Workspace) {
             transaction.clear(kind, DEFAULT_WORKSPACE)?;
         }
-        entities.iter().try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields.clone()))
+        entities
+            .iter()
+            .try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields.clone()))
     })?;
     *LOADED.lock().unwrap_or_else(PoisonError::into_inner) = Some(hash);
     let mut shown: Map<String, Value> = Map::new();
     for entity in entities {
         let list = shown.entry(entity.kind.plural()).or_insert_with(|| json!({}));
-        if let (Some(list), Some(id)) = (list.as_object_mut(), entity.fields.get("id").and_then(Value::as_str)) {
+        if let (Some(list), Some(id)) =
+            (list.as_object_mut(), entity.fields.get("id").and_then(Value::as_str))
+        {
             list.insert(id.to_owned(), Value::Object(entity.fields.clone()));
         }
     }
@@ -99,7 +111,13 @@ fn refuse(problems: &[Problem], call: &Call) -> Failure {
         }
     }
     let message = format!("declarative config is invalid: {}", lua(&fields));
-    let mut failure = Failure::coded(StatusCode::BAD_REQUEST, 14, "invalid declarative configuration", message, Some(fields));
+    let mut failure = Failure::coded(
+        StatusCode::BAD_REQUEST,
+        14,
+        "invalid declarative configuration",
+        message,
+        Some(fields),
+    );
     let flatten = matches!(call.query("flatten_errors"), Some("1" | "true" | "on" | "yes"));
     if let (true, Some(Value::Object(body))) = (flatten, &mut failure.body) {
         let flattened: Vec<Value> = problems.iter().map(|problem| json!({"errors": [{"type": "field", "field": problem.path, "message": problem.message}]})).collect();
@@ -142,7 +160,16 @@ fn lua(value: &Value) -> String {
         Value::Object(fields) => {
             let mut names: Vec<_> = fields.iter().collect();
             names.sort_by_key(|(name, _)| name.as_str());
-            let list: Vec<String> = names.into_iter().map(|(name, value)| if name == "@entity" { format!("[\"@entity\"]={}", lua(value)) } else { format!("{name}={}", lua(value)) }).collect();
+            let list: Vec<String> = names
+                .into_iter()
+                .map(|(name, value)| {
+                    if name == "@entity" {
+                        format!("[\"@entity\"]={}", lua(value))
+                    } else {
+                        format!("{name}={}", lua(value))
+                    }
+                })
+                .collect();
             format!("{{{}}}", list.join(","))
         }
         Value::Array(list) => format!("{{{}}}", list.iter().map(lua).collect::<Vec<_>>().join(",")),

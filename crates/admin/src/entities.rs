@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use tollgate_http::{Method, StatusCode};
 use tollgate_model::kind::ForeignKey;
 use tollgate_model::{Kind, Map, PluginSchemas, Value, check_entity, json, merge_entity};
-use tollgate_store::{Author, Page, Stored, StoreError, TagFilter, Transaction, View};
+use tollgate_store::{Author, Page, StoreError, Stored, TagFilter, Transaction, View};
 use uuid::Uuid;
 
 use crate::answer::{Answer, Failure, created, method_not_allowed, not_found, nothing, ok, unresolved};
@@ -89,7 +89,13 @@ impl Admin {
                 if let Some((link, id)) = parent {
                     input.insert(link.field.into(), json!({"id": id.to_string()}));
                 }
-                let stored = self.write(call, kind, |view, source_input: Map<String, Value>| self.check(view, call, kind, source_input, None), input, true)?;
+                let stored = self.write(
+                    call,
+                    kind,
+                    |view, source_input: Map<String, Value>| self.check(view, call, kind, source_input, None),
+                    input,
+                    true,
+                )?;
                 created(self.show(call, kind, stored)?)
             }
             _ => Err(method_not_allowed()),
@@ -100,10 +106,24 @@ impl Admin {
         let size = match call.query("size") {
             None => 100,
             Some(text) => match text.parse::<i64>() {
-                Err(_) => return Err(Failure::coded(StatusCode::BAD_REQUEST, 9, "invalid size", "size must be a number", None)),
+                Err(_) => {
+                    return Err(Failure::coded(
+                        StatusCode::BAD_REQUEST,
+                        9,
+                        "invalid size",
+                        "size must be a number",
+                        None,
+                    ));
+                }
                 Ok(size @ 1..=1000) => size as usize,
                 Ok(_) => {
-                    return Err(Failure::coded(StatusCode::BAD_REQUEST, 9, "invalid size", "size must be an integer between 1 and 1000", None));
+                    return Err(Failure::coded(
+                        StatusCode::BAD_REQUEST,
+                        9,
+                        "invalid size",
+                        "size must be an integer between 1 and 1000",
+                        None,
+                    ));
                 }
             },
         };
@@ -111,17 +131,19 @@ impl Admin {
         let tags = match call.query.iter().find(|(name, _)| name == "tags") {
             None => None,
             Some((_, None)) => return Err(Failure::option("tags", "cannot be null")),
-            Some((_, Some(text))) if text.is_empty() => return Err(Failure::option("tags", "cannot be null")),
-            Some((_, Some(text))) => Some(TagFilter::parse(text).ok_or_else(|| Failure::option("tags", "invalid filter syntax"))?),
+            Some((_, Some(text))) if text.is_empty() => {
+                return Err(Failure::option("tags", "cannot be null"));
+            }
+            Some((_, Some(text))) => {
+                Some(TagFilter::parse(text).ok_or_else(|| Failure::option("tags", "invalid filter syntax"))?)
+            }
         };
-        if kind == Kind::Consumer
-            && parent.is_none()
-            && call.has_query("custom_id")
-        {
+        if kind == Kind::Consumer && parent.is_none() && call.has_query("custom_id") {
             let Some(custom_id) = call.query("custom_id").filter(|text| !text.is_empty()) else {
                 return Err(Failure::message(StatusCode::BAD_REQUEST, "custom_id must be an unempty string"));
             };
-            let found = self.store.read(|view| view.get_unique(kind, call.workspace, "custom_id", custom_id))?;
+            let found =
+                self.store.read(|view| view.get_unique(kind, call.workspace, "custom_id", custom_id))?;
             let data: Vec<Value> = found.into_iter().map(|stored| Value::Object(stored.fields)).collect();
             return ok(json!({"data": data, "next": null}));
         }
@@ -148,7 +170,9 @@ impl Admin {
     }
 
     fn item(&self, call: &Call, kind: Kind, key: &str, parent: Parent) -> Answer {
-        let found = self.find(call, kind, key)?.filter(|stored| parent.is_none_or(|(link, id)| refers(stored, link.field, id)));
+        let found = self
+            .find(call, kind, key)?
+            .filter(|stored| parent.is_none_or(|(link, id)| refers(stored, link.field, id)));
         match call.method {
             Method::GET => ok(self.show(call, kind, found.ok_or_else(not_found)?)?),
             Method::DELETE => {
@@ -168,7 +192,13 @@ impl Admin {
                 let found = found.ok_or_else(not_found)?;
                 let mut input = self.read_body(call, kind)?;
                 input.remove("id");
-                let stored = self.write(call, kind, |view, input| self.check(view, call, kind, input, Some(&found)), input, false)?;
+                let stored = self.write(
+                    call,
+                    kind,
+                    |view, input| self.check(view, call, kind, input, Some(&found)),
+                    input,
+                    false,
+                )?;
                 ok(self.show(call, kind, stored)?)
             }
             Method::PUT => {
@@ -177,7 +207,13 @@ impl Admin {
                     input.insert(link.field.into(), json!({"id": id.to_string()}));
                 }
                 self.name_by_path(call, kind, key, found.as_ref(), &mut input)?;
-                let stored = self.write(call, kind, |view, input| self.check(view, call, kind, input, None), input, false)?;
+                let stored = self.write(
+                    call,
+                    kind,
+                    |view, input| self.check(view, call, kind, input, None),
+                    input,
+                    false,
+                )?;
                 ok(self.show(call, kind, stored)?)
             }
             _ => Err(method_not_allowed()),
@@ -185,7 +221,14 @@ impl Admin {
     }
 
     /// The path's key wins over what the body says.
-    fn name_by_path(&self, call: &Call, kind: Kind, key: &str, found: Option<&Stored>, input: &mut Map<String, Value>) -> Result<(), Failure> {
+    fn name_by_path(
+        &self,
+        call: &Call,
+        kind: Kind,
+        key: &str,
+        found: Option<&Stored>,
+        input: &mut Map<String, Value>,
+    ) -> Result<(), Failure> {
         if let Ok(id) = Uuid::parse_str(key) {
             input.insert("id".into(), id.to_string().into());
             // A credential keeps its key where the body names none.
@@ -207,7 +250,13 @@ impl Admin {
             None => {
                 let message = "invalid primary key: '{id=\"expected a valid UUID\"}'";
                 let _ = call;
-                Err(Failure::coded(StatusCode::BAD_REQUEST, 1, "invalid primary key", message, Some(json!({"id": "expected a valid UUID"}))))
+                Err(Failure::coded(
+                    StatusCode::BAD_REQUEST,
+                    1,
+                    "invalid primary key",
+                    message,
+                    Some(json!({"id": "expected a valid UUID"})),
+                ))
             }
         }
     }
@@ -224,7 +273,13 @@ impl Admin {
             (&Method::DELETE, Some(_)) => Err(method_not_allowed()),
             (&Method::PATCH, Some(parent)) => {
                 let input = self.read_body(call, link.to)?;
-                let stored = self.write(call, link.to, |view, input| self.check(view, call, link.to, input, Some(&parent)), input, false)?;
+                let stored = self.write(
+                    call,
+                    link.to,
+                    |view, input| self.check(view, call, link.to, input, Some(&parent)),
+                    input,
+                    false,
+                )?;
                 ok(self.show(call, link.to, stored)?)
             }
             (&Method::PUT, parent) => {
@@ -232,7 +287,13 @@ impl Admin {
                 if let Some(parent) = parent {
                     input.insert("id".into(), parent.id.to_string().into());
                 }
-                let stored = self.write(call, link.to, |view, input| self.check(view, call, link.to, input, None), input, false)?;
+                let stored = self.write(
+                    call,
+                    link.to,
+                    |view, input| self.check(view, call, link.to, input, None),
+                    input,
+                    false,
+                )?;
                 let mut fields = child.fields;
                 fields.insert(link.field.into(), json!({"id": stored.id.to_string()}));
                 self.store.commit(AUTHOR, |transaction| transaction.put(kind, call.workspace, fields))?;
@@ -244,11 +305,16 @@ impl Admin {
 
     fn read_body(&self, call: &Call, kind: Kind) -> Result<Map<String, Value>, Failure> {
         let mut input = form::read(call, Some(kind.schema()))?;
-        let is_form = call.content_type.as_deref().is_some_and(|kind| !kind.to_ascii_lowercase().starts_with("application/json"));
+        let is_form = call
+            .content_type
+            .as_deref()
+            .is_some_and(|kind| !kind.to_ascii_lowercase().starts_with("application/json"));
         if kind == Kind::Plugin && is_form {
             let name = input.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
             if let (Some(plugin), Some(config)) = (self.plugins.get(&name), input.get_mut("config")) {
-                let shape = tollgate_model::schema::Shape::new(tollgate_model::FieldType::Record(plugin.config.clone()));
+                let shape = tollgate_model::schema::Shape::new(tollgate_model::FieldType::Record(
+                    plugin.config.clone(),
+                ));
                 form::infer(config, &shape);
             }
         }
@@ -279,14 +345,22 @@ impl Admin {
         Ok(checked)
     }
 
-    fn resolve(&self, view: &View<'_>, call: &Call, link: &ForeignKey, input: &mut Map<String, Value>) -> Result<(), Failure> {
+    fn resolve(
+        &self,
+        view: &View<'_>,
+        call: &Call,
+        link: &ForeignKey,
+        input: &mut Map<String, Value>,
+    ) -> Result<(), Failure> {
         let Some(Value::Object(given)) = input.get(link.field) else { return Ok(()) };
         // decK sends names beside ids; the id is what counts.
         if let Some(id) = given.get("id").cloned() {
             input.insert(link.field.into(), json!({"id": id}));
             return Ok(());
         }
-        let Some(name) = link.to.endpoint_key().and_then(|key| given.get(key)).and_then(Value::as_str) else { return Ok(()) };
+        let Some(name) = link.to.endpoint_key().and_then(|key| given.get(key)).and_then(Value::as_str) else {
+            return Ok(());
+        };
         match view.get_by_name(link.to, call.workspace, name)? {
             Some(found) => {
                 input.insert(link.field.into(), json!({"id": found.id.to_string()}));
@@ -332,17 +406,28 @@ impl Admin {
     pub(crate) fn find(&self, call: &Call, kind: Kind, key: &str) -> Result<Option<Stored>, Failure> {
         let found = self.store.read(|view| {
             if let Ok(id) = Uuid::parse_str(key) {
-                return Ok(view.get(kind, id)?.filter(|stored| !kind.workspaced() || stored.workspace == call.workspace));
+                return Ok(view
+                    .get(kind, id)?
+                    .filter(|stored| !kind.workspaced() || stored.workspace == call.workspace));
             }
             match kind {
                 Kind::Certificate => match view.get_by_name(Kind::Sni, call.workspace, key)? {
-                    Some(sni) => reference(&sni.fields, "certificate").map_or(Ok(None), |id| view.get(kind, id)),
+                    Some(sni) => {
+                        reference(&sni.fields, "certificate").map_or(Ok(None), |id| view.get(kind, id))
+                    }
                     None => Ok(None),
                 },
                 Kind::Target => {
-                    let address = tollgate_model::entity::Target::split(key).map(|(host, port)| format!("{host}:{port}"));
-                    let same = |stored: &Stored| stored.fields.get("target").and_then(Value::as_str) == address.as_deref();
-                    Ok(view.list(kind, call.workspace, None, usize::MAX, None)?.entities.into_iter().find(same))
+                    let address = tollgate_model::entity::Target::split(key)
+                        .map(|(host, port)| format!("{host}:{port}"));
+                    let same = |stored: &Stored| {
+                        stored.fields.get("target").and_then(Value::as_str) == address.as_deref()
+                    };
+                    Ok(view
+                        .list(kind, call.workspace, None, usize::MAX, None)?
+                        .entities
+                        .into_iter()
+                        .find(same))
                 }
                 _ => view.get_by_name(kind, call.workspace, key),
             }
@@ -354,8 +439,11 @@ impl Admin {
     pub(crate) fn show(&self, _: &Call, kind: Kind, stored: Stored) -> Result<Value, Failure> {
         let mut fields = stored.fields;
         if kind == Kind::Certificate {
-            let snis = self.store.read(|view| view.list_referring(Kind::Sni, "certificate", stored.id, None, usize::MAX, None))?;
-            let mut names: Vec<Value> = snis.entities.iter().filter_map(|sni| sni.fields.get("name").cloned()).collect();
+            let snis = self.store.read(|view| {
+                view.list_referring(Kind::Sni, "certificate", stored.id, None, usize::MAX, None)
+            })?;
+            let mut names: Vec<Value> =
+                snis.entities.iter().filter_map(|sni| sni.fields.get("name").cloned()).collect();
             names.sort_by_key(ToString::to_string);
             fields.insert("snis".into(), Value::Array(names));
         }
@@ -373,7 +461,8 @@ pub(crate) fn put(
     source: &(dyn tollgate_model::Source + Send + Sync),
 ) -> Result<Stored, StoreError> {
     let snis = fields.remove("snis");
-    let id = fields.get("id").and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok()).unwrap_or_default();
+    let id =
+        fields.get("id").and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok()).unwrap_or_default();
     if new {
         transaction.insert(kind, workspace, fields.clone())?;
     } else {
@@ -398,7 +487,8 @@ fn put_snis(
             return Err(tollgate_model::FieldErrors::of("snis", format!("{name} is duplicated")).into());
         }
     }
-    let there = transaction.view().list_referring(Kind::Sni, "certificate", certificate, None, usize::MAX, None)?;
+    let there =
+        transaction.view().list_referring(Kind::Sni, "certificate", certificate, None, usize::MAX, None)?;
     let mut kept = Vec::new();
     for sni in there.entities {
         let name = sni.fields.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -51,7 +51,8 @@ fn pairs_of_form(body: &[u8]) -> Vec<(String, String)> {
         .filter(|pair| !pair.is_empty())
         .take(MOST_ARGUMENTS + 1)
         .map(|pair| {
-            let (name, value) = memchr::memchr(b'=', pair).map_or((pair, &b"true"[..]), |at| (&pair[..at], &pair[at + 1..]));
+            let (name, value) =
+                memchr::memchr(b'=', pair).map_or((pair, &b"true"[..]), |at| (&pair[..at], &pair[at + 1..]));
             (query::decode(name).into_owned(), query::decode(value).into_owned())
         })
         .collect()
@@ -60,9 +61,10 @@ fn pairs_of_form(body: &[u8]) -> Vec<(String, String)> {
 fn pairs_of_parts(content_type: &str, body: &[u8]) -> Vec<(String, String)> {
     use tollgate_plugins::body::{Form, Parsed};
     match Form::of(content_type).and_then(|form| Parsed::read(form, body)) {
-        Some(Parsed::Multipart(_, parts)) => {
-            parts.into_iter().map(|part| (part.name, String::from_utf8_lossy(&part.content).into_owned())).collect()
-        }
+        Some(Parsed::Multipart(_, parts)) => parts
+            .into_iter()
+            .map(|part| (part.name, String::from_utf8_lossy(&part.content).into_owned()))
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -172,7 +174,9 @@ pub(crate) fn infer(value: &mut Value, shape: &Shape) {
                 values.iter_mut().for_each(|value| infer(value, element));
             }
         }
-        (FieldType::Map { values, .. }, Value::Object(fields)) => fields.values_mut().for_each(|value| infer(value, values)),
+        (FieldType::Map { values, .. }, Value::Object(fields)) => {
+            fields.values_mut().for_each(|value| infer(value, values))
+        }
         (FieldType::Record(record), Value::Object(fields)) => infer_record(fields, record),
         _ => {}
     }
@@ -196,6 +200,9 @@ mod tests {
         assert_eq!(read(&[("a[]", "1"), ("a[]", "2")]), json!({"a": ["1", "2"]}));
         assert_eq!(read(&[("a", "1"), ("a", "2")]), json!({"a": ["1", "2"]}));
         assert_eq!(read(&[("a[2]", "2"), ("a[1]", "1")]), json!({"a": ["1", "2"]}));
-        assert_eq!(read(&[("h[foo.bar]", "x"), ("l[1].k", "v")]), json!({"h": {"foo.bar": "x"}, "l": [{"k": "v"}]}));
+        assert_eq!(
+            read(&[("h[foo.bar]", "x"), ("l[1].k", "v")]),
+            json!({"h": {"foo.bar": "x"}, "l": [{"k": "v"}]})
+        );
     }
 }

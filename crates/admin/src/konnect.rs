@@ -11,7 +11,9 @@ use crate::{Admin, Call};
 /// Answers a call to Konnect's API; `None` where it is Kong's.
 pub(crate) fn answer(admin: &Admin, call: &Call) -> Option<Answer> {
     match call.segments()[..] {
-        ["konnect-api", "api", "runtime_groups"] | ["v2", "control-planes"] if call.method == Method::GET => Some(control_planes(admin)),
+        ["konnect-api", "api", "runtime_groups"] | ["v2", "control-planes"] if call.method == Method::GET => {
+            Some(control_planes(admin))
+        }
         ["v2", "organizations", "me"] => Some(ok(json!({"id": Uuid::nil().to_string(), "name": "Tollgate"}))),
         ["v1", "schemas", "json", name] if call.konnect => {
             let kind = Kind::ALL.into_iter().find(|kind| kind.plural().trim_end_matches('s') == name);
@@ -26,10 +28,15 @@ pub(crate) fn answer(admin: &Admin, call: &Call) -> Option<Answer> {
 
 fn control_planes(admin: &Admin) -> Answer {
     let page = admin.store.read(|view| view.list(Kind::Workspace, Uuid::nil(), None, usize::MAX, None))?;
-    let data: Vec<Value> =
-        page.entities.iter().map(|stored| json!({"id": stored.id.to_string(), "name": stored.fields.get("name")})).collect();
+    let data: Vec<Value> = page
+        .entities
+        .iter()
+        .map(|stored| json!({"id": stored.id.to_string(), "name": stored.fields.get("name")}))
+        .collect();
     let total = data.len();
-    ok(json!({"data": data, "page": 1, "pageCount": 1, "meta": {"page": {"total": total, "size": total, "number": 1}}}))
+    ok(
+        json!({"data": data, "page": 1, "pageCount": 1, "meta": {"page": {"total": total, "size": total, "number": 1}}}),
+    )
 }
 
 /// A schema as JSON Schema.
@@ -38,8 +45,12 @@ fn json_schema(record: &Record) -> Value {
     for field in &record.fields {
         properties.insert(field.name.into(), property(&field.shape));
     }
-    let required: Vec<&str> =
-        record.fields.iter().filter(|field| field.shape.required && field.shape.default.is_none() && !field.shape.auto).map(|field| field.name).collect();
+    let required: Vec<&str> = record
+        .fields
+        .iter()
+        .filter(|field| field.shape.required && field.shape.default.is_none() && !field.shape.auto)
+        .map(|field| field.name)
+        .collect();
     json!({"type": "object", "properties": properties, "required": required})
 }
 
@@ -53,7 +64,9 @@ fn property(shape: &Shape) -> Value {
         FieldType::Set(element) => json!({"type": "array", "uniqueItems": true, "items": property(element)}),
         FieldType::Map { values, .. } => json!({"type": "object", "additionalProperties": property(values)}),
         FieldType::Record(record) => json_schema(record),
-        FieldType::Foreign(_) => json!({"type": "object", "additionalProperties": false, "properties": {"id": {"type": "string"}}}),
+        FieldType::Foreign(_) => {
+            json!({"type": "object", "additionalProperties": false, "properties": {"id": {"type": "string"}}})
+        }
         FieldType::Json => json!({}),
     };
     if let Some(object) = out.as_object_mut() {

@@ -142,7 +142,10 @@ impl Admin {
         }
         let types: Vec<_> = head.headers.get_all("content-type").collect();
         if types.len() > 1 {
-            return Err(Failure::message(StatusCode::BAD_REQUEST, "Multiple Content-Type headers not allowed"));
+            return Err(Failure::message(
+                StatusCode::BAD_REQUEST,
+                "Multiple Content-Type headers not allowed",
+            ));
         }
         let content_type = types.first().map(|value| String::from_utf8_lossy(value).into_owned());
         let mut call = Call {
@@ -178,7 +181,8 @@ impl Admin {
         if node::is_reserved(first) || entities::is_collection(first) {
             return Ok(());
         }
-        let found = self.store.read(|view| view.get_by_name(tollgate_model::Kind::Workspace, Uuid::nil(), first))?;
+        let found =
+            self.store.read(|view| view.get_by_name(tollgate_model::Kind::Workspace, Uuid::nil(), first))?;
         if let Some(found) = found {
             call.base = format!("/{first}");
             call.workspace = found.id;
@@ -192,7 +196,8 @@ impl Admin {
 fn shows_token(head: &RequestHead, token: &str) -> bool {
     let bearer = head.headers.get_str("authorization").and_then(|value| value.strip_prefix("Bearer "));
     let shown = bearer.or(head.headers.get_str("kong-admin-token")).unwrap_or_default();
-    shown.len() == token.len() && shown.bytes().zip(token.bytes()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    shown.len() == token.len()
+        && shown.bytes().zip(token.bytes()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 impl Handler for Admin {

@@ -13,14 +13,29 @@ const KONG_VERSION: &str = "3.11.0";
 pub(crate) fn is_reserved(segment: &str) -> bool {
     matches!(
         segment,
-        "status" | "schemas" | "tags" | "endpoints" | "config" | "kong" | "konnect-api" | "v2" | "tollgate" | "timers" | "cache" | "debug" | "clustering" | "metrics"
+        "status"
+            | "schemas"
+            | "tags"
+            | "endpoints"
+            | "config"
+            | "kong"
+            | "konnect-api"
+            | "v2"
+            | "tollgate"
+            | "timers"
+            | "cache"
+            | "debug"
+            | "clustering"
+            | "metrics"
     )
 }
 
 /// Answers a call about the node; `None` where it is about something else.
 pub(crate) fn answer(admin: &Admin, call: &Call) -> Option<Answer> {
     let segments = call.segments();
-    let get = |answer: &dyn Fn() -> Answer| Some(if call.method == Method::GET { answer() } else { Err(method_not_allowed()) });
+    let get = |answer: &dyn Fn() -> Answer| {
+        Some(if call.method == Method::GET { answer() } else { Err(method_not_allowed()) })
+    };
     match segments[..] {
         [] | ["kong"] => get(&|| ok(admin.root())),
         ["status"] => get(&|| ok(admin.status.status())),
@@ -34,7 +49,9 @@ pub(crate) fn answer(admin: &Admin, call: &Call) -> Option<Answer> {
             Some(plugin) => ok(plugin.config.to_kong_schema()),
             None => Err(Failure::message(StatusCode::NOT_FOUND, &format!("No plugin named '{name}'"))),
         }),
-        ["schemas", "plugins", "validate"] if call.method == Method::POST => Some(validate(admin, call, Kind::Plugin)),
+        ["schemas", "plugins", "validate"] if call.method == Method::POST => {
+            Some(validate(admin, call, Kind::Plugin))
+        }
         ["schemas", "plugins", name] => get(&|| match admin.plugins.get(name) {
             Some(plugin) => ok(plugin.to_kong_schema()),
             None => Err(Failure::message(StatusCode::NOT_FOUND, &format!("No plugin named '{name}'"))),
@@ -60,7 +77,8 @@ impl Admin {
     fn root(&self) -> Value {
         let mut available = Map::new();
         for plugin in self.plugins.all() {
-            available.insert(plugin.name.into(), json!({"version": KONG_VERSION, "priority": plugin.priority}));
+            available
+                .insert(plugin.name.into(), json!({"version": KONG_VERSION, "priority": plugin.priority}));
         }
         let mut configured: Vec<String> = Vec::new();
         let listed = self.store.read(|view| {
@@ -76,7 +94,8 @@ impl Admin {
         configured.dedup();
         let hostname = std::fs::read_to_string("/etc/hostname").unwrap_or_default().trim().to_owned();
         let mut configuration = self.facts.configuration.clone();
-        configuration.insert("database".into(), if self.facts.declarative { "off" } else { "postgres" }.into());
+        configuration
+            .insert("database".into(), if self.facts.declarative { "off" } else { "postgres" }.into());
         json!({
             "tagline": "Welcome to kong",
             "version": KONG_VERSION,
@@ -101,16 +120,29 @@ fn validate(admin: &Admin, call: &Call, kind: Kind) -> Answer {
 
 fn tags(admin: &Admin, call: &Call, tag: Option<&str>) -> Answer {
     let list = admin.store.read(|view| view.tags(call.workspace, tag))?;
-    let data: Vec<Value> =
-        list.into_iter().map(|(tag, kind, id)| json!({"tag": tag, "entity_name": kind.plural(), "entity_id": id.to_string()})).collect();
+    let data: Vec<Value> = list
+        .into_iter()
+        .map(|(tag, kind, id)| json!({"tag": tag, "entity_name": kind.plural(), "entity_id": id.to_string()}))
+        .collect();
     ok(json!({"data": data, "next": null}))
 }
 
 fn endpoints() -> Vec<String> {
-    let mut list: Vec<String> =
-        ["/", "/config", "/endpoints", "/plugins/enabled", "/schemas/plugins/validate", "/schemas/plugins/{name}", "/schemas/{name}", "/schemas/{name}/validate", "/status", "/tags", "/tags/{tags}"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut list: Vec<String> = [
+        "/",
+        "/config",
+        "/endpoints",
+        "/plugins/enabled",
+        "/schemas/plugins/validate",
+        "/schemas/plugins/{name}",
+        "/schemas/{name}",
+        "/schemas/{name}/validate",
+        "/status",
+        "/tags",
+        "/tags/{tags}",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     let top = |kind: Kind| if kind == Kind::KeyAuthCredential { "key-auths" } else { kind.plural() };
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Target) {
         let name = top(kind);
@@ -132,4 +164,3 @@ fn endpoints() -> Vec<String> {
     list.dedup();
     list
 }
-

@@ -43,23 +43,40 @@ fn rollback(admin: &Admin, number: &str) -> Answer {
 /// Applies a list of operations, all or none.
 fn transaction(admin: &Admin, call: &Call) -> Answer {
     if admin.facts.declarative {
-        let message = "cannot change entities when not using a database; change the declarative file, or POST /config";
+        let message =
+            "cannot change entities when not using a database; change the declarative file, or POST /config";
         return Err(Failure::message(StatusCode::METHOD_NOT_ALLOWED, message));
     }
     let body = form::read(call, None)?;
-    let text = |name: &str, default: &'static str| body.get(name).and_then(Value::as_str).unwrap_or(default).to_owned();
+    let text = |name: &str, default: &'static str| {
+        body.get(name).and_then(Value::as_str).unwrap_or(default).to_owned()
+    };
     let (author, message) = (text("author", "deck"), text("message", "sync"));
     let workspace = match body.get("workspace").and_then(Value::as_str) {
         None => call.workspace,
         Some(name) => match admin.store.read(|view| view.get_by_name(Kind::Workspace, Uuid::nil(), name))? {
             Some(found) => found.id,
-            None => return Err(Failure::message(StatusCode::NOT_FOUND, &format!("there is no workspace '{name}'"))),
+            None => {
+                return Err(Failure::message(
+                    StatusCode::NOT_FOUND,
+                    &format!("there is no workspace '{name}'"),
+                ));
+            }
         },
     };
     let Some(operations) = body.get("operations").and_then(Value::as_array) else {
         return Err(Failure::message(StatusCode::BAD_REQUEST, "operations: expected an array"));
     };
-    let own = Call { workspace, method: call.method.clone(), path: Vec::new(), query: Vec::new(), content_type: None, body: call.body.clone(), base: String::new(), konnect: false };
+    let own = Call {
+        workspace,
+        method: call.method.clone(),
+        path: Vec::new(),
+        query: Vec::new(),
+        content_type: None,
+        body: call.body.clone(),
+        base: String::new(),
+        konnect: false,
+    };
     let mut refused = None;
     let outcome = admin.store.commit(Author { name: &author, message: &message }, |transaction| {
         for (index, operation) in operations.iter().enumerate() {
@@ -80,10 +97,16 @@ fn transaction(admin: &Admin, call: &Call) -> Answer {
     }
 }
 
-fn apply(admin: &Admin, call: &Call, transaction: &mut tollgate_store::Transaction<'_>, operation: &Value) -> Result<(), Failure> {
+fn apply(
+    admin: &Admin,
+    call: &Call,
+    transaction: &mut tollgate_store::Transaction<'_>,
+    operation: &Value,
+) -> Result<(), Failure> {
     let text = |name: &str| operation.get(name).and_then(Value::as_str).unwrap_or_default();
     let wrong = |message: String| Failure::message(StatusCode::BAD_REQUEST, &message);
-    let kind = Kind::from_plural(text("kind")).ok_or_else(|| wrong(format!("kind: there is no kind '{}'", text("kind"))))?;
+    let kind = Kind::from_plural(text("kind"))
+        .ok_or_else(|| wrong(format!("kind: there is no kind '{}'", text("kind"))))?;
     let id = Uuid::parse_str(text("id")).map_err(|_| wrong("id: expected a valid UUID".into()))?;
     match text("action") {
         "delete" => {
@@ -91,10 +114,18 @@ fn apply(admin: &Admin, call: &Call, transaction: &mut tollgate_store::Transacti
             Ok(())
         }
         "create" | "update" => {
-            let mut input: Map<String, Value> = operation.get("entity").and_then(Value::as_object).cloned().unwrap_or_default();
+            let mut input: Map<String, Value> =
+                operation.get("entity").and_then(Value::as_object).cloned().unwrap_or_default();
             input.insert("id".into(), id.to_string().into());
             let checked = admin.check(&transaction.view(), call, kind, input, None)?;
-            entities::put(transaction, call.workspace, kind, checked, text("action") == "create", &*admin.source)?;
+            entities::put(
+                transaction,
+                call.workspace,
+                kind,
+                checked,
+                text("action") == "create",
+                &*admin.source,
+            )?;
             Ok(())
         }
         other => Err(wrong(format!("action: expected create, update or delete, found '{other}'"))),

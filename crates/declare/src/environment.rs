@@ -6,7 +6,11 @@ use crate::Problem;
 ///
 /// # Errors
 /// decK's messages: a variable that is missing or not called `DECK_…`, a value that is not what it should be.
-pub fn substitute(file: &str, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, Problem> {
+pub fn substitute(
+    file: &str,
+    text: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Problem> {
     if !text.contains("${{") {
         return Ok(text.to_owned());
     }
@@ -47,9 +51,12 @@ fn evaluate(expression: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
         .and_then(|quoted| quoted.strip_prefix(['"', '`'])?.strip_suffix(['"', '`']))
         .ok_or_else(|| format!("'{expression}' is not understood; expected env \"DECK_…\", with toBool, toInt, toFloat or indent after a |"))?;
     if !name.starts_with("DECK_") {
-        return Err(format!("environment variables in the state file must be prefixed with 'DECK_', found: '{name}'"));
+        return Err(format!(
+            "environment variables in the state file must be prefixed with 'DECK_', found: '{name}'"
+        ));
     }
-    let mut value = variable(name).ok_or_else(|| format!("environment variable '{name}' present in state file but not set"))?;
+    let mut value = variable(name)
+        .ok_or_else(|| format!("environment variable '{name}' present in state file but not set"))?;
     for stage in stages {
         let wrong = |kind: &str| format!("environment variable '{name}': its value is not {kind}");
         value = match stage {
@@ -65,7 +72,11 @@ fn evaluate(expression: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
             }
             _ => match stage.strip_prefix("indent").and_then(|count| count.trim().parse::<usize>().ok()) {
                 Some(count) => value.replace('\n', &format!("\n{}", " ".repeat(count))),
-                None => return Err(format!("'{stage}' is not understood; expected toBool, toInt, toFloat or indent N")),
+                None => {
+                    return Err(format!(
+                        "'{stage}' is not understood; expected toBool, toInt, toFloat or indent N"
+                    ));
+                }
             },
         };
     }
@@ -84,9 +95,19 @@ mod tests {
             _ => None,
         };
         let run = |text: &str| substitute("f", text, &variable).map_err(|problem| problem.to_string());
-        assert_eq!(run("a: Bearer ${{ env \"DECK_KEY\" }}\n# ${{ env \"X\" }}\np: ${{env \"DECK_PORT\" | toInt}}").unwrap(), "a: Bearer sk\n# ${{ env \"X\" }}\np: 80");
-        assert_eq!(run("\na: ${{ env \"DECK_NONE\" }}").unwrap_err(), "f:2: environment variable 'DECK_NONE' present in state file but not set");
-        assert_eq!(run("${{ env \"HOME\" }}").unwrap_err(), "f:1: environment variables in the state file must be prefixed with 'DECK_', found: 'HOME'");
+        assert_eq!(
+            run("a: Bearer ${{ env \"DECK_KEY\" }}\n# ${{ env \"X\" }}\np: ${{env \"DECK_PORT\" | toInt}}")
+                .unwrap(),
+            "a: Bearer sk\n# ${{ env \"X\" }}\np: 80"
+        );
+        assert_eq!(
+            run("\na: ${{ env \"DECK_NONE\" }}").unwrap_err(),
+            "f:2: environment variable 'DECK_NONE' present in state file but not set"
+        );
+        assert_eq!(
+            run("${{ env \"HOME\" }}").unwrap_err(),
+            "f:1: environment variables in the state file must be prefixed with 'DECK_', found: 'HOME'"
+        );
         assert!(run("${{ env \"DECK_KEY\" | toInt }}").unwrap_err().contains("not an integer"));
     }
 }

@@ -80,8 +80,15 @@ fn nested(kind: Kind) -> &'static [(&'static str, Kind)] {
     }
 }
 
-const TOP_LEVEL: [Kind; 7] =
-    [Kind::Service, Kind::Route, Kind::Consumer, Kind::Plugin, Kind::Upstream, Kind::Certificate, Kind::CaCertificate];
+const TOP_LEVEL: [Kind; 7] = [
+    Kind::Service,
+    Kind::Route,
+    Kind::Consumer,
+    Kind::Plugin,
+    Kind::Upstream,
+    Kind::Certificate,
+    Kind::CaCertificate,
+];
 const KONG_TOP_LEVEL: [Kind; 3] = [Kind::Sni, Kind::Target, Kind::KeyAuthCredential];
 
 impl Declaration {
@@ -97,7 +104,9 @@ impl Declaration {
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(), Vec<Problem>> {
         let text = match dialect {
-            Dialect::Deck => environment::substitute(file, text, variable).map_err(|problem| vec![problem])?,
+            Dialect::Deck => {
+                environment::substitute(file, text, variable).map_err(|problem| vec![problem])?
+            }
             Dialect::Kong => text.to_owned(),
         };
         let document = Node::parse(file, &text).map_err(|problem| vec![problem])?;
@@ -110,18 +119,30 @@ impl Declaration {
     /// Everything that is wrong with it, with lines.
     pub fn add_document(&mut self, file: &str, document: Node, dialect: Dialect) -> Result<(), Vec<Problem>> {
         let mut problems = Vec::new();
-        let problem = |line: u32, path: &str, message: String| Problem { file: file.to_owned(), line: line as usize, path: path.to_owned(), message };
+        let problem = |line: u32, path: &str, message: String| Problem {
+            file: file.to_owned(),
+            line: line as usize,
+            path: path.to_owned(),
+            message,
+        };
         let members = match document.data {
             Data::Map(members) => members,
             Data::Scalar(Value::Null) if dialect == Dialect::Deck => return Ok(()),
-            _ => return Err(vec![problem(document.line, "", "expected an object with _format_version and lists of entities".into())]),
+            _ => {
+                return Err(vec![problem(
+                    document.line,
+                    "",
+                    "expected an object with _format_version and lists of entities".into(),
+                )]);
+            }
         };
         if dialect == Dialect::Kong && !members.iter().any(|(name, _)| name == "_format_version") {
             problems.push(problem(document.line, "_format_version", "required field missing".into()));
         }
         for (name, node) in members {
-            let kind = Kind::from_plural(&name)
-                .filter(|kind| TOP_LEVEL.contains(kind) || dialect == Dialect::Kong && KONG_TOP_LEVEL.contains(kind));
+            let kind = Kind::from_plural(&name).filter(|kind| {
+                TOP_LEVEL.contains(kind) || dialect == Dialect::Kong && KONG_TOP_LEVEL.contains(kind)
+            });
             if let Some(kind) = kind {
                 self.add_list(kind, &name, node, None, &[], file, &mut problems);
                 continue;
@@ -154,7 +175,12 @@ impl Declaration {
         };
         if !node.as_str().is_some_and(|version| known.contains(&version)) {
             let message = format!("expected one of: {} (a string, in quotes)", known.join(", "));
-            problems.push(Problem { file: file.to_owned(), line: node.line as usize, path: "_format_version".into(), message });
+            problems.push(Problem {
+                file: file.to_owned(),
+                line: node.line as usize,
+                path: "_format_version".into(),
+                message,
+            });
         }
     }
 
@@ -183,7 +209,8 @@ impl Declaration {
     ) {
         let line = node.line as usize;
         let at = |place: Option<usize>| {
-            let mut steps: Vec<String> = path.iter().map(|(name, place)| format!("{name}[{place}]")).collect();
+            let mut steps: Vec<String> =
+                path.iter().map(|(name, place)| format!("{name}[{place}]")).collect();
             steps.push(place.map_or_else(|| name.to_owned(), |place| format!("{name}[{place}]")));
             steps.join(".")
         };
@@ -191,14 +218,24 @@ impl Declaration {
             Data::List(list) => list,
             Data::Scalar(Value::Null) => return,
             _ => {
-                problems.push(Problem { file: file.to_owned(), line, path: at(None), message: "expected an array".into() });
+                problems.push(Problem {
+                    file: file.to_owned(),
+                    line,
+                    path: at(None),
+                    message: "expected an array".into(),
+                });
                 return;
             }
         };
         for (index, node) in list.into_iter().enumerate() {
             let Data::Map(members) = node.data else {
                 let message = "expected a record".to_owned();
-                problems.push(Problem { file: file.to_owned(), line: node.line as usize, path: at(Some(index + 1)), message });
+                problems.push(Problem {
+                    file: file.to_owned(),
+                    line: node.line as usize,
+                    path: at(Some(index + 1)),
+                    message,
+                });
                 continue;
             };
             let mut path = path.to_vec();
@@ -214,7 +251,14 @@ impl Declaration {
             let Value::Object(mut fields) = node.clone().into_value() else { continue };
             fields.retain(|name, _| !matches!(name.as_str(), "_comment" | "_ignore"));
             let place = self.entities.len();
-            self.entities.push(Declared { kind, fields, parent, file: file.to_owned(), path: path.clone(), node });
+            self.entities.push(Declared {
+                kind,
+                fields,
+                parent,
+                file: file.to_owned(),
+                path: path.clone(),
+                node,
+            });
             for (kind, list, node) in lists {
                 self.add_list(kind, list, node, Some(place), &path, file, problems);
             }
@@ -229,7 +273,8 @@ impl Declaration {
 
 fn unknown_key(name: &str) -> String {
     let near = TOP_LEVEL.iter().map(|kind| kind.plural()).find(|plural| {
-        plural.trim_end_matches('s') == name.trim_end_matches('s') || plural.replace('_', "") == name.replace(['_', '-'], "")
+        plural.trim_end_matches('s') == name.trim_end_matches('s')
+            || plural.replace('_', "") == name.replace(['_', '-'], "")
     });
     match near {
         Some(near) => format!("unknown key; did you mean '{near}'?"),

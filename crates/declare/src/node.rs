@@ -37,7 +37,12 @@ impl Node {
     /// # Errors
     /// Where it is malformed.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problem> {
-        let problem = |line: usize, message: String| Problem { file: file.to_owned(), line, path: String::new(), message };
+        let problem = |line: usize, message: String| Problem {
+            file: file.to_owned(),
+            line,
+            path: String::new(),
+            message,
+        };
         if text.trim_start().starts_with('{')
             && let Ok(value) = serde_json::from_str::<Value>(text)
         {
@@ -48,16 +53,25 @@ impl Node {
         let mut events = std::iter::from_fn(|| parser.next_event());
         let mut document = None;
         while let Some(event) = events.next() {
-            let (event, span) = event.map_err(|error| problem(error.marker().line(), format!("the YAML cannot be read: {}", error.info())))?;
+            let (event, span) = event.map_err(|error| {
+                problem(error.marker().line(), format!("the YAML cannot be read: {}", error.info()))
+            })?;
             match event {
                 Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
                 Event::StreamEnd => break,
                 event if document.is_none() => {
                     let line = span.start.line();
-                    let node = loader.build(event, line, &mut events, 0).map_err(|(line, message)| problem(line, message))?;
+                    let node = loader
+                        .build(event, line, &mut events, 0)
+                        .map_err(|(line, message)| problem(line, message))?;
                     document = Some(node);
                 }
-                _ => return Err(problem(span.start.line(), "there is more than one document in the file".into())),
+                _ => {
+                    return Err(problem(
+                        span.start.line(),
+                        "there is more than one document in the file".into(),
+                    ));
+                }
             }
         }
         Ok(document.unwrap_or(Node { line: 0, data: Data::Scalar(Value::Null) }))
@@ -89,7 +103,9 @@ impl Node {
         match self.data {
             Data::Scalar(value) => value,
             Data::List(list) => Value::Array(list.into_iter().map(Node::into_value).collect()),
-            Data::Map(members) => Value::Object(members.into_iter().map(|(name, node)| (name, node.into_value())).collect::<Map<_, _>>()),
+            Data::Map(members) => Value::Object(
+                members.into_iter().map(|(name, node)| (name, node.into_value())).collect::<Map<_, _>>(),
+            ),
         }
     }
 
@@ -99,7 +115,9 @@ impl Node {
         for step in path.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
             let next = match &node.data {
                 Data::Map(_) => node.get(step),
-                Data::List(list) => step.parse::<usize>().ok().and_then(|place| list.get(place.checked_sub(1)?)),
+                Data::List(list) => {
+                    step.parse::<usize>().ok().and_then(|place| list.get(place.checked_sub(1)?))
+                }
                 Data::Scalar(_) => None,
             };
             match next {
@@ -115,7 +133,9 @@ impl From<Value> for Node {
     fn from(value: Value) -> Self {
         let data = match value {
             Value::Array(list) => Data::List(list.into_iter().map(Node::from).collect()),
-            Value::Object(fields) => Data::Map(fields.into_iter().map(|(name, value)| (name, Node::from(value))).collect()),
+            Value::Object(fields) => {
+                Data::Map(fields.into_iter().map(|(name, value)| (name, Node::from(value))).collect())
+            }
             scalar => Data::Scalar(scalar),
         };
         Self { line: 0, data }
@@ -142,7 +162,11 @@ impl Loader {
         }
         let (anchor, data) = match event {
             Event::Alias(id) => {
-                let node = self.anchors.get(&id).cloned().ok_or_else(|| (line, "an alias (*) without its anchor (&)".to_owned()))?;
+                let node = self
+                    .anchors
+                    .get(&id)
+                    .cloned()
+                    .ok_or_else(|| (line, "an alias (*) without its anchor (&)".to_owned()))?;
                 self.aliased += size(&node);
                 if self.aliased > MOST_ALIASED {
                     return Err((line, "the document's aliases (*) expand to too much".into()));
@@ -151,7 +175,11 @@ impl Loader {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = tag.as_ref().is_some_and(|tag| tag.suffix == "str");
-                let value = if style == ScalarStyle::Plain && !is_text { plain(&text) } else { Value::String(text.into_owned()) };
+                let value = if style == ScalarStyle::Plain && !is_text {
+                    plain(&text)
+                } else {
+                    Value::String(text.into_owned())
+                };
                 (anchor, Data::Scalar(value))
             }
             Event::SequenceStart(anchor, _) => {
@@ -193,7 +221,12 @@ impl Loader {
             if key == "<<" {
                 let sources = match node.data {
                     Data::Map(members) => vec![members],
-                    Data::List(list) => list.into_iter().filter_map(|node| if let Data::Map(members) = node.data { Some(members) } else { None }).collect(),
+                    Data::List(list) => list
+                        .into_iter()
+                        .filter_map(
+                            |node| if let Data::Map(members) = node.data { Some(members) } else { None },
+                        )
+                        .collect(),
                     Data::Scalar(_) => return Err((key_line, "'<<' merges mappings".into())),
                 };
                 merged.extend(sources.into_iter().flatten());
@@ -222,7 +255,9 @@ fn next<'a>(
 ) -> Result<(Event<'a>, usize), Failure> {
     match events.next() {
         Some(Ok((event, span))) => Ok((event, span.start.line())),
-        Some(Err(error)) => Err((error.marker().line(), format!("the YAML cannot be read: {}", error.info()))),
+        Some(Err(error)) => {
+            Err((error.marker().line(), format!("the YAML cannot be read: {}", error.info())))
+        }
         None => Err((line, "the document ends too early".into())),
     }
 }
@@ -240,7 +275,9 @@ fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => return Value::Bool(false),
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+            return Value::Bool(false);
+        }
         _ => {}
     }
     let digits = text.trim_start_matches(['-', '+']);
@@ -252,7 +289,9 @@ fn plain(text: &str) -> Value {
     {
         return Value::from(if text.starts_with('-') { -number } else { number });
     }
-    let octal = digits.strip_prefix("0o").or_else(|| digits.strip_prefix('0').filter(|rest| !rest.is_empty() && !rest.contains(['.', 'e'])));
+    let octal = digits
+        .strip_prefix("0o")
+        .or_else(|| digits.strip_prefix('0').filter(|rest| !rest.is_empty() && !rest.contains(['.', 'e'])));
     if let Some(octal) = octal
         && let Ok(number) = i64::from_str_radix(octal, 8)
     {
@@ -261,7 +300,8 @@ fn plain(text: &str) -> Value {
     if let Ok(number) = text.parse::<i64>() {
         return Value::from(number);
     }
-    let numeric = digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'));
+    let numeric =
+        digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'));
     match text.parse::<f64>() {
         Ok(number) if numeric && number.is_finite() => Value::from(number),
         _ => Value::String(text.to_owned()),
@@ -281,7 +321,10 @@ mod tests {
         assert_eq!(node.line_of("b[3]"), 8);
         assert_eq!(node.line_of("a.port"), 2);
         assert_eq!(node.line_of("b[1].port"), 6);
-        assert_eq!(node.into_value(), json!({"a": {"port": 80, "on": true}, "b": [{"port": 15, "on": true}, "80", 1.5, "10.0.0.1", {"k": null}]}));
+        assert_eq!(
+            node.into_value(),
+            json!({"a": {"port": 80, "on": true}, "b": [{"port": 15, "on": true}, "80", 1.5, "10.0.0.1", {"k": null}]})
+        );
     }
 
     #[test]

@@ -38,7 +38,12 @@ impl Known for Nothing {
 ///
 /// # Errors
 /// Everything that is wrong, with file, line and field.
-pub fn resolve(declaration: Declaration, plugins: &dyn PluginSchemas, known: &dyn Known, source: &dyn Source) -> Result<Vec<Entity>, Vec<Problem>> {
+pub fn resolve(
+    declaration: Declaration,
+    plugins: &dyn PluginSchemas,
+    known: &dyn Known,
+    source: &dyn Source,
+) -> Result<Vec<Entity>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut by_name: HashMap<(Kind, String), Uuid> = HashMap::new();
     let mut taken: HashMap<(Kind, String), ()> = HashMap::new();
@@ -50,18 +55,28 @@ pub fn resolve(declaration: Declaration, plugins: &dyn PluginSchemas, known: &dy
         let name = name_of(declared);
         let parent = declared.parent.and_then(|place| ids.get(place)).copied();
         let id = id
-            .or_else(|| name.as_ref().filter(|_| declared.parent.is_none() || is_named_alone(declared.kind)).and_then(|name| known.id(declared.kind, name)))
+            .or_else(|| {
+                name.as_ref()
+                    .filter(|_| declared.parent.is_none() || is_named_alone(declared.kind))
+                    .and_then(|name| known.id(declared.kind, name))
+            })
             .or_else(|| derived_id(declared, parent))
             .unwrap_or_else(|| source.id());
         if let Some(name) = name.filter(|_| is_named_alone(declared.kind)) {
             if by_name.insert((declared.kind, name.clone()), id).is_some() {
                 let field = declared.kind.endpoint_key().unwrap_or("name");
-                let message = format!("uniqueness violation: '{}' entity with {field} set to '{name}' already declared", declared.kind.plural());
+                let message = format!(
+                    "uniqueness violation: '{}' entity with {field} set to '{name}' already declared",
+                    declared.kind.plural()
+                );
                 problems.push(declared.problem(field, message));
             }
         }
         if taken.insert((declared.kind, id.to_string()), ()).is_some() && declared.fields.contains_key("id") {
-            let message = format!("uniqueness violation: '{}' entity with primary key set to '{id}' already declared", declared.kind.plural());
+            let message = format!(
+                "uniqueness violation: '{}' entity with primary key set to '{id}' already declared",
+                declared.kind.plural()
+            );
             problems.push(declared.problem("id", message));
         }
         ids.push(id);
@@ -69,15 +84,25 @@ pub fn resolve(declaration: Declaration, plugins: &dyn PluginSchemas, known: &dy
     for (place, declared) in declaration.entities.iter().enumerate() {
         let mut fields = declared.fields.clone();
         fields.insert("id".into(), ids[place].to_string().into());
-        let parent = declared.parent.and_then(|place| Some((declaration.entities.get(place)?, ids.get(place)?)));
+        let parent =
+            declared.parent.and_then(|place| Some((declaration.entities.get(place)?, ids.get(place)?)));
         if let Some((above, id)) = parent {
-            let field = declared.kind.foreign_keys().iter().find(|key| key.to == above.kind).map(|key| key.field);
+            let field =
+                declared.kind.foreign_keys().iter().find(|key| key.to == above.kind).map(|key| key.field);
             if let Some(field) = field {
                 fields.insert(field.into(), json!({"id": id.to_string()}));
             }
         }
         for key in declared.kind.foreign_keys() {
-            if let Err(message) = resolve_reference(&mut fields, key.field, key.to, &by_name, &ids, &declaration.entities, known) {
+            if let Err(message) = resolve_reference(
+                &mut fields,
+                key.field,
+                key.to,
+                &by_name,
+                &ids,
+                &declaration.entities,
+                known,
+            ) {
                 problems.push(declared.problem(key.field, message));
             }
         }
@@ -86,7 +111,8 @@ pub fn resolve(declaration: Declaration, plugins: &dyn PluginSchemas, known: &dy
         add_tags(&declaration.select_tags, &mut fields);
         match check_entity(declared.kind, fields, None, plugins, source) {
             Ok(fields) => entities.push(Entity { kind: declared.kind, fields }),
-            Err(errors) => problems.extend(errors.flat().into_iter().map(|(path, message)| declared.problem(&path, message))),
+            Err(errors) => problems
+                .extend(errors.flat().into_iter().map(|(path, message)| declared.problem(&path, message))),
         }
     }
     if problems.is_empty() { Ok(entities) } else { Err(problems) }
@@ -111,14 +137,28 @@ fn derived_id(declared: &Declared, parent: Option<Uuid>) -> Option<Uuid> {
         Kind::Plugin => {
             // Above a plugin stands a route, a service or a consumer; the others it may name itself.
             let of = |field: &str| match (parent, declared.path.len()) {
-                (Some(id), _) if declared.path.iter().rev().nth(1).is_some_and(|(list, _)| list.trim_end_matches('s') == field) => id.to_string(),
+                (Some(id), _)
+                    if declared
+                        .path
+                        .iter()
+                        .rev()
+                        .nth(1)
+                        .is_some_and(|(list, _)| list.trim_end_matches('s') == field) =>
+                {
+                    id.to_string()
+                }
                 _ => reference_text(declared.fields.get(field)),
             };
             format!("plugins:{}:{}:{}:{}:*", text("name"), of("route"), of("service"), of("consumer"))
         }
         Kind::Target => {
             let (host, port) = Target::split(text("target"))?;
-            format!("targets:{}:{host}:{port}:*", parent.map(|id| id.to_string()).unwrap_or_else(|| reference_text(declared.fields.get("upstream"))))
+            format!(
+                "targets:{}:{host}:{port}:*",
+                parent
+                    .map(|id| id.to_string())
+                    .unwrap_or_else(|| reference_text(declared.fields.get("upstream")))
+            )
         }
         Kind::KeyAuthCredential | Kind::Certificate | Kind::CaCertificate | Kind::Workspace => return None,
         _ => name_of(declared)?,
@@ -147,7 +187,9 @@ fn resolve_reference(
     let name = match fields.get(field) {
         None | Some(Value::Null) => return Ok(()),
         Some(Value::String(name)) => name.clone(),
-        Some(Value::Object(reference)) if reference.contains_key("id") => reference.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        Some(Value::Object(reference)) if reference.contains_key("id") => {
+            reference.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()
+        }
         Some(Value::Object(reference)) => match reference.values().find_map(Value::as_str) {
             Some(name) => name.to_owned(),
             None => return Ok(()),
@@ -155,7 +197,8 @@ fn resolve_reference(
         Some(_) => return Ok(()),
     };
     let by_id = Uuid::parse_str(&name).ok().filter(|id| {
-        ids.iter().zip(declared).any(|(other, declared)| other == id && declared.kind == to) || known.id(to, &name).is_some()
+        ids.iter().zip(declared).any(|(other, declared)| other == id && declared.kind == to)
+            || known.id(to, &name).is_some()
     });
     let found = by_id.or_else(|| by_name.get(&(to, name.clone())).copied()).or_else(|| known.id(to, &name));
     match found {
@@ -168,7 +211,12 @@ fn resolve_reference(
 }
 
 /// `_config: name` puts a shared configuration under a plugin's own.
-fn merge_plugin_config(declared: &Declared, declaration: &Declaration, fields: &mut Map<String, Value>, problems: &mut Vec<Problem>) {
+fn merge_plugin_config(
+    declared: &Declared,
+    declaration: &Declaration,
+    fields: &mut Map<String, Value>,
+    problems: &mut Vec<Problem>,
+) {
     if declared.kind != Kind::Plugin {
         return;
     }

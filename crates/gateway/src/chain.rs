@@ -46,7 +46,8 @@ struct Slot {
 
 impl Slot {
     fn resolve(&self, consumer: Option<Uuid>) -> Option<&Arc<Configured>> {
-        let of_consumer = |map: &'_ HashMap<Uuid, Arc<Configured>>| consumer.filter(|id| map.contains_key(id));
+        let of_consumer =
+            |map: &'_ HashMap<Uuid, Arc<Configured>>| consumer.filter(|id| map.contains_key(id));
         if let Some(id) = of_consumer(&self.with_consumer) {
             return self.with_consumer.get(&id);
         }
@@ -127,7 +128,8 @@ impl Plugins {
             let mut fallback_rank = 0;
             for plugin in list {
                 let scope = &plugin.scope;
-                let fits = scope.route.is_none_or(|id| Some(id) == route) && scope.service.is_none_or(|id| Some(id) == service);
+                let fits = scope.route.is_none_or(|id| Some(id) == route)
+                    && scope.service.is_none_or(|id| Some(id) == service);
                 if !fits {
                     continue;
                 }
@@ -157,8 +159,10 @@ impl Plugins {
                 slots.push(slot);
             }
         }
-        let by_consumer = slots.iter().any(|slot| !slot.with_consumer.is_empty() || !slot.consumer.is_empty());
-        let fixed = (!by_consumer).then(|| slots.iter().filter_map(|slot| slot.resolve(None).cloned()).collect());
+        let by_consumer =
+            slots.iter().any(|slot| !slot.with_consumer.is_empty() || !slot.consumer.is_empty());
+        let fixed =
+            (!by_consumer).then(|| slots.iter().filter_map(|slot| slot.resolve(None).cloned()).collect());
         Chain { slots, fixed }
     }
 }
@@ -202,13 +206,22 @@ mod tests {
             let chain = Plugins::new(present).chain(Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
             let winner = chain.resolve(0, Some(Uuid::from_u128(3))).unwrap();
             let [route, service, consumer] = order[from];
-            assert_eq!(winner.scope.id, Uuid::from_u128(route * 100 + service * 10 + consumer), "from {from}");
+            assert_eq!(
+                winner.scope.id,
+                Uuid::from_u128(route * 100 + service * 10 + consumer),
+                "from {from}"
+            );
         }
     }
 
     #[test]
     fn higher_priority_first_then_names_descending() {
-        let plugins = vec![plugin("a", 5, [0; 3]), plugin("z", 5, [0; 3]), plugin("m", 9, [0; 3]), plugin("y", -1, [0; 3])];
+        let plugins = vec![
+            plugin("a", 5, [0; 3]),
+            plugin("z", 5, [0; 3]),
+            plugin("m", 9, [0; 3]),
+            plugin("y", -1, [0; 3]),
+        ];
         let chain = Plugins::new(plugins).chain(None, None);
         let names: Vec<_> = (0..chain.len()).map(|place| chain.resolve(place, None).unwrap().name).collect();
         assert_eq!(names, ["m", "z", "a", "y"]);

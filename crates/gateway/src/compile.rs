@@ -89,7 +89,12 @@ impl Compiler {
     ///
     /// # Errors
     /// The first thing that cannot be compiled.
-    pub fn compile(&self, revision: u64, source: &dyn EntitySource, previous: Option<&Snapshot>) -> Result<Snapshot, CompileError> {
+    pub fn compile(
+        &self,
+        revision: u64,
+        source: &dyn EntitySource,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, CompileError> {
         let consumers = read_consumers(source)?;
         self.compile_with(revision, source, previous, consumers)
     }
@@ -123,16 +128,18 @@ impl Compiler {
         let workspaces = read_workspaces(source)?;
         let authorities = read_authorities(source)?;
         let certificates: HashMap<Uuid, entity::Certificate> =
-            read::<entity::Certificate>(source, Kind::Certificate)?.into_iter().map(|read| (read.id, read.entity)).collect();
+            read::<entity::Certificate>(source, Kind::Certificate)?
+                .into_iter()
+                .map(|read| (read.id, read.entity))
+                .collect();
         let upstreams = read_upstreams(source, previous)?;
         let services = self.read_services(source, &authorities, &certificates, &upstreams)?;
         let plugins = self.read_plugins(source, previous)?;
         let chains = sort_plugins(&plugins);
-        let (router, routes) = compile_routes(source, &services, &chains, previous.map(|snapshot| &snapshot.router))?;
-        let unmatched = chains
-            .get(&DEFAULT_WORKSPACE)
-            .map(|plugins| plugins.chain(None, None))
-            .unwrap_or_default();
+        let (router, routes) =
+            compile_routes(source, &services, &chains, previous.map(|snapshot| &snapshot.router))?;
+        let unmatched =
+            chains.get(&DEFAULT_WORKSPACE).map(|plugins| plugins.chain(None, None)).unwrap_or_default();
         Ok(Snapshot {
             revision,
             router,
@@ -160,7 +167,11 @@ fn read<T: Config>(source: &dyn EntitySource, kind: Kind) -> Result<Vec<Read<T>>
     source.for_each(kind, &mut |workspace, fields| {
         let id = id_of(&fields, kind)?;
         let value = Value::Object(fields);
-        let entity = T::from_checked(&value).map_err(|errors| CompileError::Entity { kind, id, message: errors.summary() })?;
+        let entity = T::from_checked(&value).map_err(|errors| CompileError::Entity {
+            kind,
+            id,
+            message: errors.summary(),
+        })?;
         let Value::Object(fields) = value else { return Ok(()) };
         list.push(Read { id, workspace, entity, fields });
         Ok(())
@@ -169,11 +180,9 @@ fn read<T: Config>(source: &dyn EntitySource, kind: Kind) -> Result<Vec<Read<T>>
 }
 
 fn id_of(fields: &Map<String, Value>, kind: Kind) -> Result<Uuid, CompileError> {
-    fields
-        .get("id")
-        .and_then(Value::as_str)
-        .and_then(|id| Uuid::parse_str(id).ok())
-        .ok_or_else(|| CompileError::Entity { kind, id: Uuid::nil(), message: "id: expected a valid UUID".into() })
+    fields.get("id").and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok()).ok_or_else(|| {
+        CompileError::Entity { kind, id: Uuid::nil(), message: "id: expected a valid UUID".into() }
+    })
 }
 
 fn read_consumers(source: &dyn EntitySource) -> Result<Consumers, CompileError> {
@@ -189,7 +198,9 @@ fn read_consumers(source: &dyn EntitySource) -> Result<Consumers, CompileError> 
 
 /// Brings a change of a consumer or credential into the tables; other kinds are compiled as a whole.
 fn apply(consumers: &mut Consumers, change: &Change<'_>) -> Result<(), CompileError> {
-    let text = |fields: &Map<String, Value>, name: &str| fields.get(name).and_then(Value::as_str).map(Box::<str>::from);
+    let text = |fields: &Map<String, Value>, name: &str| {
+        fields.get(name).and_then(Value::as_str).map(Box::<str>::from)
+    };
     let number = |fields: &Map<String, Value>, name: &str| fields.get(name).and_then(Value::as_u64);
     match (change.kind, change.after) {
         (Kind::Consumer, None) => {
@@ -210,7 +221,8 @@ fn apply(consumers: &mut Consumers, change: &Change<'_>) -> Result<(), CompileEr
         (Kind::KeyAuthCredential, None) => consumers.remove_credential(change.id),
         (Kind::KeyAuthCredential, Some(fields)) => {
             let owner = fields.get("consumer").and_then(|owner| owner.get("id")).and_then(Value::as_str);
-            let owner = owner.and_then(|id| Uuid::parse_str(id).ok()).and_then(|id| consumers.get(id)).cloned();
+            let owner =
+                owner.and_then(|id| Uuid::parse_str(id).ok()).and_then(|id| consumers.get(id)).cloned();
             let (Some(consumer), Some(key)) = (owner, text(fields, "key")) else {
                 let message = "its consumer does not exist".to_owned();
                 return Err(CompileError::Entity { kind: change.kind, id: change.id, message });
@@ -218,7 +230,13 @@ fn apply(consumers: &mut Consumers, change: &Change<'_>) -> Result<(), CompileEr
             let expires_at = number(fields, "ttl")
                 .filter(|seconds| *seconds > 0)
                 .map(|seconds| number(fields, "created_at").unwrap_or_default() + seconds);
-            consumers.insert_credential(Credential { id: change.id, consumer, key, expires_at, kind: change.kind });
+            consumers.insert_credential(Credential {
+                id: change.id,
+                consumer,
+                key,
+                expires_at,
+                kind: change.kind,
+            });
         }
         _ => {}
     }
@@ -239,13 +257,19 @@ fn read_workspaces(source: &dyn EntitySource) -> Result<HashMap<Uuid, Box<str>>,
 
 /// PEM texts of the CA certificates, by id.
 fn read_authorities(source: &dyn EntitySource) -> Result<HashMap<Uuid, String>, CompileError> {
-    Ok(read::<entity::CaCertificate>(source, Kind::CaCertificate)?.into_iter().map(|read| (read.id, read.entity.cert)).collect())
+    Ok(read::<entity::CaCertificate>(source, Kind::CaCertificate)?
+        .into_iter()
+        .map(|read| (read.id, read.entity.cert))
+        .collect())
 }
 
 type Certificates = HashMap<Uuid, entity::Certificate>;
 
 /// Certificates with the server names they are served for.
-fn read_served(source: &dyn EntitySource, certificates: &Certificates) -> Result<Vec<ServedCertificate>, CompileError> {
+fn read_served(
+    source: &dyn EntitySource,
+    certificates: &Certificates,
+) -> Result<Vec<ServedCertificate>, CompileError> {
     let mut names: HashMap<Uuid, Vec<Box<str>>> = HashMap::new();
     for sni in read::<entity::Sni>(source, Kind::Sni)? {
         names.entry(sni.entity.certificate.id).or_default().push(sni.entity.name.into());
@@ -271,7 +295,11 @@ fn read_upstreams(source: &dyn EntitySource, previous: Option<&Snapshot>) -> Res
     for target in read::<entity::Target>(source, Kind::Target)? {
         let Some((host, port)) = entity::Target::split(&target.entity.target) else { continue };
         let weight = target.entity.weight.unwrap_or(100).clamp(0, 65_535) as u32;
-        targets.entry(target.entity.upstream.id).or_default().push(BalancedTarget { host: host.into(), port, weight });
+        targets.entry(target.entity.upstream.id).or_default().push(BalancedTarget {
+            host: host.into(),
+            port,
+            weight,
+        });
     }
     let mut upstreams = Upstreams::new();
     for upstream in read::<entity::Upstream>(source, Kind::Upstream)? {
@@ -281,7 +309,9 @@ fn read_upstreams(source: &dyn EntitySource, previous: Option<&Snapshot>) -> Res
         let settings = BalancerSettings::from(&upstream.entity);
         let old = previous.and_then(|previous| previous.upstreams.get(&key));
         let is_same = |old: &Balancer| {
-            old.targets() == targets && old.host_header.as_deref() == host_header && *old.settings() == settings
+            old.targets() == targets
+                && old.host_header.as_deref() == host_header
+                && *old.settings() == settings
         };
         let balancer = match old.filter(|old| is_same(old)) {
             Some(old) => Arc::clone(old),
@@ -309,16 +339,15 @@ impl Compiler {
             if !service.enabled {
                 continue;
             }
-            let tls = self.tls_of(&service, authorities, certificates).map_err(|error| CompileError::Entity {
-                kind: Kind::Service,
-                id: read.id,
-                message: error,
-            })?;
+            let tls = self
+                .tls_of(&service, authorities, certificates)
+                .map_err(|error| CompileError::Entity { kind: Kind::Service, id: read.id, message: error })?;
             let mut destination = Destination::new(&service.host, service.port, tls);
             if let Some(upstream) = upstreams.get(&(read.workspace, service.host.as_str().into())) {
                 destination.host = Host::Upstream(Arc::clone(upstream));
             }
-            let milliseconds = |value: Option<i64>| Duration::from_millis(value.unwrap_or(60_000).max(1) as u64);
+            let milliseconds =
+                |value: Option<i64>| Duration::from_millis(value.unwrap_or(60_000).max(1) as u64);
             let compiled = Service {
                 id: read.id,
                 name: service.name.map(Box::from),
@@ -355,7 +384,9 @@ impl Compiler {
             .collect();
         let shown = service.client_certificate.and_then(|reference| certificates.get(&reference.id));
         let shown = shown.map(|certificate| (certificate.cert.as_str(), certificate.key.expose()));
-        TlsProfile::new(verify, &trusted, shown).map(|profile| Some(Arc::new(profile))).map_err(|error| error.to_string())
+        TlsProfile::new(verify, &trusted, shown)
+            .map(|profile| Some(Arc::new(profile)))
+            .map_err(|error| error.to_string())
     }
 
     fn read_plugins(
@@ -368,7 +399,9 @@ impl Compiler {
             if !read.entity.enabled {
                 continue;
             }
-            let kept = previous.and_then(|previous| previous.plugins.get(&read.id)).filter(|(fields, _)| **fields == read.fields);
+            let kept = previous
+                .and_then(|previous| previous.plugins.get(&read.id))
+                .filter(|(fields, _)| **fields == read.fields);
             let compiled = match kept {
                 Some((fields, configured)) => (Arc::clone(fields), Arc::clone(configured)),
                 None => (Arc::new(read.fields.clone()), Arc::new(self.build(&read)?)),
@@ -386,7 +419,13 @@ impl Compiler {
             error: BuildError { field: field.to_owned(), message },
         };
         let Some(schema) = self.types.get(&plugin.name) else {
-            return Err(failed("name", format!("plugin '{}' not enabled; add it to the 'plugins' configuration property", plugin.name)));
+            return Err(failed(
+                "name",
+                format!(
+                    "plugin '{}' not enabled; add it to the 'plugins' configuration property",
+                    plugin.name
+                ),
+            ));
         };
         let scope = Scope {
             id: read.id,
@@ -396,18 +435,28 @@ impl Compiler {
             service: plugin.service.map(|reference| reference.id),
             consumer: plugin.consumer.map(|reference| reference.id),
         };
-        let Some(config) = plugin.config.as_object() else { return Err(failed("config", "expected a record".into())) };
+        let Some(config) = plugin.config.as_object() else {
+            return Err(failed("config", "expected a record".into()));
+        };
         let built = self.types.build(schema.name, config, &scope).map_err(|error| CompileError::Plugin {
             name: plugin.name.clone(),
             id: read.id,
             error,
         })?;
-        Ok(Configured { name: schema.name, priority: schema.priority, scope, phases: built.phases(), plugin: built })
+        Ok(Configured {
+            name: schema.name,
+            priority: schema.priority,
+            scope,
+            phases: built.phases(),
+            plugin: built,
+        })
     }
 }
 
 /// The plugins of each workspace in running order.
-fn sort_plugins(plugins: &HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>) -> HashMap<Uuid, Plugins> {
+fn sort_plugins(
+    plugins: &HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>,
+) -> HashMap<Uuid, Plugins> {
     let mut by_workspace: HashMap<Uuid, Vec<Arc<Configured>>> = HashMap::new();
     for (_, configured) in plugins.values() {
         by_workspace.entry(configured.scope.workspace).or_default().push(Arc::clone(configured));
@@ -454,12 +503,16 @@ fn compile_routes(
             workspace: read.workspace,
             http,
             https,
-            https_redirect_status_code: StatusCode::from_u16(route.https_redirect_status_code).unwrap_or(StatusCode::UPGRADE_REQUIRED),
+            https_redirect_status_code: StatusCode::from_u16(route.https_redirect_status_code)
+                .unwrap_or(StatusCode::UPGRADE_REQUIRED),
             strip_path: route.strip_path,
             // Kong 3.11: `v1` has an effect with the router flavour `traditional` only.
             path_handling: entity::PathHandling::V0,
             preserve_host: route.preserve_host,
-            chain: plugins.get(&read.workspace).map(|plugins| plugins.chain(Some(read.id), service_id)).unwrap_or_default(),
+            chain: plugins
+                .get(&read.workspace)
+                .map(|plugins| plugins.chain(Some(read.id), service_id))
+                .unwrap_or_default(),
             service,
             entity: Arc::new(read.fields),
         }));

@@ -46,7 +46,10 @@ pub struct Credential {
 impl std::fmt::Debug for Credential {
     /// Without the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credential").field("id", &self.id).field("consumer", &self.consumer.id).finish_non_exhaustive()
+        f.debug_struct("Credential")
+            .field("id", &self.id)
+            .field("consumer", &self.consumer.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,7 +85,12 @@ impl Consumers {
     }
 
     /// The credential of a kind with this key in a workspace. Whether it has expired is the caller's to see.
-    pub fn credential(&self, kind: tollgate_model::Kind, workspace: Uuid, key: &str) -> Option<&Arc<Credential>> {
+    pub fn credential(
+        &self,
+        kind: tollgate_model::Kind,
+        workspace: Uuid,
+        key: &str,
+    ) -> Option<&Arc<Credential>> {
         self.credentials.find(&(kind, workspace, key), |credential| {
             credential.kind == kind && credential.consumer.workspace == workspace && *credential.key == *key
         })
@@ -100,9 +108,11 @@ impl Consumers {
             });
         }
         if let Some(custom_id) = &consumer.custom_id {
-            self.by_custom_id.insert(&(consumer.workspace, &**custom_id), Arc::clone(&consumer), |consumer| {
-                hash(&(consumer.workspace, consumer.custom_id.as_deref().unwrap_or_default()))
-            });
+            self.by_custom_id.insert(
+                &(consumer.workspace, &**custom_id),
+                Arc::clone(&consumer),
+                |consumer| hash(&(consumer.workspace, consumer.custom_id.as_deref().unwrap_or_default())),
+            );
         }
         for credential in credentials {
             self.insert_credential(Credential {
@@ -138,18 +148,24 @@ impl Consumers {
     pub fn insert_credential(&mut self, credential: Credential) {
         self.remove_credential(credential.id);
         let credential = Arc::new(credential);
-        self.credentials_by_id.insert(&credential.id, Arc::clone(&credential), |credential| hash(&credential.id));
-        self.credentials_by_consumer
-            .insert(&credential.consumer.id, Arc::clone(&credential), |credential| hash(&credential.consumer.id));
-        let workspace = credential.consumer.workspace;
-        self.credentials.insert(&(credential.kind, workspace, &*credential.key), Arc::clone(&credential), |credential| {
-            hash(&(credential.kind, credential.consumer.workspace, &*credential.key))
+        self.credentials_by_id
+            .insert(&credential.id, Arc::clone(&credential), |credential| hash(&credential.id));
+        self.credentials_by_consumer.insert(&credential.consumer.id, Arc::clone(&credential), |credential| {
+            hash(&credential.consumer.id)
         });
+        let workspace = credential.consumer.workspace;
+        self.credentials.insert(
+            &(credential.kind, workspace, &*credential.key),
+            Arc::clone(&credential),
+            |credential| hash(&(credential.kind, credential.consumer.workspace, &*credential.key)),
+        );
     }
 
     /// Removes a credential.
     pub fn remove_credential(&mut self, id: Uuid) {
-        let Some(credential) = self.credentials_by_id.remove(&id, |credential| credential.id == id) else { return };
+        let Some(credential) = self.credentials_by_id.remove(&id, |credential| credential.id == id) else {
+            return;
+        };
         self.credentials_by_consumer.remove(&credential.consumer.id, |other| other.id == id);
         let workspace = credential.consumer.workspace;
         self.credentials.remove(&(credential.kind, workspace, &*credential.key), |other| other.id == id);

@@ -194,7 +194,10 @@ impl Exchange {
         set_or_remove(headers, "X-Consumer-Username", consumer.username.as_deref());
         match &credential {
             Some(credential) => {
-                headers.set("X-Credential-Identifier", credential.id.hyphenated().encode_lower(&mut id).as_bytes());
+                headers.set(
+                    "X-Credential-Identifier",
+                    credential.id.hyphenated().encode_lower(&mut id).as_bytes(),
+                );
                 headers.remove("X-Anonymous-Consumer");
             }
             None => {

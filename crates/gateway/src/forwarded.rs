@@ -243,8 +243,14 @@ pub(crate) fn clean_response(headers: &mut Headers, upgrades: bool, takes_traile
 
 /// Adds the charset to types of text that come without one (nginx: `charset UTF-8`, as Kong sets it).
 fn add_charset(headers: &mut Headers) {
-    const TEXTS: [&str; 6] =
-        ["text/plain", "text/html", "text/xml", "text/vnd.wap.wml", "application/javascript", "application/rss+xml"];
+    const TEXTS: [&str; 6] = [
+        "text/plain",
+        "text/html",
+        "text/xml",
+        "text/vnd.wap.wml",
+        "application/javascript",
+        "application/rss+xml",
+    ];
     let Some(kind) = headers.get_str("content-type") else { return };
     if TEXTS.iter().any(|text| kind.eq_ignore_ascii_case(text)) {
         let kind = format!("{kind}; charset=UTF-8");

@@ -153,5 +153,10 @@ pub trait PluginTypes: tollgate_model::PluginSchemas + Send + Sync {
     ///
     /// # Errors
     /// When something the schema cannot see is wrong; the configuration is then refused as a whole.
-    fn build(&self, name: &str, config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugin>, BuildError>;
+    fn build(
+        &self,
+        name: &str,
+        config: &Map<String, Value>,
+        scope: &Scope,
+    ) -> Result<Arc<dyn Plugin>, BuildError>;
 }

@@ -8,7 +8,16 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_
 pub const MAX_ARGUMENTS: usize = 100;
 
 /// What `ngx.encode_args` leaves as it is, besides letters and digits.
-const ARGUMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+const ARGUMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
 
 /// Reads `name=value` pairs, decoded; the value is `None` where there is no `=`. At most
 /// [`MAX_ARGUMENTS`]. `+` is a space.
@@ -55,7 +64,10 @@ mod tests {
     fn reads_and_writes() {
         let pairs: Vec<_> = parse(b"a=1&b&c=&api%6B%65%79=x+y%2f&&=z").collect();
         let plain: Vec<(&str, Option<&str>)> = pairs.iter().map(|(n, v)| (&**n, v.as_deref())).collect();
-        assert_eq!(plain, [("a", Some("1")), ("b", None), ("c", Some("")), ("apikey", Some("x y/")), ("", Some("z"))]);
+        assert_eq!(
+            plain,
+            [("a", Some("1")), ("b", None), ("c", Some("")), ("apikey", Some("x y/")), ("", Some("z"))]
+        );
         assert_eq!(write(plain), "a=1&b&c=&apikey=x%20y%2F&=z");
     }
 }

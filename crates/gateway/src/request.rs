@@ -11,7 +11,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use tollgate_http::client::{Client, Endpoint, Resolver, SendError, SendErrorKind, Timeouts};
-use tollgate_http::{Body, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode};
+use tollgate_http::{
+    Body, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode,
+};
 
 use crate::answer;
 use crate::balancer::Outcome as TargetOutcome;
@@ -153,7 +155,9 @@ impl Gateway {
             port: self.settings.port_maps.get(&local_port).copied().unwrap_or(local_port),
             tls: exchange.connection.tls.is_some(),
         });
-        let Some((found, route)) = found.and_then(|found| snapshot.routes.get(found.route).cloned().map(|route| (found, route))) else {
+        let Some((found, route)) =
+            found.and_then(|found| snapshot.routes.get(found.route).cloned().map(|route| (found, route)))
+        else {
             return Err(exchange.error(StatusCode::NOT_FOUND, answer::NO_ROUTE));
         };
         if let Some(refusal) = route.demand_protocol(exchange) {
@@ -161,10 +165,16 @@ impl Gateway {
             return Err(refusal);
         }
         let service_path = route.service.as_ref().and_then(|service| service.path.as_deref()).unwrap_or("/");
-        exchange.upstream_path =
-            path::join(service_path, &exchange.path, found.matched_length, route.strip_path, route.path_handling);
+        exchange.upstream_path = path::join(
+            service_path,
+            &exchange.path,
+            found.matched_length,
+            route.strip_path,
+            route.path_handling,
+        );
         if route.strip_path && found.matched_length > 0 {
-            exchange.stripped_prefix = Some(exchange.path.slice(..found.matched_length.min(exchange.path.len())));
+            exchange.stripped_prefix =
+                Some(exchange.path.slice(..found.matched_length.min(exchange.path.len())));
         }
         exchange.captures = found.captures;
         exchange.destination = route.service.as_ref().map(|service| Arc::clone(&service.destination));
@@ -277,9 +287,9 @@ impl Gateway {
         match failure {
             Failure::NoPeer => exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_PEER),
             Failure::NoAddress => exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_ADDRESS),
-            Failure::Send(SendErrorKind::ConnectTimeout | SendErrorKind::ReadTimeout | SendErrorKind::WriteTimeout) => {
-                upstream_error(exchange, StatusCode::GATEWAY_TIMEOUT)
-            }
+            Failure::Send(
+                SendErrorKind::ConnectTimeout | SendErrorKind::ReadTimeout | SendErrorKind::WriteTimeout,
+            ) => upstream_error(exchange, StatusCode::GATEWAY_TIMEOUT),
             Failure::Send(SendErrorKind::Body) => upstream_error(exchange, StatusCode::BAD_REQUEST),
             Failure::Send(_) => upstream_error(exchange, StatusCode::BAD_GATEWAY),
         }
@@ -363,7 +373,13 @@ async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
 
 /// The answer where the upstream gives none.
 fn upstream_error(exchange: &Exchange, status: StatusCode) -> Response {
-    answer::low_level(status, &answer::default_message(status), Some(&exchange.head), &exchange.request_id, &exchange.settings.errors)
+    answer::low_level(
+        status,
+        &answer::default_message(status),
+        Some(&exchange.head),
+        &exchange.request_id,
+        &exchange.settings.errors,
+    )
 }
 
 enum Failure {

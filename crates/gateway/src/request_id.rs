@@ -40,6 +40,9 @@ mod tests {
     fn ids_are_32_hexadecimal_characters_and_differ() {
         let ids: HashSet<String> = (0..1000).map(|_| RequestId::new().to_string()).collect();
         assert_eq!(ids.len(), 1000);
-        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))));
+        assert!(
+            ids.iter()
+                .all(|id| id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+        );
     }
 }

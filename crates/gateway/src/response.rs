@@ -8,13 +8,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use tollgate_http::{Body, BodyError, BodyStream, Headers, Method, Response};
 
-use crate::{Exchange, answer};
 use crate::chain::{Chain, Configured};
 use crate::exchange::Source;
 use crate::forwarded;
 use crate::plugin::{Phases, ResponseFilter};
 use crate::request_id::RequestId;
 use crate::settings::Settings;
+use crate::{Exchange, answer};
 
 /// The status logged when the client left before it had an answer (nginx's).
 const CLIENT_GONE: u16 = 499;
@@ -87,7 +87,11 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
 }
 
 /// Calls `run` for every plugin of the exchange that has the phase, in order.
-fn each_plugin(exchange: &mut Exchange, phase: Phases, mut run: impl FnMut(&Configured, &mut Exchange, usize)) {
+fn each_plugin(
+    exchange: &mut Exchange,
+    phase: Phases,
+    mut run: impl FnMut(&Configured, &mut Exchange, usize),
+) {
     let collected = exchange.collected.take();
     let route = exchange.route.clone();
     let snapshot = Arc::clone(&exchange.snapshot);
@@ -202,7 +206,12 @@ impl BodyStream for FollowedBody {
     }
 
     fn remaining(&self) -> Option<u64> {
-        self.flight.filters.iter().all(|filter| filter.keeps_length()).then(|| self.body.remaining()).flatten()
+        self.flight
+            .filters
+            .iter()
+            .all(|filter| filter.keeps_length())
+            .then(|| self.body.remaining())
+            .flatten()
     }
 
     fn take_trailers(&mut self) -> Option<Headers> {

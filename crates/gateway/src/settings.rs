@@ -48,7 +48,8 @@ impl HeaderTokens {
                 "off" if tokens.len() == 1 => return Ok(Self::OFF),
                 "server_tokens" => (result.server, result.via) = (true, true),
                 "latency_tokens" => {
-                    (result.proxy_latency, result.response_latency, result.upstream_latency) = (true, true, true);
+                    (result.proxy_latency, result.response_latency, result.upstream_latency) =
+                        (true, true, true);
                 }
                 "advanced_latency_tokens" => result.total_latency = true,
                 "server" => result.server = true,
@@ -60,7 +61,11 @@ impl HeaderTokens {
                 "x-kong-upstream-status" => result.upstream_status = true,
                 "x-kong-request-id" => result.request_id = true,
                 "x-kong-admin-latency" | "x-kong-third-party-latency" | "x-kong-client-latency" => {}
-                _ => return Err(format!("headers: '{token}' is not a header or token that can be listed here")),
+                _ => {
+                    return Err(format!(
+                        "headers: '{token}' is not a header or token that can be listed here"
+                    ));
+                }
             }
         }
         Ok(result)

@@ -113,7 +113,9 @@ impl Route {
         }
         let mut response = Response::new(status);
         let host = exchange.head.headers.get_str("host").unwrap_or_default();
-        let host = host.rsplit_once(':').map_or(host, |(name, port)| if port.parse::<u16>().is_ok() { name } else { host });
+        let host = host
+            .rsplit_once(':')
+            .map_or(host, |(name, port)| if port.parse::<u16>().is_ok() { name } else { host });
         let mut location = format!("https://{host}").into_bytes();
         location.extend_from_slice(&exchange.received_target);
         response.headers.set("Location", location);

@@ -79,7 +79,11 @@ impl<'a> Object<'a> {
     pub fn get_str(&self, name: &str) -> Option<Cow<'a, str>> {
         let value = self.get(name)?;
         let inner = value.strip_prefix('"')?.strip_suffix('"')?;
-        if inner.contains('\\') { serde_json::from_str(value).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+        if inner.contains('\\') {
+            serde_json::from_str(value).ok().map(Cow::Owned)
+        } else {
+            Some(Cow::Borrowed(inner))
+        }
     }
 
     /// Whether a member is there and neither null nor false.
@@ -90,7 +94,10 @@ impl<'a> Object<'a> {
     /// The text with members set (to JSON text) or removed (`None`). New members go to the end, all others keep
     /// their place and bytes.
     pub fn edit(&self, edits: &[(&str, Option<&str>)]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.text.len() + edits.iter().map(|(name, value)| name.len() + value.map_or(0, str::len) + 4).sum::<usize>());
+        let mut out = Vec::with_capacity(
+            self.text.len()
+                + edits.iter().map(|(name, value)| name.len() + value.map_or(0, str::len) + 4).sum::<usize>(),
+        );
         let base = self.text.as_ptr() as usize;
         let mut copied = 0;
         let mut kept = 0;
@@ -119,7 +126,9 @@ impl<'a> Object<'a> {
             drop_leading_comma(&mut out);
         }
         for (name, value) in edits {
-            let Some(value) = value.filter(|_| !self.members.iter().any(|(other, _)| other == name)) else { continue };
+            let Some(value) = value.filter(|_| !self.members.iter().any(|(other, _)| other == name)) else {
+                continue;
+            };
             if kept > 0 {
                 out.push(b',');
             }
@@ -134,7 +143,9 @@ impl<'a> Object<'a> {
     }
 
     fn first_was_removed(&self, edits: &[(&str, Option<&str>)]) -> bool {
-        self.members.first().is_some_and(|(name, _)| edits.iter().any(|(other, value)| other == name && value.is_none()))
+        self.members
+            .first()
+            .is_some_and(|(name, _)| edits.iter().any(|(other, value)| other == name && value.is_none()))
     }
 }
 
@@ -166,7 +177,10 @@ mod tests {
         let edited = object.edit(&[("model", Some("\"b\"")), ("stream", Some("false")), ("n", None)]);
         assert_eq!(String::from_utf8(edited).unwrap(), r#" { "model" : "b" , "zzz":1.0,"stream":false} "#);
         assert_eq!(object.edit(&[("model", None), ("zzz", None), ("n", None)]), b" {} ");
-        assert_eq!(Object::parse(b"{}").unwrap().edit(&[("a", Some("1")), ("b", Some("2"))]), br#"{"a":1,"b":2}"#);
+        assert_eq!(
+            Object::parse(b"{}").unwrap().edit(&[("a", Some("1")), ("b", Some("2"))]),
+            br#"{"a":1,"b":2}"#
+        );
         assert!(Object::parse(b"[1]").is_none());
         assert!(Object::parse(b"{\"a\":").is_none());
     }
@@ -181,7 +195,8 @@ mod tests {
         leaf.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
-                prop::collection::btree_map(".{0,4}", inner, 0..4).prop_map(|map| map.into_iter().collect::<serde_json::Map<_, _>>().into()),
+                prop::collection::btree_map(".{0,4}", inner, 0..4)
+                    .prop_map(|map| map.into_iter().collect::<serde_json::Map<_, _>>().into()),
             ]
         })
     }

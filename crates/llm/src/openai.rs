@@ -82,10 +82,14 @@ pub fn prepare(body: Option<&[u8]>, asked: &Asked<'_>) -> Result<Prepared, Cow<'
     let format = recognize(&object, asked.operation)?;
     let own = object.get_str("model").filter(|model| !model.is_empty());
     let model = match (asked.model, own) {
-        (Some(model), Some(own)) if own != model => return Err(format!("cannot use own model - must be: {model}").into()),
+        (Some(model), Some(own)) if own != model => {
+            return Err(format!("cannot use own model - must be: {model}").into());
+        }
         (Some(model), _) => model.to_owned(),
         (None, Some(own)) => own.into_owned(),
-        (None, None) => return Err("model parameter not found in request, nor in gateway configuration".into()),
+        (None, None) => {
+            return Err("model parameter not found in request, nor in gateway configuration".into());
+        }
     };
     if let Some(format) = format
         && format != asked.operation
@@ -106,7 +110,10 @@ fn edit(object: &Object<'_>, asked: &Asked<'_>, model: String, stream: bool) -> 
     let mut edits: Vec<(&str, Option<&str>)> = vec![("model", Some(&quoted))];
     let max_tokens = asked.options.max_tokens.map(|count| count.to_string());
     let dimensions = asked.options.dimensions.map(|count| count.to_string());
-    let auth = asked.auth.filter(|(name, _, keep)| !(*keep && object.get(name).is_some())).map(|(name, value, _)| (name, quote(value)));
+    let auth = asked
+        .auth
+        .filter(|(name, _, keep)| !(*keep && object.get(name).is_some()))
+        .map(|(name, value, _)| (name, quote(value)));
     let mut hide_usage = false;
     if asked.operation == Operation::Embeddings {
         if let Some(count) = &dimensions {
@@ -141,7 +148,8 @@ fn edit(object: &Object<'_>, asked: &Asked<'_>, model: String, stream: bool) -> 
 
 /// `stream_options` that ask for usage; `None` where the client's do already.
 fn usage_option(object: &Object<'_>) -> Option<String> {
-    let Some(options) = object.get("stream_options").and_then(|options| Object::parse(options.as_bytes())) else {
+    let Some(options) = object.get("stream_options").and_then(|options| Object::parse(options.as_bytes()))
+    else {
         return Some(r#"{"include_usage":true}"#.to_owned());
     };
     if options.is_truthy("include_usage") {
@@ -165,10 +173,13 @@ fn no_prompts(operation: Operation) -> Cow<'static, str> {
 /// The operation a body is for.
 fn recognize(object: &Object<'_>, operation: Operation) -> Result<Option<Operation>, Cow<'static, str>> {
     let non_empty = |name: &str, open: char| {
-        object.get(name).is_some_and(|value| value.starts_with(open) && value[1..value.len() - 1].trim() != "")
+        object
+            .get(name)
+            .is_some_and(|value| value.starts_with(open) && value[1..value.len() - 1].trim() != "")
     };
     if operation == Operation::Embeddings {
-        let input = object.get("input").is_some_and(|value| value != "null" && value != "\"\"" && value != "[]");
+        let input =
+            object.get("input").is_some_and(|value| value != "null" && value != "\"\"" && value != "[]");
         return if input { Ok(None) } else { Err(no_prompts(operation)) };
     }
     let messages = non_empty("messages", '[');
@@ -186,7 +197,8 @@ fn recognize(object: &Object<'_>, operation: Operation) -> Result<Option<Operati
 /// # Errors
 /// Kong's message; the status is 500.
 pub fn check_answer<'a>(body: &'a [u8], operation: Operation) -> Result<Object<'a>, String> {
-    let failed = |reason: String| format!("transformation failed from type openai://{}: {reason}", operation.name());
+    let failed =
+        |reason: String| format!("transformation failed from type openai://{}: {reason}", operation.name());
     let name = operation.name();
     let object = Object::parse(body).ok_or_else(|| failed(format!("failed to decode {name} response")))?;
     let member = if operation == Operation::Embeddings { "data" } else { "choices" };
@@ -201,12 +213,20 @@ mod tests {
     use super::*;
 
     fn asked<'a>(options: &'a Options) -> Asked<'a> {
-        Asked { operation: Operation::Chat, model: Some("gpt-4.1"), options, streaming: Streaming::Allow, want_usage: false, auth: None }
+        Asked {
+            operation: Operation::Chat,
+            model: Some("gpt-4.1"),
+            options,
+            streaming: Streaming::Allow,
+            want_usage: false,
+            auth: None,
+        }
     }
 
     #[test]
     fn bodies_are_edited_where_the_route_decides() {
-        let options = Options { max_tokens: Some(512), temperature: Some("1.0".into()), ..Options::default() };
+        let options =
+            Options { max_tokens: Some(512), temperature: Some("1.0".into()), ..Options::default() };
         let sent = |body: &str| {
             let prepared = prepare(Some(body.as_bytes()), &asked(&options));
             prepared.map(|prepared| String::from_utf8(prepared.body).unwrap())
@@ -220,7 +240,10 @@ mod tests {
             (r#"{"messages":[]}"#, "request body doesn't contain valid prompts"),
             (r#"{"messages":"hi"}"#, "request body doesn't contain valid prompts"),
             (r#"{"messages":[1],"prompt":"x"}"#, "request matches multiple LLM request formats"),
-            (r#"{"prompt":"x"}"#, "[llm/v1/completions] message format is not compatible with [llm/v1/chat] route type"),
+            (
+                r#"{"prompt":"x"}"#,
+                "[llm/v1/completions] message format is not compatible with [llm/v1/chat] route type",
+            ),
             (r#"{"messages":[1],"model":"other"}"#, "cannot use own model - must be: gpt-4.1"),
         ] {
             assert_eq!(sent(body), Err(message.into()), "{body}");
@@ -231,11 +254,16 @@ mod tests {
     fn usage_is_asked_for_and_hidden_again() {
         let options = Options::default();
         let asked = Asked { want_usage: true, ..asked(&options) };
-        let prepared = prepare(Some(br#"{"messages":[1],"stream":true,"stream_options":{"x":1}}"#), &asked).unwrap();
+        let prepared =
+            prepare(Some(br#"{"messages":[1],"stream":true,"stream_options":{"x":1}}"#), &asked).unwrap();
         assert!(prepared.hide_usage);
         let body = String::from_utf8(prepared.body).unwrap();
         assert!(body.contains(r#""stream_options":{"x":1,"include_usage":true}"#), "{body}");
-        let own = prepare(Some(br#"{"messages":[1],"stream":true,"stream_options":{"include_usage":true}}"#), &asked).unwrap();
+        let own = prepare(
+            Some(br#"{"messages":[1],"stream":true,"stream_options":{"include_usage":true}}"#),
+            &asked,
+        )
+        .unwrap();
         assert!(!own.hide_usage);
     }
 
@@ -243,7 +271,13 @@ mod tests {
     fn answers_are_checked() {
         assert!(check_answer(br#"{"choices":[]}"#, Operation::Chat).is_ok());
         let message = |body: &[u8]| check_answer(body, Operation::Chat).unwrap_err();
-        assert_eq!(message(b"x"), "transformation failed from type openai://llm/v1/chat: failed to decode llm/v1/chat response");
-        assert_eq!(message(b"{}"), "transformation failed from type openai://llm/v1/chat: 'choices' not in llm/v1/chat response");
+        assert_eq!(
+            message(b"x"),
+            "transformation failed from type openai://llm/v1/chat: failed to decode llm/v1/chat response"
+        );
+        assert_eq!(
+            message(b"{}"),
+            "transformation failed from type openai://llm/v1/chat: 'choices' not in llm/v1/chat response"
+        );
     }
 }

@@ -97,7 +97,8 @@ impl Watch {
             let Some(data) = line.strip_prefix(b"data:") else { continue };
             if let Some(object) = Object::parse(data.trim_ascii()) {
                 self.seen.take(&object);
-                only_usage = object.get("choices").is_some_and(|choices| choices == "[]") && object.is_truthy("usage");
+                only_usage =
+                    object.get("choices").is_some_and(|choices| choices == "[]") && object.is_truthy("usage");
             }
         }
         only_usage
@@ -137,12 +138,17 @@ mod tests {
 
     #[test]
     fn any_split_gives_the_same() {
-        let hidden = STREAM.replace(&STREAM[STREAM.find("data: {\"model\":\"gpt-x\",\"choices\":[],").unwrap()..STREAM.find("data: [DONE]").unwrap()], "");
+        let hidden = STREAM.replace(
+            &STREAM[STREAM.find("data: {\"model\":\"gpt-x\",\"choices\":[],").unwrap()
+                ..STREAM.find("data: [DONE]").unwrap()],
+            "",
+        );
         for hide in [false, true] {
             for split in 0..=STREAM.len() {
                 for single in [false, true] {
                     let (first, second) = STREAM.as_bytes().split_at(split);
-                    let pieces: Vec<&[u8]> = if single { STREAM.as_bytes().chunks(1).collect() } else { vec![first, second] };
+                    let pieces: Vec<&[u8]> =
+                        if single { STREAM.as_bytes().chunks(1).collect() } else { vec![first, second] };
                     let mut watch = Watch::new(hide);
                     let mut out = Vec::new();
                     for piece in pieces {
@@ -151,7 +157,10 @@ mod tests {
                     out.extend_from_slice(&watch.end());
                     assert_eq!(String::from_utf8(out).unwrap(), if hide { hidden.as_str() } else { STREAM });
                     let usage = watch.seen().usage.as_ref().unwrap();
-                    assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.total_tokens), (19, 3, 22));
+                    assert_eq!(
+                        (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens),
+                        (19, 3, 22)
+                    );
                     assert_eq!(watch.seen().model.as_deref(), Some("gpt-x"));
                     if !single && split > 1 {
                         break;

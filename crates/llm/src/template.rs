@@ -73,7 +73,10 @@ impl Template {
                 Part::Text(text) => out.push_str(text),
                 Part::Wrong(message) => return Err(message.to_string()),
                 Part::Value(place, key) => {
-                    out.push_str(&value(*place, key).ok_or_else(|| format!("{} key {key} was not provided", place.name()))?);
+                    out.push_str(
+                        &value(*place, key)
+                            .ok_or_else(|| format!("{} key {key} was not provided", place.name()))?,
+                    );
                 }
             }
         }
@@ -82,7 +85,8 @@ impl Template {
 }
 
 fn placeholder(inner: &str, whole: &str) -> Part {
-    let Some((source, key)) = inner.split_once('.').filter(|(_, key)| !key.contains('.') && !key.is_empty()) else {
+    let Some((source, key)) = inner.split_once('.').filter(|(_, key)| !key.contains('.') && !key.is_empty())
+    else {
         return Part::Wrong(format!("cannot parse expression for field '{whole}'").into());
     };
     match source {
@@ -99,7 +103,8 @@ mod tests {
 
     #[test]
     fn values_and_messages() {
-        let value = |place: Place, key: &str| (place == Place::Headers && key == "x-model").then(|| "gpt".to_owned());
+        let value =
+            |place: Place, key: &str| (place == Place::Headers && key == "x-model").then(|| "gpt".to_owned());
         for (text, expected) in [
             ("plain", Ok("plain")),
             ("a-$(headers.x-model)-$(headers.x-model)", Ok("a-gpt-gpt")),
@@ -108,7 +113,11 @@ mod tests {
             ("$(nodot)", Err("cannot parse expression for field '$(nodot)'")),
             ("$(headers.x", Ok("$(headers.x")),
         ] {
-            assert_eq!(Template::new(text).render(value), expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+            assert_eq!(
+                Template::new(text).render(value),
+                expected.map(str::to_owned).map_err(str::to_owned),
+                "{text}"
+            );
         }
     }
 }

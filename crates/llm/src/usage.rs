@@ -39,7 +39,9 @@ impl Usage {
     /// Price of the call, from prices of a million tokens (Kong 3.11); 0 unless both are known.
     pub fn cost(&self, input: Option<f64>, output: Option<f64>) -> f64 {
         match (input, output) {
-            (Some(input), Some(output)) => (self.prompt_tokens as f64 * input + self.completion_tokens as f64 * output) / 1e6,
+            (Some(input), Some(output)) => {
+                (self.prompt_tokens as f64 * input + self.completion_tokens as f64 * output) / 1e6
+            }
             _ => 0.0,
         }
     }

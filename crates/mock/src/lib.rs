@@ -16,7 +16,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tollgate_http::client::PoolSettings;
 use tollgate_http::server::{Certificates, Limits, Listener, ServerConfig, ServerHandle, self_signed, serve};
-use tollgate_http::{Body, BodyError, BodyStream, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode};
+use tollgate_http::{
+    Body, BodyError, BodyStream, Connection, Handler, Headers, Refusal, Request, RequestHead, Response,
+    StatusCode,
+};
 
 /// How the mock behaves where a request does not say.
 #[derive(Debug, Clone, Copy, Default)]

@@ -12,7 +12,8 @@ const ID: &str = "chatcmpl-mock-7PbQmXc2";
 pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishes) -> Response {
     let ends = |end: &str| path.trim_end_matches('/').ends_with(end);
     if head.method == Method::GET && ends("/models") {
-        let model = |id: &str| json!({"id": id, "object": "model", "created": CREATED, "owned_by": "tollgate-mock"});
+        let model =
+            |id: &str| json!({"id": id, "object": "model", "created": CREATED, "owned_by": "tollgate-mock"});
         return plain(StatusCode::OK, &json!({"object": "list", "data": [model("gpt-4.1"), model("mock")]}));
     }
     let known = ["/chat/completions", "/completions", "/embeddings"].iter().any(|end| ends(end));
@@ -41,7 +42,11 @@ pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishe
     }
     let chat = needed == "messages";
     let reply = Reply::new(head, &request, body, chat, wishes);
-    if request["stream"] == json!(true) { reply.streamed(wishes) } else { plain(StatusCode::OK, &reply.whole()) }
+    if request["stream"] == json!(true) {
+        reply.streamed(wishes)
+    } else {
+        plain(StatusCode::OK, &reply.whole())
+    }
 }
 
 /// What the mock says.
@@ -60,7 +65,12 @@ impl<'a> Reply<'a> {
             let headers: serde_json::Map<String, Value> = head
                 .headers
                 .iter()
-                .map(|(name, value)| (String::from_utf8_lossy(name).to_ascii_lowercase(), String::from_utf8_lossy(value).into()))
+                .map(|(name, value)| {
+                    (
+                        String::from_utf8_lossy(name).to_ascii_lowercase(),
+                        String::from_utf8_lossy(value).into(),
+                    )
+                })
                 .collect();
             let target = String::from_utf8_lossy(&head.target).into_owned();
             json!({"method": head.method.as_str(), "target": target, "headers": headers, "body": String::from_utf8_lossy(body)}).to_string()
@@ -113,14 +123,21 @@ impl<'a> Reply<'a> {
         let text = self.words.concat();
         let reason = self.finish_reason();
         let mut answer = if self.chat {
-            let mut message = json!({"role": "assistant", "content": text, "refusal": null, "annotations": []});
+            let mut message =
+                json!({"role": "assistant", "content": text, "refusal": null, "annotations": []});
             if !self.calls.is_empty() {
                 message["content"] = Value::Null;
                 message["tool_calls"] = Value::Array(self.calls.clone());
             }
-            self.frame("chat.completion", json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": reason}]))
+            self.frame(
+                "chat.completion",
+                json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": reason}]),
+            )
         } else {
-            self.frame("text_completion", json!([{"index": 0, "text": text, "logprobs": null, "finish_reason": reason}]))
+            self.frame(
+                "text_completion",
+                json!([{"index": 0, "text": text, "logprobs": null, "finish_reason": reason}]),
+            )
         };
         answer["usage"] = self.usage();
         answer
@@ -132,7 +149,10 @@ impl<'a> Reply<'a> {
         let choice = |delta: Value, reason: Value| json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason}]);
         if self.chat {
             let object = "chat.completion.chunk";
-            events.push(self.frame(object, choice(json!({"role": "assistant", "content": "", "refusal": null}), Value::Null)));
+            events.push(self.frame(
+                object,
+                choice(json!({"role": "assistant", "content": "", "refusal": null}), Value::Null),
+            ));
             for (index, call) in self.calls.iter().enumerate() {
                 let mut first = call.clone();
                 first["index"] = index.into();
@@ -146,12 +166,18 @@ impl<'a> Reply<'a> {
                 }
             }
             if self.calls.is_empty() {
-                events.extend(self.words.iter().map(|word| self.frame(object, choice(json!({"content": word}), Value::Null))));
+                events.extend(
+                    self.words
+                        .iter()
+                        .map(|word| self.frame(object, choice(json!({"content": word}), Value::Null))),
+                );
             }
             events.push(self.frame(object, choice(json!({}), self.finish_reason().into())));
         } else {
             let choice = |text: &str, reason: Value| json!([{"index": 0, "text": text, "logprobs": null, "finish_reason": reason}]);
-            events.extend(self.words.iter().map(|word| self.frame("text_completion", choice(word, Value::Null))));
+            events.extend(
+                self.words.iter().map(|word| self.frame("text_completion", choice(word, Value::Null))),
+            );
             events.push(self.frame("text_completion", choice("", self.finish_reason().into())));
         }
         if self.request["stream_options"]["include_usage"] == json!(true) {
@@ -167,7 +193,12 @@ impl<'a> Reply<'a> {
         events.push(Bytes::from_static(b"data: [DONE]\n\n"));
         let mut response = labelled(StatusCode::OK);
         response.headers.set("Content-Type", "text/event-stream; charset=utf-8");
-        response.body = Body::stream(Events { events: events.into_iter(), delay: wishes.chunk_delay, pause: None, abort_after: wishes.abort_after });
+        response.body = Body::stream(Events {
+            events: events.into_iter(),
+            delay: wishes.chunk_delay,
+            pause: None,
+            abort_after: wishes.abort_after,
+        });
         response
     }
 }
@@ -180,15 +211,25 @@ fn last_question(request: &Value) -> String {
     };
     match content {
         Value::String(text) => text.clone(),
-        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join(" "),
+        Value::Array(parts) => {
+            parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join(" ")
+        }
         other => other.to_string(),
     }
 }
 
 /// Calls of the tools that the request demands, or whose names the question holds.
 fn tool_calls(request: &Value, question: &str) -> Vec<Value> {
-    let answered = request["messages"].as_array().and_then(|messages| messages.last()).is_some_and(|last| last["role"] == "tool");
-    let names: Vec<&str> = request["tools"].as_array().into_iter().flatten().filter_map(|tool| tool["function"]["name"].as_str()).collect();
+    let answered = request["messages"]
+        .as_array()
+        .and_then(|messages| messages.last())
+        .is_some_and(|last| last["role"] == "tool");
+    let names: Vec<&str> = request["tools"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|tool| tool["function"]["name"].as_str())
+        .collect();
     let chosen = request["tool_choice"]["function"]["name"].as_str();
     let wanted = names.iter().enumerate().filter(|(index, name)| {
         let demanded = chosen == Some(**name) || *index == 0 && request["tool_choice"] == "required";
@@ -204,7 +245,9 @@ fn tool_calls(request: &Value, question: &str) -> Vec<Value> {
 
 fn embeddings(request: &Value) -> Response {
     let inputs: Vec<String> = match &request["input"] {
-        Value::Array(list) if list.iter().all(Value::is_string) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Value::Array(list) if list.iter().all(Value::is_string) => {
+            list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
         other => vec![other.to_string()],
     };
     let dimensions = request["dimensions"].as_u64().unwrap_or(8).clamp(1, 4096) as usize;
@@ -225,7 +268,9 @@ fn embeddings(request: &Value) -> Response {
 
 /// The same vector of length one for the same text.
 fn vector(input: &str, dimensions: usize) -> Vec<f32> {
-    let mut state = input.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut state = input
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let raw: Vec<f32> = (0..dimensions)
         .map(|_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -18,7 +18,8 @@ pub enum Form {
 impl Form {
     /// The kind that a `Content-Type` names.
     pub fn of(content_type: &str) -> Option<Self> {
-        let starts = |name: &str| content_type.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        let starts =
+            |name: &str| content_type.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
         if starts("application/x-www-form-urlencoded") {
             Some(Self::UrlEncoded)
         } else if starts("application/json") {
@@ -60,7 +61,9 @@ impl Parsed {
     pub fn read(form: Form, bytes: &[u8]) -> Option<Self> {
         match form {
             Form::UrlEncoded => Some(Self::UrlEncoded(
-                query::parse(bytes).map(|(name, value)| (name.into_owned(), value.map(|value| value.into_owned()))).collect(),
+                query::parse(bytes)
+                    .map(|(name, value)| (name.into_owned(), value.map(|value| value.into_owned())))
+                    .collect(),
             )),
             Form::Json => match serde_json::from_slice(bytes).ok()? {
                 Value::Object(fields) => Some(Self::Json(fields)),
@@ -79,7 +82,9 @@ impl Parsed {
             Self::UrlEncoded(pairs) => pairs
                 .iter()
                 .filter(|(other, _)| other == name)
-                .map(|(_, value)| value.as_ref().map_or(Value::Bool(true), |value| Value::from(value.as_str())))
+                .map(|(_, value)| {
+                    value.as_ref().map_or(Value::Bool(true), |value| Value::from(value.as_str()))
+                })
                 .collect(),
             Self::Json(fields) => fields.get(name).cloned().into_iter().collect(),
             Self::Multipart(_, parts) => parts
@@ -113,7 +118,8 @@ impl Parsed {
         match &mut self {
             Self::UrlEncoded(pairs) => {
                 pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
-                let written = query::write(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
+                let written =
+                    query::write(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
                 (written.into(), None)
             }
             Self::Json(fields) => (Value::Object(std::mem::take(fields)).to_string().into(), None),
@@ -135,7 +141,8 @@ impl Parsed {
 fn read_parts(bytes: &[u8], boundary: &str) -> Option<Vec<Part>> {
     let delimiter = format!("--{boundary}");
     let finder = memchr::memmem::Finder::new(delimiter.as_bytes());
-    let starts: Vec<usize> = finder.find_iter(bytes).filter(|at| *at == 0 || bytes.get(at - 1) == Some(&b'\n')).collect();
+    let starts: Vec<usize> =
+        finder.find_iter(bytes).filter(|at| *at == 0 || bytes.get(at - 1) == Some(&b'\n')).collect();
     let mut parts = Vec::new();
     for pair in starts.windows(2) {
         let [from, to] = pair else { continue };
@@ -154,8 +161,13 @@ fn read_parts(bytes: &[u8], boundary: &str) -> Option<Vec<Part>> {
 
 /// The `name` of a part's `Content-Disposition`.
 fn part_name(head: &str) -> Option<String> {
-    let line = head.lines().find(|line| line.get(..20).is_some_and(|start| start.eq_ignore_ascii_case("content-disposition:")))?;
-    line.split(';').map(str::trim).find_map(|item| item.strip_prefix("name=")).map(|name| name.trim_matches('"').to_owned())
+    let line = head.lines().find(|line| {
+        line.get(..20).is_some_and(|start| start.eq_ignore_ascii_case("content-disposition:"))
+    })?;
+    line.split(';')
+        .map(str::trim)
+        .find_map(|item| item.strip_prefix("name="))
+        .map(|name| name.trim_matches('"').to_owned())
 }
 
 #[cfg(test)]
@@ -168,7 +180,11 @@ mod tests {
         for (content_type, body, without) in [
             ("application/x-www-form-urlencoded; charset=utf-8", "b=2&a=1&c", "a=1&c"),
             ("Application/JSON", r#"{"b":2,"a":[1.0]}"#, r#"{"a":[1.0]}"#),
-            ("multipart/form-data; boundary=\"x\"", multipart, "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--x--\r\n"),
+            (
+                "multipart/form-data; boundary=\"x\"",
+                multipart,
+                "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--x--\r\n",
+            ),
         ] {
             let mut parsed = Parsed::read(Form::of(content_type).unwrap(), body.as_bytes()).unwrap();
             assert_eq!(parsed.values("b").len(), 1, "{content_type}");

@@ -11,10 +11,8 @@ use crate::{ai, auth};
 type Build = fn(&Map<String, Value>, &Scope) -> Result<Arc<dyn Plugin>, BuildError>;
 
 /// Every plugin: how it presents itself, and how a configured one is compiled.
-const PLUGINS: &[(fn() -> PluginSchema, Build)] = &[
-    (ai::ai_proxy::schema, ai::ai_proxy::build),
-    (auth::key_auth::schema, auth::key_auth::build),
-];
+const PLUGINS: &[(fn() -> PluginSchema, Build)] =
+    &[(ai::ai_proxy::schema, ai::ai_proxy::build), (auth::key_auth::schema, auth::key_auth::build)];
 
 /// The enabled plugins.
 pub struct Registry {
@@ -63,7 +61,12 @@ impl PluginSchemas for Registry {
 }
 
 impl PluginTypes for Registry {
-    fn build(&self, name: &str, config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(
+        &self,
+        name: &str,
+        config: &Map<String, Value>,
+        scope: &Scope,
+    ) -> Result<Arc<dyn Plugin>, BuildError> {
         match self.enabled.get(name) {
             Some((_, build)) => build(config, scope),
             None => Err(BuildError { field: "name".into(), message: format!("there is no plugin '{name}'") }),
@@ -79,9 +82,17 @@ mod tests {
     #[test]
     fn filled_configurations_stay_as_they_are() {
         for schema in Registry::bundled().all() {
-            let shape = tollgate_model::schema::Shape::new(tollgate_model::FieldType::Record(schema.config.clone()));
-            let Ok(filled) = shape.check(tollgate_model::json!({}), tollgate_model::Mode::Insert) else { continue };
-            assert_eq!(shape.check(filled.clone(), tollgate_model::Mode::Insert), Ok(filled), "{}", schema.name);
+            let shape =
+                tollgate_model::schema::Shape::new(tollgate_model::FieldType::Record(schema.config.clone()));
+            let Ok(filled) = shape.check(tollgate_model::json!({}), tollgate_model::Mode::Insert) else {
+                continue;
+            };
+            assert_eq!(
+                shape.check(filled.clone(), tollgate_model::Mode::Insert),
+                Ok(filled),
+                "{}",
+                schema.name
+            );
         }
     }
 }

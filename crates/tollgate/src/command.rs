@@ -120,9 +120,11 @@ fn start(node: &Node) -> Result<(), String> {
     let server = serve::start(node).map_err(|error| error.to_string())?;
     let file = pid_file(node);
     if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| format!("prefix: cannot make {}: {error}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("prefix: cannot make {}: {error}", folder.display()))?;
     }
-    std::fs::write(&file, std::process::id().to_string()).map_err(|error| format!("{}: {error}", file.display()))?;
+    std::fs::write(&file, std::process::id().to_string())
+        .map_err(|error| format!("{}: {error}", file.display()))?;
     server.announce(node);
     println!("Tollgate started");
     let grace = wait_for_signal()?;
@@ -133,7 +135,10 @@ fn start(node: &Node) -> Result<(), String> {
 
 /// Waits until the process is told to end; how long requests under way may take.
 pub fn wait_for_signal() -> Result<Duration, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
@@ -148,8 +153,13 @@ pub fn wait_for_signal() -> Result<Duration, String> {
 }
 
 fn stop(node: &Node, signal: &str, said: &str) -> Result<(), String> {
-    let Some(id) = running(node) else { return Err(format!("Tollgate is not running in {}", node.prefix.display())) };
-    let done = std::process::Command::new("kill").args([format!("-{signal}"), id.to_string()]).status().map_err(|error| error.to_string())?;
+    let Some(id) = running(node) else {
+        return Err(format!("Tollgate is not running in {}", node.prefix.display()));
+    };
+    let done = std::process::Command::new("kill")
+        .args([format!("-{signal}"), id.to_string()])
+        .status()
+        .map_err(|error| error.to_string())?;
     if !done.success() {
         return Err(format!("the process {id} cannot be told to stop"));
     }
@@ -166,7 +176,10 @@ fn stop(node: &Node, signal: &str, said: &str) -> Result<(), String> {
 fn health(node: &Node) -> Result<(), String> {
     match running(node) {
         Some(id) => {
-            println!("tollgate........running (process {id})\n\nTollgate is healthy at {}", node.prefix.display());
+            println!(
+                "tollgate........running (process {id})\n\nTollgate is healthy at {}",
+                node.prefix.display()
+            );
             Ok(())
         }
         None => Err(format!("Tollgate is not running at {}", node.prefix.display())),
@@ -176,17 +189,24 @@ fn health(node: &Node) -> Result<(), String> {
 fn check(conf: Option<PathBuf>) -> Result<(), String> {
     let node = load(conf.as_deref())?.check().map_err(|error| error.to_string())?;
     if let Some(file) = &node.declarative_config {
-        let registry = tollgate_plugins::Registry::new(&node.plugins).map_err(|unknown| format!("plugins: there is no plugin '{}'", unknown.join("', '")))?;
+        let registry = tollgate_plugins::Registry::new(&node.plugins)
+            .map_err(|unknown| format!("plugins: there is no plugin '{}'", unknown.join("', '")))?;
         let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
         serve::read_declaration(&file.display().to_string(), &text, &registry)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     }
-    println!("configuration at {} is valid", conf.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string()));
+    println!(
+        "configuration at {} is valid",
+        conf.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string())
+    );
     Ok(())
 }
 
 fn mock(listen: std::net::SocketAddr, latency: u64, chunk_delay: u64) -> Result<(), String> {
-    let options = tollgate_mock::Options { latency: Duration::from_millis(latency), chunk_delay: Duration::from_millis(chunk_delay) };
+    let options = tollgate_mock::Options {
+        latency: Duration::from_millis(latency),
+        chunk_delay: Duration::from_millis(chunk_delay),
+    };
     let server = tollgate_mock::start(listen, options)?;
     for address in server.addresses() {
         println!("a mock LLM that speaks OpenAI's API listens on http://{address}");

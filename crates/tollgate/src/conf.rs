@@ -33,11 +33,17 @@ impl Configuration {
     ///
     /// # Errors
     /// A file that cannot be read, lines that are no `name = value`.
-    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfError> {
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfError> {
         let mut configuration = Self { values: BTreeMap::new(), warnings: Vec::new() };
-        let file = file.map(Path::to_path_buf).or_else(|| FILES.iter().map(PathBuf::from).find(|path| path.exists()));
+        let file = file
+            .map(Path::to_path_buf)
+            .or_else(|| FILES.iter().map(PathBuf::from).find(|path| path.exists()));
         if let Some(file) = file {
-            let text = std::fs::read_to_string(&file).map_err(|error| ConfError(vec![format!("{}: {error}", file.display())]))?;
+            let text = std::fs::read_to_string(&file)
+                .map_err(|error| ConfError(vec![format!("{}: {error}", file.display())]))?;
             configuration.read_file(&file.display().to_string(), &text)?;
         }
         let mut variables: Vec<(String, String)> = environment.collect();
@@ -70,7 +76,8 @@ impl Configuration {
     fn set(&mut self, name: &str, value: &str, origin: &str) {
         let free = ["nginx_", "pluginserver_", "vault_"].iter().any(|prefix| name.starts_with(prefix));
         if !free && !property::is_known(name) {
-            let near = property::nearest(name).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+            let near =
+                property::nearest(name).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
             self.warnings.push(format!("{origin}: the property '{name}' is not known{near}"));
             return;
         }
@@ -94,10 +101,21 @@ impl Configuration {
 
     /// A list, separated by commas.
     pub fn list(&self, name: &str) -> Vec<String> {
-        self.get(name).unwrap_or_default().split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+        self.get(name)
+            .unwrap_or_default()
+            .split(',')
+            .map(|item| item.trim().to_owned())
+            .filter(|item| !item.is_empty())
+            .collect()
     }
 
-    fn parsed<T>(&self, name: &str, expected: &str, parse: impl Fn(&str) -> Option<T>, errors: &mut Vec<String>) -> Option<T> {
+    fn parsed<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+        errors: &mut Vec<String>,
+    ) -> Option<T> {
         let text = self.get(name)?;
         let value = parse(text);
         if value.is_none() {
@@ -122,7 +140,9 @@ impl Configuration {
         if let Some(size) = self.parsed("client_max_body_size", "a size such as 10m", size, &mut errors) {
             limits.body = size;
         }
-        if let Some(size) = self.parsed("nginx_http_client_max_body_size", "a size such as 10m", size, &mut errors) {
+        if let Some(size) =
+            self.parsed("nginx_http_client_max_body_size", "a size such as 10m", size, &mut errors)
+        {
             limits.body = size;
         }
         if let Some(count) = self.parsed("nginx_http_keepalive_requests", "a number", number, &mut errors) {
@@ -133,7 +153,9 @@ impl Configuration {
             Some((count.trim().parse::<usize>().ok()?, size(bytes.trim())? as usize))
         };
         for name in ["nginx_http_large_client_header_buffers", "nginx_proxy_large_client_header_buffers"] {
-            if let Some((count, bytes)) = self.parsed(name, "a number and a size such as 4 8k", buffers, &mut errors) {
+            if let Some((count, bytes)) =
+                self.parsed(name, "a number and a size such as 4 8k", buffers, &mut errors)
+            {
                 (limits.head_line, limits.head_total) = (bytes, bytes.saturating_mul(count));
             }
         }
@@ -157,11 +179,15 @@ impl Configuration {
             }
             listeners
         };
-        let (proxy, admin, status) = (listen("proxy_listen"), listen("admin_listen"), listen("status_listen"));
+        let (proxy, admin, status) =
+            (listen("proxy_listen"), listen("admin_listen"), listen("status_listen"));
         let workers = match self.get("nginx_worker_processes").or(self.get("nginx_main_worker_processes")) {
             None | Some("auto") => std::thread::available_parallelism().map_or(1, usize::from),
             Some(text) => text.parse().ok().filter(|count| *count > 0).unwrap_or_else(|| {
-                errors.push(format!("{}: expected a number or 'auto', found '{text}'", self.origin("nginx_worker_processes")));
+                errors.push(format!(
+                    "{}: expected a number or 'auto', found '{text}'",
+                    self.origin("nginx_worker_processes")
+                ));
                 1
             }),
         };
@@ -169,13 +195,17 @@ impl Configuration {
         for item in self.list("trusted_ips") {
             match item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from)) {
                 Ok(net) => trusted.push(net),
-                Err(_) => errors.push(format!("{}: '{item}' is no address and no CIDR range", self.origin("trusted_ips"))),
+                Err(_) => errors.push(format!(
+                    "{}: '{item}' is no address and no CIDR range",
+                    self.origin("trusted_ips")
+                )),
             }
         }
-        let headers = tollgate_gateway::HeaderTokens::parse(&self.list("headers")).unwrap_or_else(|message| {
-            errors.push(message);
-            tollgate_gateway::HeaderTokens::OFF
-        });
+        let headers =
+            tollgate_gateway::HeaderTokens::parse(&self.list("headers")).unwrap_or_else(|message| {
+                errors.push(message);
+                tollgate_gateway::HeaderTokens::OFF
+            });
         let database = match self.get("database") {
             Some("off") => Database::Off,
             None | Some("sqlite") => Database::Sqlite,
@@ -187,17 +217,27 @@ impl Configuration {
         };
         let mut port_maps = std::collections::HashMap::new();
         for item in self.list("port_maps") {
-            match item.split_once(':').and_then(|(outer, inner)| Some((inner.trim().parse().ok()?, outer.trim().parse().ok()?))) {
+            match item
+                .split_once(':')
+                .and_then(|(outer, inner)| Some((inner.trim().parse().ok()?, outer.trim().parse().ok()?)))
+            {
                 Some((inner, outer)) => {
                     port_maps.insert(inner, outer);
                 }
-                None => errors.push(format!("{}: expected 'port:port', found '{item}'", self.origin("port_maps"))),
+                None => {
+                    errors.push(format!("{}: expected 'port:port', found '{item}'", self.origin("port_maps")))
+                }
             }
         }
         let pool = tollgate_http::client::PoolSettings {
-            size: self.parsed("upstream_keepalive_pool_size", "a number", number, &mut errors).unwrap_or(512) as usize,
-            idle: Duration::from_secs(self.parsed("upstream_keepalive_idle_timeout", "seconds", number, &mut errors).unwrap_or(60)),
-            requests: self.parsed("upstream_keepalive_max_requests", "a number", number, &mut errors).unwrap_or(10_000),
+            size: self.parsed("upstream_keepalive_pool_size", "a number", number, &mut errors).unwrap_or(512)
+                as usize,
+            idle: Duration::from_secs(
+                self.parsed("upstream_keepalive_idle_timeout", "seconds", number, &mut errors).unwrap_or(60),
+            ),
+            requests: self
+                .parsed("upstream_keepalive_max_requests", "a number", number, &mut errors)
+                .unwrap_or(10_000),
         };
         let node = Node {
             prefix: self.prefix(),
@@ -208,8 +248,13 @@ impl Configuration {
             limits,
             pool,
             headers,
-            upstream_request_id: self.list("headers_upstream").iter().any(|name| name.eq_ignore_ascii_case("x-kong-request-id")),
-            product: self.get("server_token").map_or_else(|| concat!("tollgate/", env!("CARGO_PKG_VERSION")).to_owned(), str::to_owned),
+            upstream_request_id: self
+                .list("headers_upstream")
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case("x-kong-request-id")),
+            product: self
+                .get("server_token")
+                .map_or_else(|| concat!("tollgate/", env!("CARGO_PKG_VERSION")).to_owned(), str::to_owned),
             trusted,
             real_ip_header: self.get("real_ip_header").unwrap_or("X-Real-IP").to_owned(),
             real_ip_recursive: self.flag("real_ip_recursive"),
@@ -219,9 +264,13 @@ impl Configuration {
             declarative_config: self.get("declarative_config").map(PathBuf::from),
             declarative_config_string: self.get("declarative_config_string").map(str::to_owned),
             plugins: self.list("plugins"),
-            certificate: self.get("ssl_cert").map(str::to_owned).zip(self.get("ssl_cert_key").map(str::to_owned)),
+            certificate: self
+                .get("ssl_cert")
+                .map(str::to_owned)
+                .zip(self.get("ssl_cert_key").map(str::to_owned)),
             tls12: self.get("ssl_protocols").is_none_or(|protocols| protocols.contains("TLSv1.2")),
-            verify_upstreams: self.flag("tls_certificate_verify") || self.flag("nginx_proxy_proxy_ssl_verify"),
+            verify_upstreams: self.flag("tls_certificate_verify")
+                || self.flag("nginx_proxy_proxy_ssl_verify"),
             admin_token: self.get("admin_token").map(str::to_owned),
             shown: self.shown(),
             error_default_type: self.get("error_default_type").unwrap_or("text/plain").to_owned(),
@@ -239,7 +288,9 @@ impl Configuration {
             return PathBuf::from(prefix);
         }
         let usual = PathBuf::from("/usr/local/tollgate");
-        if std::fs::create_dir_all(&usual).is_ok() && std::fs::metadata(&usual).is_ok_and(|meta| !meta.permissions().readonly()) {
+        if std::fs::create_dir_all(&usual).is_ok()
+            && std::fs::metadata(&usual).is_ok_and(|meta| !meta.permissions().readonly())
+        {
             return usual;
         }
         std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".tollgate")
@@ -387,7 +438,11 @@ fn parse_listener(entry: &str) -> Result<Option<Listener>, String> {
             _ if word.starts_with("ipv6only=") || word.starts_with("so_keepalive=") => {}
             _ => match word.strip_prefix("backlog=").map(str::parse) {
                 Some(Ok(backlog)) => listener.backlog = backlog,
-                _ => return Err(format!("'{word}' is no flag of a listener; expected ssl, http2, proxy_protocol, reuseport or backlog=N")),
+                _ => {
+                    return Err(format!(
+                        "'{word}' is no flag of a listener; expected ssl, http2, proxy_protocol, reuseport or backlog=N"
+                    ));
+                }
             },
         }
     }
@@ -399,12 +454,20 @@ mod tests {
     use super::*;
 
     fn load(variables: &[(&str, &str)]) -> Configuration {
-        Configuration::load(None, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))).unwrap()
+        Configuration::load(
+            None,
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
+        .unwrap()
     }
 
     #[test]
     fn the_environment_wins_and_tollgate_over_kong() {
-        let configuration = load(&[("TOLLGATE_HEADERS", "off"), ("KONG_HEADERS", "server_tokens"), ("KONG_PROXY_LISTEN", "127.0.0.1:1 ssl http2 backlog=5, off")]);
+        let configuration = load(&[
+            ("TOLLGATE_HEADERS", "off"),
+            ("KONG_HEADERS", "server_tokens"),
+            ("KONG_PROXY_LISTEN", "127.0.0.1:1 ssl http2 backlog=5, off"),
+        ]);
         assert_eq!(configuration.get("headers"), Some("off"));
         let node = configuration.check().unwrap();
         assert_eq!(node.proxy.len(), 1);
@@ -421,9 +484,14 @@ mod tests {
             ("KONG_ADMIN_LISTEN", "0.0.0.0:8001"),
             ("KONG_PROXY_LISTN", "x"),
         ]);
-        assert_eq!(configuration.warnings, ["KONG_PROXY_LISTN: the property 'proxy_listn' is not known; did you mean 'proxy_listen'?"]);
+        assert_eq!(
+            configuration.warnings,
+            ["KONG_PROXY_LISTN: the property 'proxy_listn' is not known; did you mean 'proxy_listen'?"]
+        );
         let message = configuration.check().unwrap_err().to_string();
-        for part in ["proxy_listen (KONG_PROXY_LISTEN): 'here' is no address", "'nonsense'", "'many'", "admin_token"] {
+        for part in
+            ["proxy_listen (KONG_PROXY_LISTEN): 'here' is no address", "'nonsense'", "'many'", "admin_token"]
+        {
             assert!(message.contains(part), "{part} in {message}");
         }
     }
@@ -432,6 +500,9 @@ mod tests {
     fn files_have_comments_and_escapes() {
         assert_eq!(without_comment("a = b\\#c # d"), "a = b#c ");
         assert_eq!((size("8k"), size("10M"), size("x")), (Some(8192), Some(10 << 20), None));
-        assert_eq!((time("60s"), time("500ms"), time("1d")), (Some(Duration::from_secs(60)), Some(Duration::from_millis(500)), None));
+        assert_eq!(
+            (time("60s"), time("500ms"), time("1d")),
+            (Some(Duration::from_secs(60)), Some(Duration::from_millis(500)), None)
+        );
     }
 }

@@ -23,24 +23,37 @@ const SAMPLE: &str = include_str!("quickstart/sample.yaml");
 /// # Errors
 /// What keeps it from starting.
 pub fn run(arguments: &Arguments) -> Result<(), String> {
-    let mock = tollgate_mock::start(SocketAddr::from(([127, 0, 0, 1], 0)), tollgate_mock::Options::default())?;
-    let mock_url = mock.addresses().first().map(|address| format!("http://{address}/v1/chat/completions")).unwrap_or_default();
+    let mock =
+        tollgate_mock::start(SocketAddr::from(([127, 0, 0, 1], 0)), tollgate_mock::Options::default())?;
+    let mock_url = mock
+        .addresses()
+        .first()
+        .map(|address| format!("http://{address}/v1/chat/completions"))
+        .unwrap_or_default();
     let own_key = std::env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty());
     let (provider, key) = match &own_key {
-        Some(key) => (format!("https://{}/v1/chat/completions", tollgate_plugins::ai::OPENAI_HOST), key.clone()),
+        Some(key) => {
+            (format!("https://{}/v1/chat/completions", tollgate_plugins::ai::OPENAI_HOST), key.clone())
+        }
         None => (mock_url, "mock".to_owned()),
     };
     let folder = std::env::temp_dir().join(format!("tollgate-quickstart-{}", std::process::id()));
-    let mut node = Configuration::load(None, std::iter::empty()).and_then(|configuration| configuration.check()).map_err(|error| error.to_string())?;
+    let mut node = Configuration::load(None, std::iter::empty())
+        .and_then(|configuration| configuration.check())
+        .map_err(|error| error.to_string())?;
     node.prefix = folder.clone();
     node.database = Database::Off;
     node.workers = 1;
-    node.declarative_config_string = Some(SAMPLE.replace("PROVIDER_URL", &provider).replace("PROVIDER_KEY", &key));
+    node.declarative_config_string =
+        Some(SAMPLE.replace("PROVIDER_URL", &provider).replace("PROVIDER_KEY", &key));
     let tls_port = if arguments.port == 0 { 0 } else { arguments.port.saturating_add(443) };
     let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
     node.admin.clear();
     node.status.clear();
-    node.proxy = vec![Listener::plain(local(arguments.port)), Listener { ssl: true, http2: true, ..Listener::plain(local(tls_port)) }];
+    node.proxy = vec![
+        Listener::plain(local(arguments.port)),
+        Listener { ssl: true, http2: true, ..Listener::plain(local(tls_port)) },
+    ];
     let server = serve::start(&node).map_err(|error| error.to_string())?;
     tell(&node, server.proxy.addresses(), own_key.is_some());
     let grace = wait_for_signal()?;
@@ -52,13 +65,21 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
 
 fn tell(_: &Node, addresses: &[SocketAddr], own_key: bool) {
     let [plain, tls] = addresses else { return };
-    let provider = if own_key { "OpenAI, with your OPENAI_API_KEY" } else { "a built-in mock LLM (set OPENAI_API_KEY to use OpenAI)" };
+    let provider = if own_key {
+        "OpenAI, with your OPENAI_API_KEY"
+    } else {
+        "a built-in mock LLM (set OPENAI_API_KEY to use OpenAI)"
+    };
     println!("Tollgate serves /openai-route in front of {provider}.\n");
     println!("export DATA_PLANE_URL=http://{plain}");
     println!("  (with TLS and HTTP/2: https://{tls}, curl -k)\n");
     println!("Without a key it refuses:\n");
-    println!("  curl -i -X POST --url http://{plain}/openai-route \\\n    --header 'Content-Type: application/json' \\\n    --data '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Who is Jimi Hendrix?\"}}]}}'\n");
+    println!(
+        "  curl -i -X POST --url http://{plain}/openai-route \\\n    --header 'Content-Type: application/json' \\\n    --data '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Who is Jimi Hendrix?\"}}]}}'\n"
+    );
     println!("With one it answers:\n");
-    println!("  curl -i -X POST --url http://{plain}/openai-route \\\n    --header 'Content-Type: application/json' --header 'apikey: 123456' \\\n    --data '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Who is Jimi Hendrix?\"}}]}}'\n");
+    println!(
+        "  curl -i -X POST --url http://{plain}/openai-route \\\n    --header 'Content-Type: application/json' --header 'apikey: 123456' \\\n    --data '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Who is Jimi Hendrix?\"}}]}}'\n"
+    );
     println!("Ctrl-C ends it and leaves nothing behind.");
 }

@@ -35,7 +35,9 @@ pub struct SystemClock;
 
 impl Source for SystemClock {
     fn now(&self) -> f64 {
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0.0, |since| since.as_secs_f64())
     }
 }
 
@@ -52,7 +54,8 @@ pub struct Running {
 /// # Errors
 /// What keeps it from starting, with the mend.
 pub fn start(node: &Node) -> Result<Running, StartError> {
-    let registry = Registry::new(&node.plugins).map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
+    let registry = Registry::new(&node.plugins)
+        .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
     let registry = Arc::new(registry);
     let store = Arc::new(open_store(node)?);
     if node.database == Database::Off {
@@ -61,25 +64,42 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     let compiler = Compiler::new(registry.clone(), node.verify_upstreams);
     let snapshot = store.read(|view| {
         let revision = view.revision()?;
-        compiler.compile(revision, &ViewSource(view), None).map_err(|error| StoreError::Refused(error.to_string()))
+        compiler
+            .compile(revision, &ViewSource(view), None)
+            .map_err(|error| StoreError::Refused(error.to_string()))
     })?;
     let certificates = Arc::new(default_certificate(node)?);
     serve_certificates(&certificates, &snapshot).map_err(StartError)?;
     let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node)));
-    store.observe(Arc::new(Follow { compiler, gateway: Arc::clone(&gateway), certificates: Arc::clone(&certificates) }));
+    store.observe(Arc::new(Follow {
+        compiler,
+        gateway: Arc::clone(&gateway),
+        certificates: Arc::clone(&certificates),
+    }));
     let listen = |property: &str, listeners: &[Listener], workers: usize, limits: Limits| {
-        let config = ServerConfig { listeners: listeners.to_vec(), workers, limits, certificates: Arc::clone(&certificates), pool: node.pool };
+        let config = ServerConfig {
+            listeners: listeners.to_vec(),
+            workers,
+            limits,
+            certificates: Arc::clone(&certificates),
+            pool: node.pool,
+        };
         let name = property.to_owned();
         (config, move |error: std::io::Error| StartError(format!("{name}: {error}")))
     };
     let (config, failed) = listen("proxy_listen", &node.proxy, node.workers, node.limits);
     let proxy = Arc::new(serve(config, Arc::clone(&gateway)).map_err(failed)?);
-    let facts = Arc::new(Facts { gateway: Arc::clone(&gateway), proxy: Arc::clone(&proxy), declarative: node.database == Database::Off });
+    let facts = Arc::new(Facts {
+        gateway: Arc::clone(&gateway),
+        proxy: Arc::clone(&proxy),
+        declarative: node.database == Database::Off,
+    });
     let admin = if node.admin.is_empty() {
         None
     } else {
         let declarations = Arc::new(Reader(Arc::clone(&registry)));
-        let api = Admin::new(store, registry, declarations, Box::new(SystemClock), facts.clone(), node_facts(node));
+        let api =
+            Admin::new(store, registry, declarations, Box::new(SystemClock), facts.clone(), node_facts(node));
         let limits = Limits { body: 0, ..Limits::default() };
         let (config, failed) = listen("admin_listen", &node.admin, 1, limits);
         Some(serve(config, Arc::new(api)).map_err(failed)?)
@@ -169,7 +189,8 @@ fn open_store(node: &Node) -> Result<Store, StartError> {
         return Ok(Store::memory()?);
     }
     let prefix = &node.prefix;
-    std::fs::create_dir_all(prefix).map_err(|error| StartError(format!("prefix: cannot make {}: {error}", prefix.display())))?;
+    std::fs::create_dir_all(prefix)
+        .map_err(|error| StartError(format!("prefix: cannot make {}: {error}", prefix.display())))?;
     let path = prefix.join("store.db");
     Store::open(&path).map_err(|error| StartError(format!("{}: {error}", path.display())))
 }
@@ -179,7 +200,8 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
     let (file, text) = match (&node.declarative_config_string, &node.declarative_config) {
         (Some(text), _) => ("declarative_config_string".to_owned(), text.clone()),
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(path).map_err(|error| StartError(format!("declarative_config: {}: {error}", path.display())))?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| StartError(format!("declarative_config: {}: {error}", path.display())))?;
             (path.display().to_string(), text)
         }
         (None, None) => return Ok(()),
@@ -189,7 +211,9 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
         StartError(format!("error parsing declarative config file {file}:\n{}", list.join("\n")))
     })?;
     store.commit(Author { name: "declarative_config", message: &file }, |transaction| {
-        entities.into_iter().try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields))
+        entities
+            .into_iter()
+            .try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields))
     })?;
     Ok(())
 }
@@ -199,10 +223,15 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn read_declaration(file: &str, text: &str, registry: &Registry) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
+pub fn read_declaration(
+    file: &str,
+    text: &str,
+    registry: &Registry,
+) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
     let mut declaration = Declaration::default();
     // `${{ env … }}` counts here too, so that one file serves decK and DB-less mode.
-    let text = tollgate_declare::environment::substitute(file, text, &|name| std::env::var(name).ok()).map_err(|problem| vec![problem])?;
+    let text = tollgate_declare::environment::substitute(file, text, &|name| std::env::var(name).ok())
+        .map_err(|problem| vec![problem])?;
     declaration.add(file, &text, Dialect::Kong, &|_| None)?;
     let mut entities = resolve(declaration, registry, &tollgate_declare::resolve::Nothing, &SystemClock)?;
     entities.sort_by_key(|entity| Kind::ALL.iter().position(|kind| *kind == entity.kind));
@@ -212,7 +241,9 @@ pub fn read_declaration(file: &str, text: &str, registry: &Registry) -> Result<V
 fn default_certificate(node: &Node) -> Result<Certificates, StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError(format!("ssl_cert: {error}"));
     let (certificate, key) = match &node.certificate {
-        Some((certificate, key)) => (pem(certificate).map_err(|error| failed(&error))?, pem(key).map_err(|error| failed(&error))?),
+        Some((certificate, key)) => {
+            (pem(certificate).map_err(|error| failed(&error))?, pem(key).map_err(|error| failed(&error))?)
+        }
         None => self_signed().map_err(|error| failed(&error))?,
     };
     Certificates::new((&certificate, &key), node.tls12).map_err(|error| failed(&error))
@@ -220,7 +251,11 @@ fn default_certificate(node: &Node) -> Result<Certificates, StartError> {
 
 /// PEM given as such, or as the path of a file.
 fn pem(value: &str) -> std::io::Result<String> {
-    if value.contains("-----BEGIN") { Ok(value.replace("\\n", "\n")) } else { std::fs::read_to_string(Path::new(value)) }
+    if value.contains("-----BEGIN") {
+        Ok(value.replace("\\n", "\n"))
+    } else {
+        std::fs::read_to_string(Path::new(value))
+    }
 }
 
 fn settings(node: &Node) -> Settings {
@@ -235,14 +270,18 @@ fn settings(node: &Node) -> Settings {
         },
         debug_header: node.debug_header,
         port_maps: node.port_maps.clone(),
-        errors: ErrorSettings { default_type: ContentType::named(&node.error_default_type).unwrap_or_default(), ..ErrorSettings::default() },
+        errors: ErrorSettings {
+            default_type: ContentType::named(&node.error_default_type).unwrap_or_default(),
+            ..ErrorSettings::default()
+        },
         verify_upstreams: node.verify_upstreams,
     }
 }
 
 fn serve_certificates(certificates: &Certificates, snapshot: &Snapshot) -> Result<(), String> {
     let pairs = snapshot.certificates.iter().flat_map(|served| {
-        let pairs: Vec<(&str, &str)> = served.pairs.iter().map(|(chain, key)| (&**chain, key.expose())).collect();
+        let pairs: Vec<(&str, &str)> =
+            served.pairs.iter().map(|(chain, key)| (&**chain, key.expose())).collect();
         served.names.iter().map(move |name| (&**name, pairs.clone()))
     });
     certificates.set(pairs).map_err(|error| format!("certificates: {error}"))
@@ -263,7 +302,9 @@ impl EntitySource for ViewSource<'_> {
                 Self(CompileError::Source(error.to_string()))
             }
         }
-        self.0.for_each(kind, |stored| each(stored.workspace, stored.fields).map_err(Failed)).map_err(|Failed(error)| error)
+        self.0
+            .for_each(kind, |stored| each(stored.workspace, stored.fields).map_err(Failed))
+            .map_err(|Failed(error)| error)
     }
 }
 
@@ -276,13 +317,26 @@ struct Follow {
 }
 
 impl Observer for Follow {
-    fn prepare(&self, revision: u64, view: &View<'_>, changes: &[Change]) -> Result<Box<dyn FnOnce() + Send>, String> {
+    fn prepare(
+        &self,
+        revision: u64,
+        view: &View<'_>,
+        changes: &[Change],
+    ) -> Result<Box<dyn FnOnce() + Send>, String> {
         let changes: Vec<compile::Change<'_>> = changes
             .iter()
-            .map(|change| compile::Change { kind: change.kind, workspace: change.workspace, id: change.id, after: change.after.as_ref() })
+            .map(|change| compile::Change {
+                kind: change.kind,
+                workspace: change.workspace,
+                id: change.id,
+                after: change.after.as_ref(),
+            })
             .collect();
         let previous = self.gateway.snapshot();
-        let snapshot = self.compiler.update(revision, &ViewSource(view), &previous, &changes).map_err(|error| error.to_string())?;
+        let snapshot = self
+            .compiler
+            .update(revision, &ViewSource(view), &previous, &changes)
+            .map_err(|error| error.to_string())?;
         let (gateway, certificates) = (Arc::clone(&self.gateway), Arc::clone(&self.certificates));
         if changes.iter().any(|change| matches!(change.kind, Kind::Certificate | Kind::Sni)) {
             serve_certificates(&certificates, &snapshot)?;

@@ -63,7 +63,8 @@ fn compare(servers: &Servers, case: &Value, answer: &Answer) -> Result<(), Strin
     let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in case["headers"].as_object().unwrap() {
         let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
-        expected.insert(name.clone(), values.iter().map(|value| servers.fill(value.as_str().unwrap())).collect());
+        expected
+            .insert(name.clone(), values.iter().map(|value| servers.fill(value.as_str().unwrap())).collect());
     }
     let mut actual: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in &answer.headers {
@@ -80,7 +81,9 @@ fn compare(servers: &Servers, case: &Value, answer: &Answer) -> Result<(), Strin
     let Some(body) = case["body"].as_str() else { return Ok(()) };
     let (expected, actual) = (servers.fill(body), hide_ids(answer.text().trim_end_matches('\n')));
     let same = match (serde_json::from_str::<Value>(&expected), serde_json::from_str::<Value>(&actual)) {
-        (Ok(expected), Ok(actual)) if case["listener"] == "admin" => canonical(&expected) == canonical(&actual),
+        (Ok(expected), Ok(actual)) if case["listener"] == "admin" => {
+            canonical(&expected) == canonical(&actual)
+        }
         _ => expected == actual || echoed(&expected) == echoed(&actual),
     };
     same.then_some(()).ok_or_else(|| format!("body\n{expected}\n  became\n{actual}"))
@@ -107,8 +110,11 @@ fn hide_ids(text: &str) -> String {
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
-            let sorted: BTreeMap<_, _> =
-                fields.iter().filter(|(name, _)| *name != "description").map(|(name, value)| (name, canonical(value))).collect();
+            let sorted: BTreeMap<_, _> = fields
+                .iter()
+                .filter(|(name, _)| *name != "description")
+                .map(|(name, value)| (name, canonical(value)))
+                .collect();
             format!("{sorted:?}")
         }
         Value::Array(values) => {

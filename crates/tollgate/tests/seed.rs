@@ -37,12 +37,22 @@ fn the_chapter_works_as_printed() {
     let upstream = common::upstream::Upstream::canned();
     let tollgate = Tollgate::with_store(&[]);
     let provider = format!("http://127.0.0.1:{}/v1/chat/completions", upstream.port);
-    let file = DECLARATION.replace("temperature: 1.0", &format!("temperature: 1.0\n            upstream_url: {provider}"));
+    let file = DECLARATION
+        .replace("temperature: 1.0", &format!("temperature: 1.0\n            upstream_url: {provider}"));
     std::fs::write(tollgate.folder.path().join("ai-key-auth.yaml"), file).unwrap();
 
-    let (code, out, err) = run(deck(&tollgate).args(["gateway", "reset", "--konnect-control-plane-name", "serverless-default", "--konnect-token", "pat", "-f"]));
+    let (code, out, err) = run(deck(&tollgate).args([
+        "gateway",
+        "reset",
+        "--konnect-control-plane-name",
+        "serverless-default",
+        "--konnect-token",
+        "pat",
+        "-f",
+    ]));
     assert_eq!(code, 0, "{out}{err}");
-    let sync = || run(deck(&tollgate).args(["gateway", "sync", "--konnect-token", "pat", "ai-key-auth.yaml"]));
+    let sync =
+        || run(deck(&tollgate).args(["gateway", "sync", "--konnect-token", "pat", "ai-key-auth.yaml"]));
     let (code, out, err) = sync();
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("creating consumer user1"), "{out}");
@@ -57,7 +67,10 @@ fn the_chapter_works_as_printed() {
     assert_eq!(refused.header("content-type"), Some("application/json; charset=utf-8"));
     assert_eq!(refused.header("www-authenticate"), Some("Key"));
     assert_eq!(refused.header("content-length"), Some("96"));
-    assert_eq!(refused.text(), format!("{{\n  \"message\":\"No API key found in request\",\n  \"request_id\":\"{id}\"\n}}"));
+    assert_eq!(
+        refused.text(),
+        format!("{{\n  \"message\":\"No API key found in request\",\n  \"request_id\":\"{id}\"\n}}")
+    );
 
     let answered = exchange(tollgate.proxy(), &chat(Some("123456")));
     assert_eq!(answered.status, 200, "{}", answered.text());
@@ -107,8 +120,19 @@ fn the_two_calls_over_tls_with_http2() {
     let curl = |key: &[&str]| {
         let url = format!("https://127.0.0.1:{}/openai-route", tollgate.port("proxy_tls"));
         let mut command = Command::new("curl");
-        command.args(["-sik", "--http2", "-X", "POST", "--url", &url, "--header", "Content-Type: application/json"]);
-        command.args(key).args(["--data", r#"{"messages": [{"role": "user", "content": "Who is Jimi Hendrix?"}]}"#]);
+        command.args([
+            "-sik",
+            "--http2",
+            "-X",
+            "POST",
+            "--url",
+            &url,
+            "--header",
+            "Content-Type: application/json",
+        ]);
+        command
+            .args(key)
+            .args(["--data", r#"{"messages": [{"role": "user", "content": "Who is Jimi Hendrix?"}]}"#]);
         run(&mut command).1
     };
     let refused = curl(&[]);
@@ -129,7 +153,11 @@ fn quickstart_serves_what_the_readme_shows() {
         .spawn()
         .unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(server.stdout.take().unwrap()));
-    let url = lines.find_map(|line| line.ok()?.strip_prefix("export DATA_PLANE_URL=http://127.0.0.1:").map(str::to_owned)).unwrap();
+    let url = lines
+        .find_map(|line| {
+            line.ok()?.strip_prefix("export DATA_PLANE_URL=http://127.0.0.1:").map(str::to_owned)
+        })
+        .unwrap();
     std::thread::spawn(move || lines.for_each(drop));
     let port: u16 = url.trim().parse().unwrap();
     let (refused, answered) = (exchange(port, &chat(None)), exchange(port, &chat(Some("123456"))));

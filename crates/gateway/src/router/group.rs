@@ -159,7 +159,12 @@ impl Wildcard {
 }
 
 impl HeaderRule {
-    fn new(route: usize, name: &str, values: &[String], patterns: &Patterns<'_>) -> Result<Self, RouterError> {
+    fn new(
+        route: usize,
+        name: &str,
+        values: &[String],
+        patterns: &Patterns<'_>,
+    ) -> Result<Self, RouterError> {
         let value = |value: &String| match value.strip_prefix("~*") {
             Some(pattern) => patterns.header(route, name, pattern).map(HeaderValue::Regex),
             None => Ok(HeaderValue::Exact(value.as_bytes().into())),

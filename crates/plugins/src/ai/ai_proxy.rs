@@ -13,9 +13,9 @@ use tollgate_gateway::destination::Destination;
 use tollgate_gateway::{Access, BuildError, Exchange, Outcome, Phases, Plugin, Scope, query};
 use tollgate_http::client::TlsProfile;
 use tollgate_http::{Response, StatusCode};
+use tollgate_llm::Operation;
 use tollgate_llm::openai::{self, Asked, Options, Streaming};
 use tollgate_llm::template::{Place, Template};
-use tollgate_llm::Operation;
 use tollgate_model::{Config, Map, PluginSchema};
 
 use crate::read;
@@ -26,7 +26,10 @@ use log::Record;
 
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
-    PluginSchema { protocols: &["grpc", "grpcs", "http", "https"], ..PluginSchema::new("ai-proxy", 770, AiProxyConfig::schema()) }
+    PluginSchema {
+        protocols: &["grpc", "grpcs", "http", "https"],
+        ..PluginSchema::new("ai-proxy", 770, AiProxyConfig::schema())
+    }
 }
 
 /// Compiles a configured `ai-proxy`.
@@ -44,7 +47,10 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
         return Err(error("config.model.provider", message));
     }
     if config.llm_format != LlmFormat::Openai {
-        return Err(error("config.llm_format", format!("the format '{}' cannot be served yet; use 'openai'", config.llm_format.name())));
+        return Err(error(
+            "config.llm_format",
+            format!("the format '{}' cannot be served yet; use 'openai'", config.llm_format.name()),
+        ));
     }
     let operation = match config.route_type {
         RouteType::Chat => Operation::Chat,
@@ -54,10 +60,12 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     };
     let options = config.model.options.clone().unwrap_or_default();
     let place = match &options.upstream_url {
-        Some(url) => Upstream::of_url(Template::new(url)).map_err(|message| error("config.model.options.upstream_url", message))?,
+        Some(url) => Upstream::of_url(Template::new(url))
+            .map_err(|message| error("config.model.options.upstream_url", message))?,
         None => {
             let path = options.upstream_path.as_deref().or(openai::path(operation));
-            Upstream::fixed("https", openai::HOST, 443, path).map_err(|message| error("config.model.provider", message))?
+            Upstream::fixed("https", openai::HOST, 443, path)
+                .map_err(|message| error("config.model.provider", message))?
         }
     };
     let number = |value: Option<f64>| value.map(|value| json!(value).to_string());
@@ -78,7 +86,11 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
             ResponseStreaming::Always => Streaming::Always,
         },
         auth: config.auth.clone().unwrap_or_default(),
-        body_limit: if config.max_request_body_size == 0 { usize::MAX } else { config.max_request_body_size as usize },
+        body_limit: if config.max_request_body_size == 0 {
+            usize::MAX
+        } else {
+            config.max_request_body_size as usize
+        },
         model_header: config.model_name_header,
         shared: Arc::new(Shared {
             operation,
@@ -115,7 +127,10 @@ struct AiProxy {
 
 /// Where the provider is.
 enum Upstream {
-    Fixed { destination: Arc<Destination>, path: Option<Bytes> },
+    Fixed {
+        destination: Arc<Destination>,
+        path: Option<Bytes>,
+    },
     /// An address with placeholders, known when the request is.
     Templated(Template),
 }
@@ -153,7 +168,9 @@ fn split_url(url: &str) -> Result<(&str, &str, u16, &str), String> {
     let (authority, path) = rest.split_at(end);
     let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
     let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong("no valid port"))?),
+        Some((host, port)) if !port.ends_with(']') => {
+            (host, port.parse().map_err(|_| wrong("no valid port"))?)
+        }
         _ => (authority, if scheme == "https" { 443 } else { 80 }),
     };
     if host.is_empty() { Err(wrong("no host")) } else { Ok((scheme, host, port, path)) }
@@ -198,7 +215,9 @@ impl AiProxy {
         } else {
             let body = self.read_body(exchange).await;
             let auth = match (self.auth.param_location, &self.auth.param_name, &self.auth.param_value) {
-                (Some(ParamLocation::Body), Some(name), Some(value)) => Some((name.as_str(), value.expose(), self.keeps_own_auth())),
+                (Some(ParamLocation::Body), Some(name), Some(value)) => {
+                    Some((name.as_str(), value.expose(), self.keeps_own_auth()))
+                }
                 _ => None,
             };
             let asked = Asked {
@@ -209,8 +228,14 @@ impl AiProxy {
                 want_usage: self.shared.statistics,
                 auth,
             };
-            let prepared = openai::prepare(body.as_deref(), &asked).map_err(|message| bad_request(message.into_owned()))?;
-            let record = Record::new(Arc::clone(&self.shared), prepared.model.clone(), prepared.stream, &prepared.body);
+            let prepared = openai::prepare(body.as_deref(), &asked)
+                .map_err(|message| bad_request(message.into_owned()))?;
+            let record = Record::new(
+                Arc::clone(&self.shared),
+                prepared.model.clone(),
+                prepared.stream,
+                &prepared.body,
+            );
             let model_header = self.model_header.then(|| format!("openai/{}", prepared.model));
             if prepared.stream {
                 exchange.follow(Box::new(Streamed::new(record, model_header, prepared.hide_usage)));
@@ -233,7 +258,8 @@ impl AiProxy {
     /// The body, where it is JSON by its type and not too large.
     async fn read_body(&self, exchange: &mut Exchange) -> Option<Bytes> {
         let content_type = exchange.head.headers.get_str("content-type").unwrap_or("application/json");
-        let is_json = content_type.get(..16).is_some_and(|start| start.eq_ignore_ascii_case("application/json"));
+        let is_json =
+            content_type.get(..16).is_some_and(|start| start.eq_ignore_ascii_case("application/json"));
         if !is_json {
             return None;
         }
@@ -248,7 +274,9 @@ impl AiProxy {
                 let (scheme, host, port, path) = split_url(&url).map_err(bad_request)?;
                 match Upstream::fixed(scheme, host, port, Some(path)).map_err(bad_request)? {
                     Upstream::Fixed { destination, path } => Ok((destination, path)),
-                    Upstream::Templated(_) => Err(bad_request("the upstream_url holds a placeholder inside a placeholder")),
+                    Upstream::Templated(_) => {
+                        Err(bad_request("the upstream_url holds a placeholder inside a placeholder"))
+                    }
                 }
             }
         }
@@ -265,7 +293,9 @@ impl AiProxy {
         {
             exchange.head.headers.set(name, value.expose());
         }
-        if let (Some(ParamLocation::Query), Some(name), Some(value)) = (self.auth.param_location, &self.auth.param_name, &self.auth.param_value) {
+        if let (Some(ParamLocation::Query), Some(name), Some(value)) =
+            (self.auth.param_location, &self.auth.param_name, &self.auth.param_value)
+        {
             let query = exchange.query.take().unwrap_or_default();
             let mut pairs: Vec<_> = query::parse(&query).collect();
             let own = pairs.iter().any(|(other, _)| other == name);
@@ -273,7 +303,8 @@ impl AiProxy {
                 pairs.retain(|(other, _)| other != name);
                 pairs.push((name.as_str().into(), Some(value.expose().into())));
             }
-            exchange.query = Some(query::write(pairs.iter().map(|(name, value)| (&**name, value.as_deref()))).into());
+            exchange.query =
+                Some(query::write(pairs.iter().map(|(name, value)| (&**name, value.as_deref()))).into());
         }
     }
 }
@@ -291,10 +322,14 @@ fn render(template: &Template, exchange: &Exchange) -> Result<String, String> {
             .get_str(key)
             .or_else(|| exchange.head.headers.get_str(&key.replace('_', "-")))
             .map(str::to_owned),
-        Place::UriCaptures => exchange.captures.iter().find(|(name, _)| **name == *key).map(|(_, value)| value.to_string()),
+        Place::UriCaptures => {
+            exchange.captures.iter().find(|(name, _)| **name == *key).map(|(_, value)| value.to_string())
+        }
         Place::QueryParams => {
             let query = exchange.query.as_deref().unwrap_or_default();
-            query::parse(query).find(|(name, _)| name == key).and_then(|(_, value)| value.map(|value| value.into_owned()))
+            query::parse(query)
+                .find(|(name, _)| name == key)
+                .and_then(|(_, value)| value.map(|value| value.into_owned()))
         }
     })
 }

@@ -65,7 +65,10 @@ pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, 
     let names = config
         .key_names
         .iter()
-        .map(|name| KeyName { name: name.as_str().into(), dashed: name.contains('_').then(|| name.replace('_', "-").into()) })
+        .map(|name| KeyName {
+            name: name.as_str().into(),
+            dashed: name.contains('_').then(|| name.replace('_', "-").into()),
+        })
         .collect();
     Ok(Arc::new(KeyAuth { config, challenge, names }))
 }
@@ -164,7 +167,8 @@ impl KeyAuth {
                         None
                     }
                     None => {
-                        let message = format!("anonymous consumer {anonymous} is configured but doesn't exist");
+                        let message =
+                            format!("anonymous consumer {anonymous} is configured but doesn't exist");
                         Some(exchange.error(StatusCode::INTERNAL_SERVER_ERROR, &message))
                     }
                 },
@@ -199,9 +203,11 @@ impl KeyAuth {
 
     fn find<'a>(&self, exchange: &'a Exchange, body: Option<&'a Parsed>, name: &'a KeyName) -> Found<'a> {
         if self.config.key_in_header {
-            let mut values = exchange.head.headers.get_all(&name.name).chain(
-                name.dashed.iter().flat_map(|dashed| exchange.head.headers.get_all(dashed)),
-            );
+            let mut values = exchange
+                .head
+                .headers
+                .get_all(&name.name)
+                .chain(name.dashed.iter().flat_map(|dashed| exchange.head.headers.get_all(dashed)));
             match (values.next(), values.next()) {
                 (Some(value), None) => return Found::Key(String::from_utf8_lossy(value)),
                 (Some(_), Some(_)) => return Found::Many,
@@ -256,7 +262,8 @@ fn look_up(exchange: &Exchange, key: &str) -> Result<Arc<Credential>, Refusal> {
         return Err(Refusal::NoKey);
     }
     let found = exchange.snapshot.consumers.credential(Kind::KeyAuthCredential, exchange.workspace(), key);
-    let valid = |credential: &&Arc<Credential>| credential.expires_at.is_none_or(|end| end > clock::seconds());
+    let valid =
+        |credential: &&Arc<Credential>| credential.expires_at.is_none_or(|end| end > clock::seconds());
     found.filter(valid).cloned().ok_or(Refusal::Unknown)
 }
 
@@ -264,6 +271,9 @@ fn look_up(exchange: &Exchange, key: &str) -> Result<Arc<Credential>, Refusal> {
 fn find_anonymous(exchange: &Exchange, name: &str) -> Option<Arc<Consumer>> {
     let consumers = &exchange.snapshot.consumers;
     let workspace = exchange.workspace();
-    let by_id = Uuid::parse_str(name).ok().and_then(|id| consumers.get(id)).filter(|found| found.workspace == workspace);
+    let by_id = Uuid::parse_str(name)
+        .ok()
+        .and_then(|id| consumers.get(id))
+        .filter(|found| found.workspace == workspace);
     by_id.or_else(|| consumers.by_username(workspace, name)).cloned()
 }

@@ -39,7 +39,8 @@ impl Tollgate {
 
     /// Starts in a folder that may hold a store already.
     pub fn start_in(folder: TempDir, settings: &[(&str, &str)]) -> Self {
-        let mut process = Self::command(folder.path(), settings).arg("start").stdout(Stdio::piped()).spawn().unwrap();
+        let mut process =
+            Self::command(folder.path(), settings).arg("start").stdout(Stdio::piped()).spawn().unwrap();
         let ports = read_ports(&mut process);
         Self { process, ports, folder }
     }
@@ -93,7 +94,12 @@ impl Tollgate {
     }
 
     /// An Admin API call with a JSON body; the status and the body.
-    pub fn admin_call(&self, method: &str, path: &str, body: Option<&serde_json::Value>) -> (u16, serde_json::Value) {
+    pub fn admin_call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> (u16, serde_json::Value) {
         let answer = exchange(self.admin(), &json_request(method, path, body));
         let value = serde_json::from_slice(&answer.body).unwrap_or(serde_json::Value::Null);
         (answer.status, value)
@@ -191,7 +197,8 @@ pub fn read_answer(stream: &mut impl Read, to_head: bool) -> Answer {
     let head = String::from_utf8_lossy(&received[..head_end]).into_owned();
     let mut body = received.split_off(head_end + 4);
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap();
+    let status =
+        lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap();
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
@@ -204,7 +211,8 @@ pub fn read_answer(stream: &mut impl Read, to_head: bool) -> Answer {
         let mut whole = Vec::new();
         loop {
             if let Some(end) = find(&body, b"\r\n") {
-                let size = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap().trim(), 16).unwrap();
+                let size =
+                    usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap().trim(), 16).unwrap();
                 if body.len() >= end + 2 + size + 2 {
                     whole.extend_from_slice(&body[end + 2..end + 2 + size]);
                     body.drain(..end + 2 + size + 2);

@@ -32,7 +32,9 @@ pub struct Received<'a> {
 
 impl Upstream {
     /// Serves every connection with `answer`, which writes to the stream; an error ends the connection.
-    pub fn start(answer: impl Fn(&Received<'_>, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+    pub fn start(
+        answer: impl Fn(&Received<'_>, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let upstream = Self {
             port: listener.local_addr().unwrap().port(),
@@ -59,7 +61,11 @@ impl Upstream {
     /// Answers `{"ok":true}`, and a chat completion under `/v1/chat/completions`.
     pub fn canned() -> Self {
         Self::start(|request, stream| {
-            let body = if request.path.starts_with("/v1/chat/completions") { CHAT.as_bytes() } else { br#"{"ok":true}"# };
+            let body = if request.path.starts_with("/v1/chat/completions") {
+                CHAT.as_bytes()
+            } else {
+                br#"{"ok":true}"#
+            };
             respond(stream, request.method, "200 OK", "application/json", "Server: upstream\r\n", body)
         })
     }
@@ -68,7 +74,14 @@ impl Upstream {
     pub fn echo() -> Self {
         Self::start(|request, stream| {
             if !request.path.starts_with("/v1/chat/completions") {
-                return respond(stream, request.method, "200 OK", "text/plain", "Server: echo\r\n", request.whole);
+                return respond(
+                    stream,
+                    request.method,
+                    "200 OK",
+                    "text/plain",
+                    "Server: echo\r\n",
+                    request.whole,
+                );
             }
             let asked: serde_json::Value = serde_json::from_slice(request.body).unwrap_or_default();
             if asked["stream"] == json!(true) && request.path == "/v1/chat/completions" {
@@ -77,7 +90,10 @@ impl Upstream {
             let extra = "Server: echo\r\nx-request-id: req_abc\r\nopenai-processing-ms: 5\r\n";
             let (status, body): (_, &[u8]) = match request.path.rsplit('/').next() {
                 Some("401") => ("401 Unauthorized", UNAUTHORIZED.as_bytes()),
-                Some("500") => ("500 Internal Server Error", br#"{"error":{"message":"The server had an error","type":"server_error"}}"#),
+                Some("500") => (
+                    "500 Internal Server Error",
+                    br#"{"error":{"message":"The server had an error","type":"server_error"}}"#,
+                ),
                 Some("notjson") => ("200 OK", b"this is not json"),
                 _ => ("200 OK", ECHO_CHAT.as_bytes()),
             };
@@ -91,8 +107,16 @@ const ECHO_CHAT: &str = r#"{"id": "chatcmpl-B9", "object": "chat.completion", "c
 const UNAUTHORIZED: &str = "{\n    \"error\": {\n        \"message\": \"Incorrect API key provided: x. You can find your API key at https://platform.openai.com/account/api-keys.\",\n        \"type\": \"invalid_request_error\",\n        \"param\": null,\n        \"code\": \"invalid_api_key\"\n    }\n}\n";
 
 /// Writes an answer with a length.
-pub fn respond(stream: &mut TcpStream, method: &str, status: &str, kind: &str, extra: &str, body: &[u8]) -> std::io::Result<()> {
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{extra}\r\n", body.len());
+pub fn respond(
+    stream: &mut TcpStream,
+    method: &str,
+    status: &str,
+    kind: &str,
+    extra: &str,
+    body: &[u8],
+) -> std::io::Result<()> {
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{extra}\r\n", body.len());
     let body = if method == "HEAD" { &[][..] } else { body };
     stream.write_all(&[head.as_bytes(), body].concat())
 }
@@ -114,12 +138,20 @@ fn stream_chat(stream: &mut TcpStream) -> std::io::Result<()> {
     let choice = |delta: serde_json::Value, reason: serde_json::Value| json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason}]);
     let null = serde_json::Value::Null;
     for text in ["", "Hello", " world", "!"] {
-        let delta = if text.is_empty() { json!({"role": "assistant", "content": ""}) } else { json!({"content": text}) };
+        let delta = if text.is_empty() {
+            json!({"role": "assistant", "content": ""})
+        } else {
+            json!({"content": text})
+        };
         chunk(stream, event(choice(delta, null.clone()), None).as_bytes())?;
         std::thread::sleep(Duration::from_millis(10));
     }
     chunk(stream, event(choice(json!({}), json!("stop")), None).as_bytes())?;
-    chunk(stream, event(json!([]), Some(json!({"prompt_tokens": 19, "completion_tokens": 3, "total_tokens": 22}))).as_bytes())?;
+    chunk(
+        stream,
+        event(json!([]), Some(json!({"prompt_tokens": 19, "completion_tokens": 3, "total_tokens": 22})))
+            .as_bytes(),
+    )?;
     chunk(stream, b"data: [DONE]\n\n")?;
     stream.write_all(b"0\r\n\r\n")
 }
@@ -154,7 +186,9 @@ fn serve(
 fn whole_request(received: &[u8]) -> Option<(usize, usize)> {
     let head = find(received, b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&received[..head]).to_ascii_lowercase();
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name).map(|value| value.trim().to_owned()));
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name).map(|value| value.trim().to_owned()))
+    };
     if field("transfer-encoding:").as_deref() == Some("chunked") {
         let end = find(&received[head..], b"0\r\n\r\n")? + head + 5;
         return Some((head, end));

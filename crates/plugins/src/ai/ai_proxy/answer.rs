@@ -137,7 +137,10 @@ impl ResponseFilter for Streamed {
             response.headers.set("X-Kong-LLM-Model", model);
         }
         response.headers.remove("Set-Cookie");
-        let is_stream = response.headers.get_str("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
+        let is_stream = response
+            .headers
+            .get_str("content-type")
+            .is_some_and(|kind| kind.starts_with("text/event-stream"));
         response.headers.set("Content-Type", "text/event-stream");
         if is_stream && !response.headers.contains("content-encoding") && self.record.is_wanted() {
             self.watch = Some(Watch::new(self.hide_usage));

@@ -169,7 +169,20 @@ pub enum ParamLocation {
 #[derive(Debug, Clone, Config)]
 pub struct Model {
     /// Who runs the model.
-    #[config(required, one_of("openai", "azure", "anthropic", "cohere", "mistral", "llama2", "gemini", "bedrock", "huggingface"))]
+    #[config(
+        required,
+        one_of(
+            "openai",
+            "azure",
+            "anthropic",
+            "cohere",
+            "mistral",
+            "llama2",
+            "gemini",
+            "bedrock",
+            "huggingface"
+        )
+    )]
     pub provider: String,
     /// The provider's name for the model; may hold `$(headers.x)`, `$(uri_captures.x)`, `$(query_params.x)`.
     pub name: Option<String>,
@@ -269,7 +282,10 @@ pub struct Huggingface {
 #[derive(Debug, Clone, Default, Config)]
 pub struct Cohere {
     /// What embeddings are for.
-    #[config(default = "classification", one_of("classification", "clustering", "image", "search_document", "search_query"))]
+    #[config(
+        default = "classification",
+        one_of("classification", "clustering", "image", "search_document", "search_query")
+    )]
     pub embedding_input_type: Option<String>,
     /// Whether to wait for a model that is being loaded.
     pub wait_for_model: Option<bool>,
@@ -309,11 +325,13 @@ fn provider_needs(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
     if provider == "llama2" && !option("upstream_url") {
         errors.add_entity("must set 'model.options.upstream_url' for self-hosted providers/models");
     }
-    let overrides = fields.get("auth").and_then(|auth| auth.get("allow_override")) == Some(&Value::Bool(true));
+    let overrides =
+        fields.get("auth").and_then(|auth| auth.get("allow_override")) == Some(&Value::Bool(true));
     if matches!(provider, "bedrock" | "gemini") && overrides {
         errors.add_entity("bedrock and gemini only support auth.allow_override = false");
     }
-    let statistics = fields.get("logging").and_then(|logging| logging.get("log_statistics")) == Some(&Value::Bool(true));
+    let statistics =
+        fields.get("logging").and_then(|logging| logging.get("log_statistics")) == Some(&Value::Bool(true));
     if provider == "anthropic" && text(fields, &["route_type"]) == Some("llm/v1/completions") && statistics {
         errors.add_entity("anthropic does not support statistics when route_type is llm/v1/completions");
     }
@@ -324,7 +342,8 @@ fn provider_needs(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
 fn auth_pairs(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
     let mut errors = FieldErrors::new();
     let given = |name: &str| text(fields, &["auth", name]).is_some();
-    let together = |names: &[&str]| names.iter().all(|name| given(name)) || !names.iter().any(|name| given(name));
+    let together =
+        |names: &[&str]| names.iter().all(|name| given(name)) || !names.iter().any(|name| given(name));
     if !together(&["header_name", "header_value"]) {
         errors.add_entity("all or none of these fields must be set: 'auth.header_name', 'auth.header_value'");
     }

@@ -81,7 +81,8 @@ impl Record {
         let end = if self.stream { Instant::now() } else { self.answered.unwrap_or_else(Instant::now) };
         let latency = milliseconds(self.started, end);
         let usage = self.seen.usage.clone().unwrap_or_default();
-        let per_token = if usage.completion_tokens == 0 { 0.0 } else { latency as f64 / usage.completion_tokens as f64 };
+        let per_token =
+            if usage.completion_tokens == 0 { 0.0 } else { latency as f64 / usage.completion_tokens as f64 };
         let first = self.first_chunk.or(self.answered).unwrap_or(end);
         let mut proxy = json!({
             "meta": {
