@@ -141,7 +141,7 @@ fn infer_record(fields: &mut Map<String, Value>, record: &Record) {
         let field = record.fields.iter().chain(&record.shorthands).find(|field| field.name == name);
         if let Some(field) = field {
             infer(value, &field.shape);
-        } else if *value == Value::from("") {
+        } else if value.as_str() == Some("") {
             *value = Value::Null;
         }
     }
@@ -149,7 +149,7 @@ fn infer_record(fields: &mut Map<String, Value>, record: &Record) {
 
 /// Brings text into the type a schema asks for; what cannot be is left for the check to name.
 pub(crate) fn infer(value: &mut Value, shape: &Shape) {
-    if *value == Value::from("") {
+    if value.as_str() == Some("") {
         *value = Value::Null;
         return;
     }

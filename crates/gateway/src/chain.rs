@@ -24,6 +24,9 @@ pub struct Configured {
     pub plugin: Arc<dyn Plugin>,
 }
 
+/// What runs for one consumer or another.
+type ByConsumer = HashMap<Uuid, Arc<Configured>>;
+
 /// The plugins of one route.
 #[derive(Default)]
 pub struct Chain {
@@ -35,19 +38,18 @@ pub struct Chain {
 
 struct Slot {
     /// Bound to a consumer and to this route or service.
-    with_consumer: HashMap<Uuid, Arc<Configured>>,
+    with_consumer: ByConsumer,
     /// Bound to this route and service.
     route_and_service: Option<Arc<Configured>>,
     /// Bound to a consumer alone; shared by all routes of the workspace.
-    consumer: Arc<HashMap<Uuid, Arc<Configured>>>,
+    consumer: Arc<ByConsumer>,
     /// Bound to this route, else to this service, else to nothing.
     fallback: Option<Arc<Configured>>,
 }
 
 impl Slot {
     fn resolve(&self, consumer: Option<Uuid>) -> Option<&Arc<Configured>> {
-        let of_consumer =
-            |map: &'_ HashMap<Uuid, Arc<Configured>>| consumer.filter(|id| map.contains_key(id));
+        let of_consumer = |map: &'_ ByConsumer| consumer.filter(|id| map.contains_key(id));
         if let Some(id) = of_consumer(&self.with_consumer) {
             return self.with_consumer.get(&id);
         }
@@ -84,7 +86,7 @@ impl Chain {
 /// The plugins of one workspace, ready to be made into chains.
 pub struct Plugins {
     /// By name, in running order.
-    by_name: Vec<(Vec<Arc<Configured>>, Arc<HashMap<Uuid, Arc<Configured>>>)>,
+    by_name: Vec<(Vec<Arc<Configured>>, Arc<ByConsumer>)>,
 }
 
 impl Plugins {

@@ -16,7 +16,7 @@ use crate::consumers::{Consumer, Consumers, Credential};
 use crate::destination::{Destination, Host};
 use crate::plugin::{BuildError, PluginTypes, Scope};
 use crate::router::{RouteRule, Router};
-use crate::snapshot::{DEFAULT_WORKSPACE, Route, ServedCertificate, Service, Snapshot};
+use crate::snapshot::{DEFAULT_WORKSPACE, PluginsById, Route, ServedCertificate, Service, Snapshot};
 
 /// Where entities come from: a view of the store, or a file.
 pub trait EntitySource {
@@ -393,7 +393,7 @@ impl Compiler {
         &self,
         source: &dyn EntitySource,
         previous: Option<&Snapshot>,
-    ) -> Result<HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>, CompileError> {
+    ) -> Result<PluginsById, CompileError> {
         let mut plugins = HashMap::new();
         for read in read::<entity::Plugin>(source, Kind::Plugin)? {
             if !read.entity.enabled {
@@ -454,9 +454,7 @@ impl Compiler {
 }
 
 /// The plugins of each workspace in running order.
-fn sort_plugins(
-    plugins: &HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>,
-) -> HashMap<Uuid, Plugins> {
+fn sort_plugins(plugins: &PluginsById) -> HashMap<Uuid, Plugins> {
     let mut by_workspace: HashMap<Uuid, Vec<Arc<Configured>>> = HashMap::new();
     for (_, configured) in plugins.values() {
         by_workspace.entry(configured.scope.workspace).or_default().push(Arc::clone(configured));

@@ -117,8 +117,8 @@ impl Handler for Gateway {
         let mut flight = InFlight::new(self.open(request));
         let exchange = &mut *flight.exchange;
         let answer = match self.find_route(exchange) {
-            Ok(()) => run_access(exchange).await,
-            Err(refusal) => Some(refusal),
+            None => run_access(exchange).await,
+            refusal => refusal,
         };
         let response = match answer {
             Some(answer) => answer,
@@ -140,7 +140,7 @@ impl Handler for Gateway {
 
 impl Gateway {
     /// Matches the request; an answer where nothing matches or the route demands another protocol.
-    fn find_route(&self, exchange: &mut Exchange) -> Result<(), Response> {
+    fn find_route(&self, exchange: &mut Exchange) -> Option<Response> {
         let path_length = exchange.head.path().len();
         exchange.path = path::normalize(&exchange.head.target.slice(..path_length));
         exchange.query = exchange.head.query().map(|query| exchange.head.target.slice_ref(query));
@@ -158,11 +158,11 @@ impl Gateway {
         let Some((found, route)) =
             found.and_then(|found| snapshot.routes.get(found.route).cloned().map(|route| (found, route)))
         else {
-            return Err(exchange.error(StatusCode::NOT_FOUND, answer::NO_ROUTE));
+            return Some(exchange.error(StatusCode::NOT_FOUND, answer::NO_ROUTE));
         };
         if let Some(refusal) = route.demand_protocol(exchange) {
             exchange.route = Some(route);
-            return Err(refusal);
+            return Some(refusal);
         }
         let service_path = route.service.as_ref().and_then(|service| service.path.as_deref()).unwrap_or("/");
         exchange.upstream_path = path::join(
@@ -179,7 +179,7 @@ impl Gateway {
         exchange.captures = found.captures;
         exchange.destination = route.service.as_ref().map(|service| Arc::clone(&service.destination));
         exchange.route = Some(route);
-        Ok(())
+        None
     }
 }
 

@@ -39,8 +39,11 @@ pub struct Snapshot {
     /// Names of the workspaces.
     pub workspaces: HashMap<Uuid, Box<str>>,
     /// Compiled plugins by id, kept for the next revision where they have not changed.
-    pub(crate) plugins: HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>,
+    pub(crate) plugins: PluginsById,
 }
+
+/// Compiled plugins by id, each with the entity it was compiled from.
+pub(crate) type PluginsById = HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>;
 
 /// A certificate and the names it is served for.
 #[derive(Clone)]

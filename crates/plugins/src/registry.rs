@@ -10,8 +10,11 @@ use crate::{ai, auth};
 
 type Build = fn(&Map<String, Value>, &Scope) -> Result<Arc<dyn Plugin>, BuildError>;
 
-/// Every plugin: how it presents itself, and how a configured one is compiled.
-const PLUGINS: &[(fn() -> PluginSchema, Build)] =
+/// How a plugin presents itself, and how a configured one is compiled.
+type Entry = (fn() -> PluginSchema, Build);
+
+/// Every plugin.
+const PLUGINS: &[Entry] =
     &[(ai::ai_proxy::schema, ai::ai_proxy::build), (auth::key_auth::schema, auth::key_auth::build)];
 
 /// The enabled plugins.

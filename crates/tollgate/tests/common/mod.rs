@@ -1,5 +1,6 @@
 //! What the whole-binary tests share: the binary on ephemeral ports, upstreams, and raw HTTP exchanges.
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 pub mod upstream;
 
