@@ -63,14 +63,15 @@ pub fn resolve(
             .or_else(|| derived_id(declared, parent))
             .unwrap_or_else(|| source.id());
         if let Some(name) = name.filter(|_| is_named_alone(declared.kind))
-            && by_name.insert((declared.kind, name.clone()), id).is_some() {
-                let field = declared.kind.endpoint_key().unwrap_or("name");
-                let message = format!(
-                    "uniqueness violation: '{}' entity with {field} set to '{name}' already declared",
-                    declared.kind.plural()
-                );
-                problems.push(declared.problem(field, message));
-            }
+            && by_name.insert((declared.kind, name.clone()), id).is_some()
+        {
+            let field = declared.kind.endpoint_key().unwrap_or("name");
+            let message = format!(
+                "uniqueness violation: '{}' entity with {field} set to '{name}' already declared",
+                declared.kind.plural()
+            );
+            problems.push(declared.problem(field, message));
+        }
         if taken.insert((declared.kind, id.to_string()), ()).is_some() && declared.fields.contains_key("id") {
             let message = format!(
                 "uniqueness violation: '{}' entity with primary key set to '{id}' already declared",
@@ -210,7 +211,7 @@ fn resolve_reference(
 }
 
 /// `_config: name` puts a shared configuration under a plugin's own.
-fn merge_plugin_config(
+pub(crate) fn merge_plugin_config(
     declared: &Declared,
     declaration: &Declaration,
     fields: &mut Map<String, Value>,
@@ -243,7 +244,7 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
-fn apply_defaults(kind: Kind, defaults: &Map<String, Value>, fields: &mut Map<String, Value>) {
+pub(crate) fn apply_defaults(kind: Kind, defaults: &Map<String, Value>, fields: &mut Map<String, Value>) {
     let singular = kind.plural().trim_end_matches('s');
     let Some(Value::Object(defaults)) = defaults.get(singular) else { return };
     for (name, value) in defaults {
@@ -251,7 +252,7 @@ fn apply_defaults(kind: Kind, defaults: &Map<String, Value>, fields: &mut Map<St
     }
 }
 
-fn add_tags(tags: &[String], fields: &mut Map<String, Value>) {
+pub(crate) fn add_tags(tags: &[String], fields: &mut Map<String, Value>) {
     if tags.is_empty() {
         return;
     }
