@@ -35,7 +35,7 @@ fn control_planes(admin: &Admin) -> Answer {
         .collect();
     let total = data.len();
     ok(
-        json!({"data": data, "page": 1, "pageCount": 1, "meta": {"page": {"total": total, "size": total, "number": 1}}}),
+        json!({"data": data, "page": 1, "pageCount": 1, "meta": {"page": {"total": total, "size": total, "number": 1}}, "tollgate": {"version": admin.facts.version}}),
     )
 }
 

@@ -1,1 +1,184 @@
-//! decK's commands and Kong's, as a client of an Admin API.
+//! decK's commands, as a client of an Admin API: a Tollgate's, a Kong's, or Konnect's.
+
+mod arguments;
+mod client;
+mod commands;
+mod diagnostics;
+mod files;
+mod output;
+mod remote;
+mod settings;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
+use tollgate_declare::Problem;
+
+use arguments::{Connection, Deck, DeckCommand, GatewayCommand};
+pub use arguments::{Gateway, Shell};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// Something is wrong with files, or with what they declare.
+    #[error("{}", list(.0))]
+    Problems(Vec<Problem>),
+    /// The server refused a call or did not answer it.
+    #[error(transparent)]
+    Call(#[from] client::CallError),
+    /// Anything else.
+    #[error("{0}")]
+    Message(String),
+}
+
+fn list(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(|problem| format!("\n\t{problem}")).collect();
+    format!("{} errors occurred:{}\n", problems.len(), lines.concat())
+}
+
+/// Runs the binary as `deck`.
+pub fn deck(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let matches = match like_go(Deck::command()).try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => return usage_error(&error),
+    };
+    let deck = match Deck::from_arg_matches(&matches) {
+        Ok(deck) => deck,
+        Err(error) => return usage_error(&error),
+    };
+    let moved = |name: &str| {
+        eprintln!(
+            "Info: 'deck {name}' functionality has moved to 'deck gateway {name}' and will be removed in a future version of decK"
+        );
+    };
+    let command = match deck.command {
+        DeckCommand::Gateway { command } => command,
+        DeckCommand::Version => {
+            output::print(&format!("decK v1.64.0 (tollgate {}) \n", env!("CARGO_PKG_VERSION")));
+            return ExitCode::SUCCESS;
+        }
+        DeckCommand::Completion { shell } => return completion(&mut Deck::command(), shell),
+        DeckCommand::Sync(arguments::Moved { state, mut command }) => {
+            moved("sync");
+            command.files = state;
+            GatewayCommand::Sync(command)
+        }
+        DeckCommand::Diff(arguments::Moved { state, mut command }) => {
+            moved("diff");
+            command.files = state;
+            GatewayCommand::Diff(command)
+        }
+        DeckCommand::Validate(arguments::Moved { state, mut command }) => {
+            moved("validate");
+            command.files = state;
+            GatewayCommand::Validate(command)
+        }
+        DeckCommand::Dump(mut command) => {
+            moved("dump");
+            if command.output_file == "-" && !command.all_workspaces {
+                command.output_file = "kong".into();
+            }
+            GatewayCommand::Dump(command)
+        }
+        DeckCommand::Reset(command) => {
+            moved("reset");
+            GatewayCommand::Reset(command)
+        }
+        DeckCommand::Ping(command) => {
+            moved("ping");
+            GatewayCommand::Ping(command)
+        }
+    };
+    finish(&deck.connection, command)
+}
+
+/// Runs `tollgate gateway …`.
+pub fn gateway(gateway: Gateway) -> ExitCode {
+    finish(&gateway.connection, gateway.command)
+}
+
+/// Prints a shell's completion script.
+pub fn completion(command: &mut Command, shell: Shell) -> ExitCode {
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(clap_complete::Shell::from(shell), command, name, &mut script);
+    output::print(&String::from_utf8_lossy(&script));
+    ExitCode::SUCCESS
+}
+
+fn finish(connection: &Connection, command: GatewayCommand) -> ExitCode {
+    match commands::run(connection, command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Lets switches be given a value (`--json-output=false`), as in Go's command lines.
+pub fn like_go(command: Command) -> Command {
+    command
+        .mut_args(|argument| match argument.get_action() {
+            ArgAction::SetTrue => argument
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_value("false")
+                .default_missing_value("true")
+                .value_parser(clap::builder::BoolishValueParser::new())
+                .hide_default_value(true)
+                .hide_possible_values(true),
+            _ => argument,
+        })
+        .mut_subcommands(like_go)
+}
+
+/// Says what is wrong with a command line: decK's words and exit code, since 2 means "something differs".
+pub fn usage_error(error: &clap::Error) -> ExitCode {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if !error.use_stderr() {
+        output::print(&error.render().to_string());
+        return ExitCode::SUCCESS;
+    }
+    let context = |kind: ContextKind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        _ => None,
+    };
+    let argument = context(ContextKind::InvalidArg).unwrap_or_default();
+    let hint = context(ContextKind::SuggestedArg).or_else(|| context(ContextKind::SuggestedSubcommand));
+    let hint = hint.map(|hint| format!("\nDid you mean '{hint}'?")).unwrap_or_default();
+    let message = match error.kind() {
+        ErrorKind::UnknownArgument if argument.starts_with("--") => format!("unknown flag: {argument}{hint}"),
+        ErrorKind::UnknownArgument if argument.starts_with('-') => {
+            format!("unknown shorthand flag: '{}' in {argument}", argument.chars().nth(1).unwrap_or_default())
+        }
+        ErrorKind::UnknownArgument => {
+            "positional arguments are not valid for this command, please use flags instead".to_owned()
+        }
+        ErrorKind::InvalidSubcommand => {
+            let word = context(ContextKind::InvalidSubcommand).unwrap_or_default();
+            let program = program();
+            format!("unknown command \"{word}\" for \"{program}\"{hint}\nRun '{program} --help' for usage.")
+        }
+        _ => {
+            let text = error.render().to_string();
+            text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()
+        }
+    };
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprintln!("{}", error.render());
+    } else {
+        eprintln!("Error: {message}");
+    }
+    ExitCode::FAILURE
+}
+
+/// The name under which the binary was called.
+fn program() -> String {
+    let path = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&path).file_name();
+    name.map_or_else(|| "tollgate".to_owned(), |name| name.to_string_lossy().into_owned())
+}

@@ -57,10 +57,14 @@ pub struct Declaration {
     pub workspace: Option<String>,
     /// Whether the files are for Konnect (`_konnect` is there).
     pub konnect: bool,
+    /// Whether a file states its format (`_format_version`).
+    pub has_version: bool,
     /// `_konnect.control_plane_name`
     pub control_plane: Option<String>,
     /// `_info.select_tags`, sorted.
     pub select_tags: Vec<String>,
+    /// `_info.default_lookup_tags`: entities with all these tags that references may lead to.
+    pub lookup_tags: Vec<(Kind, Vec<String>)>,
     /// The entities, each after the one it is nested in.
     pub entities: Vec<Declared>,
     /// `_info.defaults`, by singular kind.
@@ -168,7 +172,8 @@ impl Declaration {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
-    fn check_version(&self, node: &Node, dialect: Dialect, file: &str, problems: &mut Vec<Problem>) {
+    fn check_version(&mut self, node: &Node, dialect: Dialect, file: &str, problems: &mut Vec<Problem>) {
+        self.has_version = true;
         let known: &[&str] = match dialect {
             Dialect::Deck => &["3.0"],
             Dialect::Kong => &["1.1", "2.1", "3.0"],
@@ -190,6 +195,12 @@ impl Declaration {
             self.select_tags.extend(tags.iter().filter_map(Value::as_str).map(str::to_owned));
             self.select_tags.sort();
             self.select_tags.dedup();
+        }
+        if let Some(Value::Object(lookups)) = info.remove("default_lookup_tags") {
+            for (kind, tags) in lookups {
+                let tags = tags.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+                self.lookup_tags.extend(Kind::from_plural(&kind).map(|kind| (kind, tags.collect())));
+            }
         }
         if let Some(Value::Object(defaults)) = info.remove("defaults") {
             self.defaults.extend(defaults);
