@@ -89,7 +89,10 @@ async fn ask(name: &Arc<str>) {
     NAMES.with_borrow_mut(|names| {
         let known = names.entry(Arc::clone(name)).or_default();
         known.refreshing = false;
-        if found.is_empty() && !known.addresses.is_empty() && known.since.is_some_and(|since| since.elapsed() < STALE) {
+        if found.is_empty()
+            && !known.addresses.is_empty()
+            && known.since.is_some_and(|since| since.elapsed() < STALE)
+        {
             return;
         }
         known.addresses = found;
@@ -114,7 +117,11 @@ mod tests {
     #[tokio::test]
     async fn an_old_answer_serves_while_a_new_one_is_asked_for() {
         let name: Arc<str> = "localhost".into();
-        let old = Known { addresses: vec![IpAddr::from([192, 0, 2, 1])], since: Instant::now().checked_sub(VALID), ..Known::default() };
+        let old = Known {
+            addresses: vec![IpAddr::from([192, 0, 2, 1])],
+            since: Instant::now().checked_sub(VALID),
+            ..Known::default()
+        };
         NAMES.with_borrow_mut(|names| names.insert(Arc::clone(&name), old));
         assert_eq!(resolve(&name).await, Some(IpAddr::from([192, 0, 2, 1])));
         while NAMES.with_borrow(|names| names[&name].refreshing) {

@@ -5,7 +5,8 @@ use crate::{Headers, Method, RequestHead, Version};
 /// The request line and the fields up to the first that is broken or not all there; `None` where the request
 /// line itself is broken.
 pub(crate) fn read(received: &[u8]) -> Option<Box<RequestHead>> {
-    let mut lines = received.split_inclusive(|byte| *byte == b'\n').map_while(|line| line.strip_suffix(b"\r\n"));
+    let mut lines =
+        received.split_inclusive(|byte| *byte == b'\n').map_while(|line| line.strip_suffix(b"\r\n"));
     let mut words = lines.next()?.split(|byte| *byte == b' ');
     let (method, target, version) = (words.next()?, words.next()?, words.next()?);
     let version = match version {
@@ -46,7 +47,11 @@ mod tests {
             ("\x16\x03\x01", None),
         ] {
             let names = read(received.as_bytes()).map(|head| {
-                head.headers.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>().join(",")
+                head.headers
+                    .iter()
+                    .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
+                    .collect::<Vec<_>>()
+                    .join(",")
             });
             assert_eq!(names.as_deref(), expected, "{received:?}");
         }

@@ -55,7 +55,8 @@ pub(crate) fn parse_request(bytes: Bytes, limits: &HeadLimits) -> Result<ParsedR
     let mut head = RequestHead { method, target, version, headers };
 
     let forbidden = matches!(head.method, Method::TRACE | Method::CONNECT);
-    if !forbidden && !(target::reduce(&mut head) && target::is_sound(head.path())) {
+    let is_clear = forbidden || target::reduce(&mut head) && target::is_sound(head.path());
+    if !is_clear {
         // The request line comes first: what the fields say does not count any more.
         head.headers = Headers::new();
         return Err((Refusal::BadRequest, Some(Box::new(head))));
