@@ -129,6 +129,54 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Reads the body into memory where it has no more than `most` bytes, and leaves it whole; a longer one can
+    /// be read on as if nothing had happened.
+    ///
+    /// # Errors
+    /// What the connection reports.
+    pub async fn gather(&mut self, most: usize) -> Result<(), BodyError> {
+        if !matches!(self, Self::Stream(_)) || self.remaining().is_some_and(|length| length > most as u64) {
+            return Ok(());
+        }
+        let mut first = BytesMut::new();
+        while let Some(chunk) = self.chunk().await {
+            first.extend_from_slice(&chunk?);
+            if first.len() > most {
+                if let Self::Stream(rest) = std::mem::take(self) {
+                    *self = Self::stream(Gathered { first: first.freeze(), rest });
+                }
+                return Ok(());
+            }
+        }
+        *self = first.freeze().into();
+        Ok(())
+    }
+}
+
+/// A body of which the beginning was read ahead.
+struct Gathered {
+    first: Bytes,
+    rest: Box<dyn BodyStream>,
+}
+
+impl BodyStream for Gathered {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match std::mem::take(&mut self.first) {
+            first if first.is_empty() => self.rest.poll_chunk(context),
+            first => Poll::Ready(Some(Ok(first))),
+        }
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.rest.remaining().map(|rest| rest + self.first.len() as u64)
+    }
+
+    fn take_trailers(&mut self) -> Option<Headers> {
+        self.rest.take_trailers()
+    }
+}
+
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
         if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
