@@ -18,6 +18,9 @@ use tollgate_declare::Problem;
 use arguments::{Connection, Deck, DeckCommand, GatewayCommand};
 pub use arguments::{Gateway, Shell};
 
+/// Version of decK whose commands, flags and output are followed.
+pub const DECK_VERSION: &str = "1.64.0";
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum CliError {
@@ -55,7 +58,7 @@ pub fn deck(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let command = match deck.command {
         DeckCommand::Gateway { command } => command,
         DeckCommand::Version => {
-            output::print(&format!("decK v1.64.0 (tollgate {}) \n", env!("CARGO_PKG_VERSION")));
+            output::print(&format!("decK v{DECK_VERSION} (tollgate-{}) \n", env!("CARGO_PKG_VERSION")));
             return ExitCode::SUCCESS;
         }
         DeckCommand::Completion { shell } => return completion(&mut Deck::command(), shell),

@@ -136,7 +136,7 @@ fn move_shorthand(
 
 impl Shape {
     /// What stands for a value that was not given: nothing, or a record of defaults.
-    fn empty(&self) -> Value {
+    pub(crate) fn empty(&self) -> Value {
         match &self.kind {
             FieldType::Record(record) if self.required || record.has_defaults() => Value::Object(Map::new()),
             _ => Value::Null,

@@ -123,6 +123,10 @@ fn shape(shape: &Shape, named: bool) -> Value {
     }
     if let Some(default) = &shape.default {
         out.insert("default".into(), default.clone());
+    } else if matches!(shape.kind, FieldType::Record(_)) && !shape.required && shape.empty().is_object() {
+        // decK takes an optional record for null unless its default is shown.
+        let filled = shape.check(shape.empty(), crate::Mode::Insert);
+        out.extend(filled.ok().map(|filled| ("default".to_owned(), filled)));
     }
     for constraint in &shape.constraints {
         add_constraint(&mut out, constraint);

@@ -21,6 +21,8 @@ pub struct ConfError(pub Vec<String>);
 #[derive(Debug, Clone)]
 pub struct Configuration {
     values: BTreeMap<String, (String, String)>,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
     /// Names nobody knows, to warn about.
     pub warnings: Vec<String>,
 }
@@ -37,7 +39,7 @@ impl Configuration {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfError> {
-        let mut configuration = Self { values: BTreeMap::new(), warnings: Vec::new() };
+        let mut configuration = Self { values: BTreeMap::new(), file: None, warnings: Vec::new() };
         let file = file
             .map(Path::to_path_buf)
             .or_else(|| FILES.iter().map(PathBuf::from).find(|path| path.exists()));
@@ -45,6 +47,7 @@ impl Configuration {
             let text = std::fs::read_to_string(&file)
                 .map_err(|error| ConfError(vec![format!("{}: {error}", file.display())]))?;
             configuration.read_file(&file.display().to_string(), &text)?;
+            configuration.file = Some(file);
         }
         let mut variables: Vec<(String, String)> = environment.collect();
         // TOLLGATE_ sorts behind KONG_, and so wins.
@@ -273,6 +276,7 @@ impl Configuration {
                 || self.flag("nginx_proxy_proxy_ssl_verify"),
             admin_token: self.get("admin_token").map(str::to_owned),
             shown: self.shown(),
+            values: self.values.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect(),
             error_default_type: self.get("error_default_type").unwrap_or("text/plain").to_owned(),
         };
         let loopback = |listener: &Listener| listener.address.ip().is_loopback();
@@ -294,6 +298,20 @@ impl Configuration {
             return usual;
         }
         std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".tollgate")
+    }
+
+    /// Lines that say what was set and where; with `all`, every other property's default too. Secrets hidden.
+    pub fn described(&self, all: bool) -> Vec<String> {
+        let file = self.file.as_ref().map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
+        let mut lines = vec![format!("configuration: {file}")];
+        for (name, (value, origin)) in &self.values {
+            let secret = PROPERTIES.iter().any(|property| property.name == name && property.secret)
+                || ["password", "secret", "token", "_key"].iter().any(|part| name.contains(part));
+            lines.push(format!("{name} = {} ({origin})", if secret { "******" } else { value }));
+        }
+        let others = PROPERTIES.iter().filter(|property| all && !self.values.contains_key(property.name));
+        lines.extend(others.map(|property| format!("{} = {} (default)", property.name, property.default)));
+        lines
     }
 
     /// Every property with its value, secrets hidden, for `GET /`.
@@ -374,6 +392,8 @@ pub struct Node {
     pub shown: serde_json::Map<String, serde_json::Value>,
     /// `error_default_type`
     pub error_default_type: String,
+    /// What was set, to see what a reload changes.
+    pub values: BTreeMap<String, String>,
 }
 
 /// The part of a line before a `#` that is not escaped.

@@ -1,7 +1,7 @@
 //! Wiring: configuration, store, data plane and Admin API of a running node.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tollgate_admin::{Admin, Declarations, NodeFacts, StatusApi, StatusSource};
@@ -11,7 +11,9 @@ use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
 use tollgate_gateway::forwarded::TrustSettings;
 use tollgate_gateway::{Gateway, Settings, Snapshot};
 use tollgate_http::client::Client;
-use tollgate_http::server::{Certificates, Limits, Listener, ServerConfig, ServerHandle, self_signed, serve};
+use tollgate_http::server::{
+    Certificates, Limits, Listener, ServerConfig, ServerHandle, self_signed, serve, serve_beside,
+};
 use tollgate_model::{Kind, Map, Source, Value, json};
 use tollgate_plugins::Registry;
 use tollgate_store::{Author, Change, DEFAULT_WORKSPACE, Observer, Store, StoreError, View};
@@ -43,10 +45,24 @@ impl Source for SystemClock {
 
 /// A running node.
 pub struct Running {
-    /// The data plane's server.
-    pub proxy: Arc<ServerHandle>,
+    store: Arc<Store>,
+    follow: Arc<Follow>,
+    servers: Servers,
+}
+
+/// What a node listens with.
+struct Servers {
+    /// As they were asked for; the ports are those of the handles.
+    listeners: [Vec<Listener>; 3],
+    proxy: Arc<ServerHandle>,
     admin: Option<ServerHandle>,
     status: Option<ServerHandle>,
+}
+
+fn registry(node: &Node) -> Result<Arc<Registry>, StartError> {
+    Registry::new(&node.plugins)
+        .map(Arc::new)
+        .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))
 }
 
 /// Starts the data plane over the store or the declarative file.
@@ -54,63 +70,169 @@ pub struct Running {
 /// # Errors
 /// What keeps it from starting, with the mend.
 pub fn start(node: &Node) -> Result<Running, StartError> {
-    let registry = Registry::new(&node.plugins)
-        .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
-    let registry = Arc::new(registry);
+    let registry = registry(node)?;
     let store = Arc::new(open_store(node)?);
-    if node.database == Database::Off {
-        load_file(node, &store, &registry)?;
+    if let Some(entities) = declared(node, &registry)? {
+        replace_all(&store, entities)?;
     }
-    let compiler = Compiler::new(registry.clone(), node.verify_upstreams);
-    let snapshot = store.read(|view| {
-        let revision = view.revision()?;
-        compiler
-            .compile(revision, &ViewSource(view), None)
-            .map_err(|error| StoreError::Refused(error.to_string()))
-    })?;
-    let certificates = Arc::new(default_certificate(node)?);
-    serve_certificates(&certificates, &snapshot).map_err(StartError)?;
-    let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node)));
-    store.observe(Arc::new(Follow {
-        compiler,
-        gateway: Arc::clone(&gateway),
-        certificates: Arc::clone(&certificates),
-    }));
-    let listen = |property: &str, listeners: &[Listener], workers: usize, limits: Limits| {
-        let config = ServerConfig {
-            listeners: listeners.to_vec(),
-            workers,
-            limits,
-            certificates: Arc::clone(&certificates),
-            pool: node.pool,
+    let plane = DataPlane::new(node, &registry, &store)?;
+    let (gateway, certificates) = (Arc::clone(&plane.gateway), Arc::clone(&plane.certificates));
+    let follow = Arc::new(Follow(Mutex::new(plane)));
+    store.observe(follow.clone());
+    let servers = Servers::start(node, &store, registry, (&gateway, &certificates), None)?;
+    Ok(Running { store, follow, servers })
+}
+
+impl DataPlane {
+    fn new(node: &Node, registry: &Arc<Registry>, store: &Store) -> Result<Self, StartError> {
+        let compiler = Compiler::new(registry.clone(), node.verify_upstreams);
+        let snapshot = store.read(|view| compile(&compiler, view))?;
+        let certificates = Arc::new(default_certificate(node)?);
+        serve_certificates(&certificates, &snapshot).map_err(StartError)?;
+        let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node)));
+        Ok(Self { compiler, gateway, certificates })
+    }
+}
+
+fn compile(compiler: &Compiler, view: &View<'_>) -> Result<Snapshot, StoreError> {
+    let revision = view.revision()?;
+    compiler
+        .compile(revision, &ViewSource(view), None)
+        .map_err(|error| StoreError::Refused(error.to_string()))
+}
+
+impl Servers {
+    /// Listens; beside the servers of `before`, which are still there, where they are taken over from.
+    fn start(
+        node: &Node,
+        store: &Arc<Store>,
+        registry: Arc<Registry>,
+        (gateway, certificates): (&Arc<Gateway>, &Arc<Certificates>),
+        before: Option<&Servers>,
+    ) -> Result<Self, StartError> {
+        let listeners = [node.proxy.clone(), node.admin.clone(), node.status.clone()];
+        let handles =
+            before.map(|before| [Some(&*before.proxy), before.admin.as_ref(), before.status.as_ref()]);
+        let listen = |which: usize, workers: usize, limits: Limits| {
+            let mut listeners = listeners[which].clone();
+            // A port that the system chose stays the same.
+            let chosen = handles.and_then(|handles| handles[which]).map_or(&[][..], ServerHandle::addresses);
+            let asked = before.map_or(&[][..], |before| &before.listeners[which]);
+            for ((listener, asked), chosen) in listeners.iter_mut().zip(asked).zip(chosen) {
+                if listener.address == asked.address {
+                    listener.address = *chosen;
+                }
+            }
+            let certificates = Arc::clone(certificates);
+            ServerConfig { listeners, workers, limits, certificates, pool: node.pool }
         };
-        let name = property.to_owned();
-        (config, move |error: std::io::Error| StartError(format!("{name}: {error}")))
-    };
-    let (config, failed) = listen("proxy_listen", &node.proxy, node.workers, node.limits);
-    let proxy = Arc::new(serve(config, Arc::clone(&gateway)).map_err(failed)?);
-    let facts = Arc::new(Facts {
-        gateway: Arc::clone(&gateway),
-        proxy: Arc::clone(&proxy),
-        declarative: node.database == Database::Off,
-    });
-    let admin = if node.admin.is_empty() {
-        None
-    } else {
-        let declarations = Arc::new(Reader(Arc::clone(&registry)));
-        let api =
-            Admin::new(store, registry, declarations, Box::new(SystemClock), facts.clone(), node_facts(node));
-        let limits = Limits { body: 0, ..Limits::default() };
-        let (config, failed) = listen("admin_listen", &node.admin, 1, limits);
-        Some(serve(config, Arc::new(api)).map_err(failed)?)
-    };
-    let status = if node.status.is_empty() {
-        None
-    } else {
-        let (config, failed) = listen("status_listen", &node.status, 1, Limits::default());
-        Some(serve(config, Arc::new(StatusApi::new(facts, node.product.clone()))).map_err(failed)?)
-    };
-    Ok(Running { proxy, admin, status })
+        let failed =
+            |property: &'static str| move |error: std::io::Error| StartError(format!("{property}: {error}"));
+        let beside = before.is_some();
+        let proxy = launch(listen(0, node.workers, node.limits), Arc::clone(gateway), beside);
+        let proxy = Arc::new(proxy.map_err(failed("proxy_listen"))?);
+        let facts = Arc::new(Facts {
+            gateway: Arc::clone(gateway),
+            proxy: Arc::clone(&proxy),
+            declarative: node.database == Database::Off,
+        });
+        let admin = if node.admin.is_empty() {
+            None
+        } else {
+            let declarations = Arc::new(Reader(Arc::clone(&registry)));
+            let store = Arc::clone(store);
+            let api = Admin::new(
+                store,
+                registry,
+                declarations,
+                Box::new(SystemClock),
+                facts.clone(),
+                node_facts(node),
+            );
+            let limits = Limits { body: 0, ..Limits::default() };
+            Some(launch(listen(1, 1, limits), Arc::new(api), beside).map_err(failed("admin_listen"))?)
+        };
+        let status = if node.status.is_empty() {
+            None
+        } else {
+            let api = Arc::new(StatusApi::new(facts, node.product.clone()));
+            Some(launch(listen(2, 1, Limits::default()), api, beside).map_err(failed("status_listen"))?)
+        };
+        Ok(Self { listeners, proxy, admin, status })
+    }
+}
+
+fn launch<H: tollgate_http::Handler>(
+    config: ServerConfig,
+    handler: Arc<H>,
+    beside: bool,
+) -> std::io::Result<ServerHandle> {
+    if beside { serve_beside(config, handler) } else { serve(config, handler) }
+}
+
+/// How long requests under way may take when the servers change.
+const CHANGE_OVER: Duration = Duration::from_secs(60);
+
+impl Running {
+    /// Takes over another configuration and reads the declarative file again. Where only the file has changed,
+    /// the servers stay; else new ones begin to listen before the old ones stop.
+    ///
+    /// # Errors
+    /// What is wrong with it; everything is then as it was.
+    pub fn reload(&mut self, before: &Node, node: &Node) -> Result<(), StartError> {
+        if (&before.prefix, before.database) != (&node.prefix, node.database) {
+            return Err(StartError("prefix and database cannot change while a node runs; restart it".into()));
+        }
+        let registry = registry(node)?;
+        let entities = declared(node, &registry)?;
+        // The contents of certificate files may have changed.
+        if before.values == node.values && node.certificate.is_none() {
+            return match entities {
+                Some(entities) => replace_all(&self.store, entities),
+                None => Ok(()),
+            };
+        }
+        let scratch = match &entities {
+            Some(entities) => {
+                let scratch = Store::memory()?;
+                replace_all(&scratch, entities.clone())?;
+                Some(scratch)
+            }
+            None => None,
+        };
+        let plane = DataPlane::new(node, &registry, scratch.as_ref().unwrap_or(&self.store))?;
+        let served = (&plane.gateway, &plane.certificates);
+        let servers = Servers::start(node, &self.store, registry, served, Some(&self.servers))?;
+        // While the store is read nothing is committed: no revision falls between the old plane and the new.
+        self.store.read(|view| {
+            if scratch.is_none() && view.revision()? != plane.gateway.snapshot().revision {
+                plane.gateway.swap(Arc::new(compile(&plane.compiler, view)?));
+            }
+            self.follow.replace(plane);
+            Ok(())
+        })?;
+        let old = std::mem::replace(&mut self.servers, servers);
+        std::thread::spawn(move || old.stop(CHANGE_OVER));
+        match entities {
+            Some(entities) => replace_all(&self.store, entities),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Checks the declarative file, where there is one, as a start would.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn check_declaration(node: &Node) -> Result<(), StartError> {
+    let registry = registry(node)?;
+    if let Some(entities) = declared(node, &registry)? {
+        let scratch = Store::memory()?;
+        replace_all(&scratch, entities)?;
+        scratch
+            .read(|view| compile(&Compiler::new(registry.clone(), node.verify_upstreams), view).map(drop))?;
+    }
+    Ok(())
 }
 
 /// Reads declarations for `POST /config`.
@@ -195,8 +317,11 @@ fn open_store(node: &Node) -> Result<Store, StartError> {
     Store::open(&path).map_err(|error| StartError(format!("{}: {error}", path.display())))
 }
 
-/// Loads the declarative configuration into the store.
-fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), StartError> {
+/// The entities of the declarative configuration; `None` where a store has them.
+fn declared(node: &Node, registry: &Registry) -> Result<Option<Vec<tollgate_declare::Entity>>, StartError> {
+    if node.database != Database::Off {
+        return Ok(None);
+    }
     let (file, text) = match (&node.declarative_config_string, &node.declarative_config) {
         (Some(text), _) => ("declarative_config_string".to_owned(), text.clone()),
         (None, Some(path)) => {
@@ -204,13 +329,20 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
                 .map_err(|error| StartError(format!("declarative_config: {}: {error}", path.display())))?;
             (path.display().to_string(), text)
         }
-        (None, None) => return Ok(()),
+        (None, None) => return Ok(Some(Vec::new())),
     };
-    let entities = read_declaration(&file, &text, registry).map_err(|problems| {
+    read_declaration(&file, &text, registry).map(Some).map_err(|problems| {
         let list: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
         StartError(format!("error parsing declarative config file {file}:\n{}", list.join("\n")))
-    })?;
-    store.commit(Author { name: "declarative_config", message: &file }, |transaction| {
+    })
+}
+
+/// Makes these the entities of the store.
+fn replace_all(store: &Store, entities: Vec<tollgate_declare::Entity>) -> Result<(), StartError> {
+    store.commit(Author { name: "declarative_config", message: "load" }, |transaction| {
+        for kind in Kind::ALL.into_iter().rev().filter(|kind| *kind != Kind::Workspace) {
+            transaction.clear(kind, DEFAULT_WORKSPACE)?;
+        }
         entities
             .into_iter()
             .try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields))
@@ -308,12 +440,21 @@ impl EntitySource for ViewSource<'_> {
     }
 }
 
-/// The data plane as a follower of the store: a revision that does not compile is refused, one that does is
-/// served the moment it is durable.
-struct Follow {
+/// What serves requests, and how its configuration is compiled.
+struct DataPlane {
     compiler: Compiler,
     gateway: Arc<Gateway>,
     certificates: Arc<Certificates>,
+}
+
+/// The data plane as a follower of the store: a revision that does not compile is refused, one that does is
+/// served the moment it is durable.
+struct Follow(Mutex<DataPlane>);
+
+impl Follow {
+    fn replace(&self, plane: DataPlane) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = plane;
+    }
 }
 
 impl Observer for Follow {
@@ -332,12 +473,13 @@ impl Observer for Follow {
                 after: change.after.as_ref(),
             })
             .collect();
-        let previous = self.gateway.snapshot();
-        let snapshot = self
+        let plane = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let previous = plane.gateway.snapshot();
+        let snapshot = plane
             .compiler
             .update(revision, &ViewSource(view), &previous, &changes)
             .map_err(|error| error.to_string())?;
-        let (gateway, certificates) = (Arc::clone(&self.gateway), Arc::clone(&self.certificates));
+        let (gateway, certificates) = (Arc::clone(&plane.gateway), Arc::clone(&plane.certificates));
         if changes.iter().any(|change| matches!(change.kind, Kind::Certificate | Kind::Sni)) {
             serve_certificates(&certificates, &snapshot)?;
         }
@@ -346,24 +488,33 @@ impl Observer for Follow {
 }
 
 impl Running {
+    /// Where requests are served, in the order of the listeners.
+    pub fn addresses(&self) -> &[std::net::SocketAddr] {
+        self.servers.proxy.addresses()
+    }
+
     /// Prints where the node listens, in a form that scripts can read.
-    pub fn announce(&self, node: &Node) {
-        let print = |name: &str, listeners: &[Listener], server: &ServerHandle| {
-            for (listener, address) in listeners.iter().zip(server.addresses()) {
+    pub fn announce(&self) {
+        let servers = &self.servers;
+        let handles = [Some(&*servers.proxy), servers.admin.as_ref(), servers.status.as_ref()];
+        for ((name, listeners), server) in
+            ["proxy", "admin", "status"].iter().zip(&servers.listeners).zip(handles)
+        {
+            let addresses = server.map_or(&[][..], ServerHandle::addresses);
+            for (listener, address) in listeners.iter().zip(addresses) {
                 println!("listening: {name}{} {address}", if listener.ssl { "_tls" } else { "" });
             }
-        };
-        print("proxy", &node.proxy, &self.proxy);
-        if let Some(admin) = &self.admin {
-            print("admin", &node.admin, admin);
-        }
-        if let Some(status) = &self.status {
-            print("status", &node.status, status);
         }
     }
 
     /// Stops serving once requests under way have ended, or after the grace time.
     pub fn stop(self, grace: Duration) {
+        self.servers.stop(grace);
+    }
+}
+
+impl Servers {
+    fn stop(self, grace: Duration) {
         for server in [self.admin, self.status].into_iter().flatten() {
             server.stop(grace.min(Duration::from_secs(1)));
         }
