@@ -75,8 +75,10 @@ impl Client {
             .http_status_as_error(false)
             .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
             .max_idle_connections_per_host(32)
-            .allow_non_standard_methods(true)
-            .tls_config(tls(settings)?);
+            .allow_non_standard_methods(true);
+        if uri.scheme_str() == Some("https") {
+            config = config.tls_config(tls(settings)?);
+        }
         if loopback {
             config = config.proxy(None);
         }

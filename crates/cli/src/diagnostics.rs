@@ -12,11 +12,11 @@ const GROUPS: &str = "rla-consumer-groups-deprecated";
 const SALT: &str = "oidc-missing-required-config";
 const CODES: [&str; 3] = [PATHS, GROUPS, SALT];
 
-/// Looks for them; warnings go to standard error.
+/// Checks the flags.
 ///
 /// # Errors
-/// Codes that are none; what is an error.
-pub fn check(declaration: &Declaration, flags: &Diagnostics) -> Result<(), CliError> {
+/// Codes that are none.
+pub fn check_codes(flags: &Diagnostics) -> Result<(), CliError> {
     let lists = [
         ("-E/--warnings-as-errors", &flags.warnings_as_errors),
         ("-W/--errors-as-warnings", &flags.errors_as_warnings),
@@ -29,6 +29,14 @@ pub fn check(declaration: &Declaration, flags: &Diagnostics) -> Result<(), CliEr
             )));
         }
     }
+    Ok(())
+}
+
+/// Looks for them; warnings go to standard error.
+///
+/// # Errors
+/// What is an error.
+pub fn check(declaration: &Declaration, flags: &Diagnostics) -> Result<(), CliError> {
     let mut errors = Vec::new();
     for (code, problem) in declaration.entities.iter().flat_map(find) {
         let asked = |codes: &[String]| codes.iter().any(|other| other == code);

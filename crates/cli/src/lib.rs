@@ -147,7 +147,8 @@ pub fn usage_error(error: &clap::Error) -> ExitCode {
     }
     let context = |kind: ContextKind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        // The nearest comes last.
+        Some(ContextValue::Strings(texts)) => texts.last().cloned(),
         _ => None,
     };
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();

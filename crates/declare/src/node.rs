@@ -218,6 +218,10 @@ impl Loader {
             };
             let (event, value_line) = next(events, key_line)?;
             let mut node = self.build(event, value_line, events, depth + 1)?;
+            if !matches!(node.data, Data::Scalar(_)) {
+                // What is wrong with a list or mapping as a whole is found at its key.
+                node.line = key_line as u32;
+            }
             if key == "<<" {
                 let sources = match node.data {
                     Data::Map(members) => vec![members],

@@ -20,10 +20,10 @@ pub use process::wait_for_signal;
 #[command(name = "tollgate", version)]
 struct Arguments {
     /// Say more on standard error
-    #[arg(long = "v", global = true)]
+    #[arg(id = "v", long = "v", global = true)]
     verbose: bool,
     /// Say everything on standard error
-    #[arg(long = "vv", global = true)]
+    #[arg(id = "vv", long = "vv", global = true)]
     debug: bool,
     #[command(subcommand)]
     command: Command,
@@ -52,7 +52,7 @@ enum Command {
     },
     /// Make the folder of store, logs and pid file
     Prepare(Place),
-    /// Declarative files of nodes without a store
+    /// Declarative files of nodes without a store, and what can be configured
     #[command(subcommand)]
     Config(config::Command),
     /// decK's commands: sync, diff, dump, validate, reset, ping and more

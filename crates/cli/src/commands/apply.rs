@@ -77,6 +77,7 @@ fn prepare(
     yes: bool,
 ) -> Result<Prepared, CliError> {
     selection.check()?;
+    diagnostics::check_codes(codes)?;
     let mut declaration = files::read(inputs)?;
     diagnostics::check(&declaration, codes)?;
     choose_tags(&mut declaration, selection)?;

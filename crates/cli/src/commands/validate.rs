@@ -49,6 +49,7 @@ pub(super) fn run(settings: &Settings, flags: &Validate) -> Result<ExitCode, Cli
         )));
     }
     let kinds = kinds(&flags.online_entities_list)?;
+    diagnostics::check_codes(&flags.diagnostics)?;
     let declaration = files::read(&flags.files)?;
     diagnostics::check(&declaration, &flags.diagnostics)?;
     let konnect = settings.is_konnect();

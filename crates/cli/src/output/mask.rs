@@ -68,8 +68,8 @@ fn replace_words(text: &str, word: &str) -> String {
             continue;
         }
         let (before, after) = (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
-        let whole = !(in_word(before) && in_word(first)) && !(in_word(after) && in_word(last));
-        if whole {
+        let part = in_word(before) && in_word(first) || in_word(after) && in_word(last);
+        if !part {
             out.push_str(&text[from..at]);
             out.push_str(MASKED);
             from = at + word.len();

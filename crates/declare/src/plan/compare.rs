@@ -58,7 +58,7 @@ pub fn set_only(value: &Value) -> Option<Value> {
 }
 
 /// `1.0` as `1`: numbers are compared by value.
-fn numbers_alike(value: Value) -> Value {
+pub(super) fn numbers_alike(value: Value) -> Value {
     match value {
         Value::Number(number) => match number.as_f64() {
             Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15 => {

@@ -1,4 +1,4 @@
-//! `config`: declarative files of nodes without a store.
+//! `config`: declarative files, and what can be configured.
 
 use std::path::PathBuf;
 
@@ -12,6 +12,8 @@ pub(super) enum Command {
         #[arg(default_value = "kong.yml")]
         file: PathBuf,
     },
+    /// Print every property of the configuration, as a page
+    Properties,
     /// Check a declarative file
     Parse {
         /// The file
@@ -28,6 +30,10 @@ pub(super) fn run(command: &Command) -> Result<(), String> {
                 return Err(format!("{} already exists; it is left as it is", file.display()));
             }
             std::fs::write(file, EXAMPLE).map_err(|error| format!("{}: {error}", file.display()))
+        }
+        Command::Properties => {
+            print!("{}", crate::conf::documentation());
+            Ok(())
         }
         Command::Parse { file } => {
             let text =

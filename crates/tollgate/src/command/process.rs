@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
 use super::Place;
 use crate::conf::Node;
@@ -114,12 +114,13 @@ pub(super) fn start(flags: &Start, verbosity: u8) -> Result<(), String> {
     }
     let held = take_pid_file(&node)?;
     let mut server = serve::start(&node).map_err(|error| error.to_string())?;
+    let mut signals = Signals::listen()?;
     server.announce();
     println!("Tollgate started");
-    let grace = serve_until_told(&flags.place, node, &mut server)?;
-    std::thread::spawn(|| {
+    let grace = serve_until_told(&flags.place, node, &mut server, &mut signals);
+    std::thread::spawn(move || {
         // Told again while requests end: at once.
-        let _ = wait_for_signal();
+        while signals.wait().is_none() {}
         std::process::exit(0);
     });
     server.stop(grace);
@@ -128,18 +129,9 @@ pub(super) fn start(flags: &Start, verbosity: u8) -> Result<(), String> {
 }
 
 /// Serves, and reads the configuration again when told to; how long requests under way may take in the end.
-fn serve_until_told(place: &Place, mut node: Node, server: &mut Running) -> Result<Duration, String> {
-    let runtime = runtime()?;
-    let mut hang_up =
-        runtime.block_on(async { signal(SignalKind::hangup()) }).map_err(|error| error.to_string())?;
+fn serve_until_told(place: &Place, mut node: Node, server: &mut Running, signals: &mut Signals) -> Duration {
     loop {
-        let told = runtime.block_on(async {
-            tokio::select! {
-                end = end_signal() => Some(end),
-                _ = hang_up.recv() => None,
-            }
-        });
-        if let Some(grace) = told {
+        if let Some(grace) = signals.wait() {
             return grace;
         }
         let outcome = place.load(0).and_then(|new| {
@@ -159,8 +151,43 @@ fn serve_until_told(place: &Place, mut node: Node, server: &mut Running) -> Resu
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
+/// What a process can be told. A signal that comes while nobody waits is kept.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: SignalStream,
+    interrupt: SignalStream,
+    quit: SignalStream,
+    hang_up: SignalStream,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        let on = |kind: SignalKind| {
+            let _inside = runtime.enter();
+            signal(kind).map_err(|error| error.to_string())
+        };
+        let (terminate, interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+        let (quit, hang_up) = (on(SignalKind::quit())?, on(SignalKind::hangup())?);
+        Ok(Self { runtime, terminate, interrupt, quit, hang_up })
+    }
+
+    /// Waits for the next: how long requests under way may take before the end, or `None` for a reload.
+    fn wait(&mut self) -> Option<Duration> {
+        let Self { runtime, terminate, interrupt, quit, hang_up } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => Some(Duration::ZERO),
+                _ = interrupt.recv() => Some(Duration::ZERO),
+                _ = quit.recv() => Some(LONGEST_DRAIN),
+                _ = hang_up.recv() => None,
+            }
+        })
+    }
 }
 
 /// Waits until the process is told to end; how long requests under way may take.
@@ -168,18 +195,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 /// # Errors
 /// What the system reports.
 pub fn wait_for_signal() -> Result<Duration, String> {
-    runtime()?.block_on(end_signal())
-}
-
-async fn end_signal() -> Result<Duration, String> {
-    let on = |kind: SignalKind| signal(kind).map_err(|error| error.to_string());
-    let (mut terminate, mut interrupt, mut quit) =
-        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::quit())?);
-    Ok(tokio::select! {
-        _ = terminate.recv() => Duration::ZERO,
-        _ = interrupt.recv() => Duration::ZERO,
-        _ = quit.recv() => LONGEST_DRAIN,
-    })
+    let mut signals = Signals::listen()?;
+    loop {
+        if let Some(grace) = signals.wait() {
+            return Ok(grace);
+        }
+    }
 }
 
 /// Starts a process in the background and waits until it serves.
