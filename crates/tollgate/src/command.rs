@@ -56,7 +56,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::Command),
     /// decK's commands: sync, diff, dump, validate, reset, ping and more
-    Gateway(tollgate_cli::Gateway),
+    Gateway(Box<tollgate_cli::Gateway>),
     /// Serve a mock LLM that speaks OpenAI's API
     MockLlm {
         /// Address to listen on
@@ -126,7 +126,7 @@ pub fn run() -> ExitCode {
         Command::Check { conf } => check(conf.as_deref()),
         Command::Prepare(place) => place.load(verbosity).and_then(|node| process::prepare(&node)),
         Command::Config(command) => config::run(&command),
-        Command::Gateway(gateway) => return tollgate_cli::gateway(gateway),
+        Command::Gateway(gateway) => return tollgate_cli::gateway(*gateway),
         Command::Quickstart(arguments) => quickstart::run(&arguments),
         Command::MockLlm { listen, latency_ms, chunk_delay_ms } => mock(listen, latency_ms, chunk_delay_ms),
         Command::Version { all } => {

@@ -30,7 +30,7 @@ pub fn documentation() -> String {
     );
     let list: Vec<String> = others().map(|name| format!("`{name}`")).collect();
     page.push_str(&list.join(", "));
-    page.push_str("\n");
+    page.push('\n');
     page
 }
 
