@@ -12,7 +12,7 @@ mod settings;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
+use clap::{ArgAction, Command, CommandFactory, Parser};
 use tollgate_declare::Problem;
 
 use arguments::{Connection, Deck, DeckCommand, GatewayCommand};
@@ -41,12 +41,8 @@ fn list(problems: &[Problem]) -> String {
 }
 
 /// Runs the binary as `deck`.
-pub fn deck(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let matches = match like_go(Deck::command()).try_get_matches_from(arguments) {
-        Ok(matches) => matches,
-        Err(error) => return usage_error(&error),
-    };
-    let deck = match Deck::from_arg_matches(&matches) {
+pub fn deck(words: Vec<OsString>) -> ExitCode {
+    let deck = match Deck::try_parse_from(like_go(&Deck::command(), words)) {
         Ok(deck) => deck,
         Err(error) => return usage_error(&error),
     };
@@ -121,21 +117,29 @@ fn finish(connection: &Connection, command: GatewayCommand) -> ExitCode {
 }
 
 /// Lets switches be given a value (`--json-output=false`), as in Go's command lines.
-pub fn like_go(command: Command) -> Command {
-    command
-        .mut_args(|argument| match argument.get_action() {
-            ArgAction::SetTrue => argument
-                .action(ArgAction::Set)
-                .num_args(0..=1)
-                .require_equals(true)
-                .default_value("false")
-                .default_missing_value("true")
-                .value_parser(clap::builder::BoolishValueParser::new())
-                .hide_default_value(true)
-                .hide_possible_values(true),
-            _ => argument,
-        })
-        .mut_subcommands(like_go)
+pub fn like_go(command: &Command, words: Vec<OsString>) -> Vec<OsString> {
+    let mut switches = Vec::new();
+    collect_switches(command, &mut switches);
+    let plain = |word: OsString| {
+        let given = word.to_str().and_then(|text| text.strip_prefix("--")?.split_once('='));
+        let Some((name, value)) = given.filter(|(name, _)| switches.iter().any(|switch| switch == name))
+        else {
+            return Some(word);
+        };
+        match value {
+            "true" | "True" | "TRUE" | "t" | "T" | "1" => Some(format!("--{name}").into()),
+            "false" | "False" | "FALSE" | "f" | "F" | "0" => None,
+            // What it is not is said by the parser.
+            _ => Some(word),
+        }
+    };
+    words.into_iter().filter_map(plain).collect()
+}
+
+fn collect_switches(command: &Command, switches: &mut Vec<String>) {
+    let own = command.get_arguments().filter(|argument| matches!(argument.get_action(), ArgAction::SetTrue));
+    switches.extend(own.filter_map(|argument| argument.get_long().map(str::to_owned)));
+    command.get_subcommands().for_each(|below| collect_switches(below, switches));
 }
 
 /// Says what is wrong with a command line: decK's words and exit code, since 2 means "something differs".

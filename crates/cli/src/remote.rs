@@ -18,18 +18,10 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// How long a whole sync in one call may take.
 const TRANSACTION_TIME: Duration = Duration::from_secs(600);
 
-/// Kinds of entities that are managed, in the order in which they are asked for.
-const KINDS: [Kind; 9] = [
-    Kind::Service,
-    Kind::Route,
-    Kind::Plugin,
-    Kind::Certificate,
-    Kind::CaCertificate,
-    Kind::Sni,
-    Kind::Upstream,
-    Kind::Consumer,
-    Kind::KeyAuthCredential,
-];
+/// Kinds of entities that are managed and have a list of their own; targets are listed by upstream in Kong.
+fn listed_kinds() -> Vec<Kind> {
+    Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Workspace | Kind::Target)).collect()
+}
 
 /// A set of entities on a server: a workspace of a Kong or a control plane of Konnect.
 #[derive(Debug)]
@@ -171,7 +163,7 @@ impl Remote {
     /// # Errors
     /// The server's refusal.
     pub fn entities(&self, tags: &[String]) -> Result<Vec<Existing>, CliError> {
-        self.entities_of(&KINDS, tags)
+        self.entities_of(&listed_kinds(), tags)
     }
 
     /// The same, of some kinds only.

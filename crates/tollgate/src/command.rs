@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tollgate_model::PluginSchemas;
 
 use crate::conf::{Configuration, Node};
@@ -17,14 +17,11 @@ pub use process::wait_for_signal;
 
 /// An AI and API gateway in one binary.
 #[derive(Parser)]
-#[command(name = "tollgate", version)]
+#[command(name = "tollgate", version, disable_version_flag = true)]
 struct Arguments {
-    /// Say more on standard error
-    #[arg(id = "v", long = "v", global = true)]
-    verbose: bool,
-    /// Say everything on standard error
-    #[arg(id = "vv", long = "vv", global = true)]
-    debug: bool,
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }
@@ -91,40 +88,34 @@ struct Place {
     /// Folder of store, logs and pid file
     #[arg(short, long, value_name = "FOLDER")]
     prefix: Option<PathBuf>,
+    /// Say what is set and where, on standard error
+    #[arg(long = "v")]
+    verbose: bool,
+    /// The same, defaults included
+    #[arg(long = "vv")]
+    debug: bool,
 }
 
 /// Runs what the command line asks for.
 pub fn run() -> ExitCode {
-    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let words: Vec<OsString> = std::env::args_os().collect();
     let called = words.first().map(PathBuf::from);
     if called.as_deref().and_then(Path::file_stem).is_some_and(|name| name == "deck") {
-        return tollgate_cli::deck(words.into_iter());
+        return tollgate_cli::deck(words);
     }
-    // Kong's spellings.
-    for word in &mut words {
-        match word.to_str() {
-            Some("-v") => *word = "--version".into(),
-            Some("-vv") => *word = "--vv".into(),
-            _ => {}
-        }
-    }
-    let mut description = tollgate_cli::like_go(Arguments::command());
-    let parsed =
-        description.try_get_matches_from_mut(words).and_then(|matches| Arguments::from_arg_matches(&matches));
-    let arguments = match parsed {
+    let arguments = match Arguments::try_parse_from(tollgate_cli::like_go(&Arguments::command(), words)) {
         Ok(arguments) => arguments,
         Err(error) => return tollgate_cli::usage_error(&error),
     };
-    let verbosity = u8::from(arguments.verbose).max(2 * u8::from(arguments.debug));
     let outcome = match arguments.command {
-        Command::Start(start) => process::start(&start, verbosity),
-        Command::Stop(place) => place.load(verbosity).and_then(|node| process::stop(&node)),
-        Command::Quit(quit) => process::quit(&quit, verbosity),
-        Command::Restart(place) => process::restart(&place, verbosity),
-        Command::Reload(place) => process::reload(&place, verbosity),
-        Command::Health(place) => place.load(verbosity).and_then(|node| process::health(&node)),
+        Command::Start(start) => process::start(&start),
+        Command::Stop(place) => place.load().and_then(|node| process::stop(&node)),
+        Command::Quit(quit) => process::quit(&quit),
+        Command::Restart(place) => process::restart(&place),
+        Command::Reload(place) => process::reload(&place),
+        Command::Health(place) => place.load().and_then(|node| process::health(&node)),
         Command::Check { conf } => check(conf.as_deref()),
-        Command::Prepare(place) => place.load(verbosity).and_then(|node| process::prepare(&node)),
+        Command::Prepare(place) => place.load().and_then(|node| process::prepare(&node)),
         Command::Config(command) => config::run(&command),
         Command::Gateway(gateway) => return tollgate_cli::gateway(*gateway),
         Command::Quickstart(arguments) => quickstart::run(&arguments),
@@ -146,10 +137,10 @@ pub fn run() -> ExitCode {
 
 impl Place {
     /// The checked configuration.
-    fn load(&self, verbosity: u8) -> Result<Node, String> {
+    fn load(&self) -> Result<Node, String> {
         let configuration = load(self.conf.as_deref())?;
-        if verbosity > 0 {
-            for line in configuration.described(verbosity > 1) {
+        if self.verbose || self.debug {
+            for line in configuration.described(self.debug) {
                 eprintln!("{line}");
             }
         }

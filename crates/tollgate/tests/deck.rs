@@ -562,3 +562,76 @@ fn diagnostics() {
     let (code, _, err) = deck.run(&["validate", "regex.yaml", "--konnect-compatibility"]);
     assert!(code == 1 && err.contains("[konnect] section not specified"), "{err}");
 }
+
+#[test]
+fn tokens_and_tls() {
+    let authority = tempfile::tempdir().unwrap();
+    let path = |name: &str| authority.path().join(name).display().to_string();
+    let request = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "30",
+    ];
+    let (code, _, err) = run(Command::new("openssl")
+        .args(request)
+        .args(["-subj", "/CN=gateway.test", "-addext", "subjectAltName=DNS:gateway.test"])
+        .args([
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+            &path("key.pem"),
+            "-out",
+            &path("cert.pem"),
+        ]));
+    assert_eq!(code, 0, "{err}");
+    let tollgate = Tollgate::with_store(&[
+        ("KONG_ADMIN_LISTEN", "127.0.0.1:0, 127.0.0.1:0 ssl http2"),
+        ("KONG_SSL_CERT", &path("cert.pem")),
+        ("KONG_SSL_CERT_KEY", &path("key.pem")),
+        ("KONG_ADMIN_TOKEN", "canary-token"),
+    ]);
+    let deck = Deck::new(&tollgate, KONG);
+    let (code, _, err) = deck.run(&["dump"]);
+    assert!(code == 1 && err.contains("HTTP status 401 (message: \"Invalid RBAC credentials\")"), "{err}");
+    deck.ok(&["dump", "--kong-admin-token", "canary-token"]);
+    deck.ok(&["dump", "--headers", "Kong-Admin-Token:canary-token"]);
+    let konnect = ["--konnect-control-plane-name", "serverless-default"];
+    let deck = Deck::new(&tollgate, &konnect);
+    let (code, _, err) = deck.run(&["dump", "--konnect-token", "wrong"]);
+    assert!(code == 1 && err.starts_with("Error: fetching control planes: HTTP status 401"), "{err}");
+    deck.write("token", "canary-token\n");
+    assert!(
+        deck.ok(&["dump", "--konnect-token-file", "token"])
+            .contains("control_plane_name: serverless-default")
+    );
+
+    let address = format!("https://127.0.0.1:{}", tollgate.port("admin_tls"));
+    let token = ["--kong-admin-token", "canary-token", "--kong-addr", &address];
+    let deck = Deck::new(&tollgate, &token);
+    let (code, _, err) = deck.run(&["ping"]);
+    assert!(code == 1 && err.to_lowercase().contains("certificate"), "{err}");
+    deck.ok(&["ping", "--tls-skip-verify"]);
+    deck.ok(&["ping", "--ca-cert-file", &path("cert.pem"), "--tls-server-name", "gateway.test"]);
+    let (code, _, err) =
+        deck.run(&["ping", "--ca-cert-file", &path("cert.pem"), "--tls-server-name", "other.test"]);
+    assert!(code == 1 && !err.contains("canary"), "{err}");
+}
+
+#[test]
+fn a_node_without_store_cannot_be_synced() {
+    let tollgate = Tollgate::with_file("_format_version: \"3.0\"\n", &[]);
+    let deck = Deck::new(&tollgate, KONG);
+    deck.write("seed.yaml", &seed_for_kong());
+    let (code, _, err) = deck.run(&["sync", "seed.yaml"]);
+    assert!(
+        code == 1
+            && err.contains("HTTP status 405 (message: \"cannot change entities when not using a database"),
+        "{err}"
+    );
+}

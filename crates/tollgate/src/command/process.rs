@@ -103,8 +103,8 @@ fn not_running(node: &Node) -> String {
     format!("Tollgate is not running in {}", node.prefix.display())
 }
 
-pub(super) fn start(flags: &Start, verbosity: u8) -> Result<(), String> {
-    let node = flags.place.load(verbosity)?;
+pub(super) fn start(flags: &Start) -> Result<(), String> {
+    let node = flags.place.load()?;
     if flags.daemon {
         return detach(&flags.place, &node);
     }
@@ -134,7 +134,7 @@ fn serve_until_told(place: &Place, mut node: Node, server: &mut Running, signals
         if let Some(grace) = signals.wait() {
             return grace;
         }
-        let outcome = place.load(0).and_then(|new| {
+        let outcome = place.load().and_then(|new| {
             server.reload(&node, &new).map_err(|error| error.to_string())?;
             node = new;
             Ok(())
@@ -274,8 +274,8 @@ fn gone(node: &Node, patience: Duration) -> bool {
     true
 }
 
-pub(super) fn quit(flags: &Quit, verbosity: u8) -> Result<(), String> {
-    let node = flags.place.load(verbosity)?;
+pub(super) fn quit(flags: &Quit) -> Result<(), String> {
+    let node = flags.place.load()?;
     let process = running(&node).ok_or_else(|| not_running(&node))?;
     std::thread::sleep(Duration::from_secs(flags.wait));
     tell(process, Signal::QUIT)?;
@@ -287,16 +287,16 @@ pub(super) fn quit(flags: &Quit, verbosity: u8) -> Result<(), String> {
     stop(&node)
 }
 
-pub(super) fn restart(place: &Place, verbosity: u8) -> Result<(), String> {
-    let node = place.load(verbosity)?;
+pub(super) fn restart(place: &Place) -> Result<(), String> {
+    let node = place.load()?;
     if running(&node).is_some() {
         stop(&node)?;
     }
     detach(place, &node)
 }
 
-pub(super) fn reload(place: &Place, verbosity: u8) -> Result<(), String> {
-    let node = place.load(verbosity)?;
+pub(super) fn reload(place: &Place) -> Result<(), String> {
+    let node = place.load()?;
     let process = running(&node).ok_or_else(|| not_running(&node))?;
     let file = reload_file(&node);
     let _ = std::fs::remove_file(&file);
