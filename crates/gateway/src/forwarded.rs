@@ -120,7 +120,7 @@ pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &S
     };
     add_via(headers, version, &settings.product);
     if settings.upstream_request_id {
-        headers.set("X-Kong-Request-Id", exchange.request_id.as_str());
+        headers.set("X-Kong-Request-Id", exchange.request_id.as_bytes());
     }
 }
 

@@ -154,7 +154,7 @@ fn add_fields(exchange: &Exchange, response: &mut Response, settings: &Settings)
         add_debug_fields(exchange, headers);
     }
     if tokens.request_id {
-        headers.set("X-Kong-Request-Id", exchange.request_id.as_str());
+        headers.set("X-Kong-Request-Id", exchange.request_id.as_bytes());
     }
 }
 
@@ -184,7 +184,7 @@ pub(crate) fn add_refusal_fields(headers: &mut Headers, settings: &Settings, req
     }
     set_own_server(headers, settings);
     if settings.headers.request_id {
-        headers.set("X-Kong-Request-Id", request_id.as_str());
+        headers.set("X-Kong-Request-Id", request_id.as_bytes());
     }
 }
 
