@@ -207,7 +207,8 @@ impl<'a> Served<'a> {
         let Some(mut response) = answered else { return false };
         {
             let wire = self.wire.lock();
-            terms.keep_alive &= !self.state.is_stopping() && !wire.gone && !wire.is_continue_owed();
+            terms.keep_alive &=
+                !self.state.is_stopping() && !wire.gone && !wire.is_continue_owed() && !wire.is_body_broken();
         }
         if response.status == StatusCode::SWITCHING_PROTOCOLS
             && let Some(upstream) = response.upgrade.take()
