@@ -9,7 +9,9 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tollgate_http::client::{Client, SendError, Timeouts};
-use tollgate_http::{Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode};
+use tollgate_http::{
+    BodyError, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode,
+};
 
 use crate::answer;
 use crate::balancer::probe::Prober;
@@ -229,8 +231,10 @@ impl Gateway {
         exchange.facts.proxied = Some(Instant::now());
         exchange.facts.source = Source::Error;
         if exchange.route.as_ref().is_none_or(|route| route.request_buffering) {
-            if let Err(error) = exchange.body.gather(BUFFERED_AT_MOST).await {
-                return upstream_error(exchange, upstream::status_of_body(&error));
+            match exchange.body.buffer(BUFFERED_AT_MOST).await {
+                // A larger one goes on as it comes.
+                Ok(_) | Err(BodyError::TooLarge { limit: BUFFERED_AT_MOST }) => {}
+                Err(error) => return upstream_error(exchange, upstream::status_of_body(&error)),
             }
             exchange.facts.request_size = exchange.body.remaining().unwrap_or(exchange.facts.request_size);
             exchange.facts.proxied = Some(Instant::now());

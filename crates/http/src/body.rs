@@ -97,7 +97,7 @@ impl Body {
     }
 
     /// Reads the rest into memory and leaves the body whole (`Full` or `Empty`), so that it can be read and
-    /// sent again.
+    /// sent again. One that is too large is left as it was: what has been read of it stands before the rest.
     ///
     /// # Errors
     /// [`BodyError::TooLarge`] when it is larger than `limit` bytes; else what the connection reports.
@@ -112,15 +112,17 @@ impl Body {
         let mut only: Option<Bytes> = None;
         while let Some(chunk) = self.chunk().await {
             let chunk = chunk?;
-            if whole.len() + only.as_ref().map_or(0, Bytes::len) + chunk.len() > limit {
-                return Err(BodyError::TooLarge { limit });
-            }
             match only.take() {
                 None if whole.is_empty() => only = Some(chunk),
                 first => {
                     whole.extend_from_slice(first.as_deref().unwrap_or_default());
                     whole.extend_from_slice(&chunk);
                 }
+            }
+            if whole.len() + only.as_ref().map_or(0, Bytes::len) > limit {
+                let read = only.unwrap_or_else(|| whole.freeze());
+                *self = Self::stream(ReadAhead { read, rest: std::mem::take(self) });
+                return Err(BodyError::TooLarge { limit });
             }
         }
         let whole = only.unwrap_or_else(|| whole.freeze());
@@ -129,47 +131,22 @@ impl Body {
     }
 }
 
-impl Body {
-    /// Reads the body into memory where it has no more than `most` bytes, and leaves it whole; a longer one can
-    /// be read on as if nothing had happened.
-    ///
-    /// # Errors
-    /// What the connection reports.
-    pub async fn gather(&mut self, most: usize) -> Result<(), BodyError> {
-        if !matches!(self, Self::Stream(_)) || self.remaining().is_some_and(|length| length > most as u64) {
-            return Ok(());
-        }
-        let mut first = BytesMut::new();
-        while let Some(chunk) = self.chunk().await {
-            first.extend_from_slice(&chunk?);
-            if first.len() > most {
-                if let Self::Stream(rest) = std::mem::take(self) {
-                    *self = Self::stream(Gathered { first: first.freeze(), rest });
-                }
-                return Ok(());
-            }
-        }
-        *self = first.freeze().into();
-        Ok(())
-    }
+/// A body of which a part has been read already.
+struct ReadAhead {
+    read: Bytes,
+    rest: Body,
 }
 
-/// A body of which the beginning was read ahead.
-struct Gathered {
-    first: Bytes,
-    rest: Box<dyn BodyStream>,
-}
-
-impl BodyStream for Gathered {
+impl BodyStream for ReadAhead {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        match std::mem::take(&mut self.first) {
-            first if first.is_empty() => self.rest.poll_chunk(context),
-            first => Poll::Ready(Some(Ok(first))),
+        if self.read.is_empty() {
+            return self.rest.poll_chunk(context);
         }
+        Poll::Ready(Some(Ok(std::mem::take(&mut self.read))))
     }
 
     fn remaining(&self) -> Option<u64> {
-        self.rest.remaining().map(|rest| rest + self.first.len() as u64)
+        self.rest.remaining().map(|length| length + self.read.len() as u64)
     }
 
     fn take_trailers(&mut self) -> Option<Headers> {
