@@ -295,3 +295,95 @@ async fn http2_requests_are_checked_too() {
     assert_eq!(ask("POST", "http://a/", "hello").await, (413, "BodyTooLarge".to_owned()));
     assert_eq!(ask("HEAD", "http://a/", "").await, (200, String::new()));
 }
+
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[tokio::test]
+async fn streams_opened_to_be_reset_end_the_connection() {
+    let listener = Listener { http2: true, ..any_port() };
+    let (server, address) = start_with(config(Limits::default(), listener), describe);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut attack = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    attack.extend(http2_frame(4, 0, 0, &[]));
+    for number in 0..500 {
+        // `GET`, `http`, `/` and an authority; then at once RST_STREAM with CANCEL.
+        attack.extend(http2_frame(1, 5, number * 2 + 1, &[0x82, 0x86, 0x84, 0x41, 1, b'a']));
+        attack.extend(http2_frame(3, 0, number * 2 + 1, &8_u32.to_be_bytes()));
+    }
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &attack).await.unwrap();
+    let mut received = Vec::new();
+    let _ = soon(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut received)).await;
+    let mut rest = received.as_slice();
+    let mut kinds = Vec::new();
+    while let [high, middle, low, kind, ..] = rest {
+        kinds.push(*kind);
+        let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+        rest = rest.get(9 + length..).unwrap_or_default();
+    }
+    assert!(kinds.contains(&7), "no GOAWAY among {kinds:?}");
+    soon(async {
+        while server.open_connections() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn http2_carries_many_streams_and_large_bodies_at_once() {
+    let (_server, address) = start_with(
+        config(Limits::default(), Listener { http2: true, ..any_port() }),
+        |mut request| async move {
+            let mut response = Response::new(StatusCode::OK);
+            response.body = std::mem::take(&mut request.body);
+            response
+        },
+    );
+    let sender = http2::<Full<Bytes>>(address, None).await;
+    let mut all = Vec::new();
+    for number in 0..200_u32 {
+        let mut sender = sender.clone();
+        all.push(tokio::spawn(async move {
+            let body = Bytes::from(vec![number as u8; 1000 * number as usize]);
+            let request = http::Request::post("http://a/").body(Full::new(body.clone())).unwrap();
+            let answer = sender.send_request(request).await.unwrap();
+            let got = answer.into_body().collect().await.unwrap().to_bytes();
+            assert!(got == body, "stream {number}: {} bytes", got.len());
+        }));
+    }
+    for one in all {
+        soon(one).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn http2_fields_are_bounded() {
+    let (_server, address) =
+        start_with(config(Limits::default(), Listener { http2: true, ..any_port() }), describe);
+    let mut sender = http2::<Empty<Bytes>>(address, None).await;
+    let large = http::Request::get("http://a/").header("x", "a".repeat(40_000)).body(Empty::new()).unwrap();
+    let refused = soon(sender.send_request(large)).await;
+    assert!(refused.is_err() || refused.is_ok_and(|answer| answer.status() == 431));
+    let small = http::Request::get("http://a/").body(Empty::new()).unwrap();
+    assert_eq!(soon(sender.send_request(small)).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn stopping_lets_streams_end() {
+    let (server, address) =
+        start_with(config(Limits::default(), Listener { http2: true, ..any_port() }), |request| async move {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            describe(request).await
+        });
+    let mut sender = http2::<Empty<Bytes>>(address, None).await;
+    let busy = sender.send_request(http::Request::get("http://a/busy").body(Empty::new()).unwrap());
+    tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    let stopping = tokio::task::spawn_blocking(move || server.stop(common::PATIENCE));
+    assert_eq!(soon(busy).await.unwrap().status(), 200);
+    soon(stopping).await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
