@@ -260,3 +260,39 @@ tables!(
     protocols,
     limits
 );
+
+#[test]
+fn errors_take_the_form_of_ones_own_templates() {
+    let files = tempfile::tempdir().unwrap();
+    let (json, html) = (files.path().join("error.json"), files.path().join("error.html"));
+    std::fs::write(&json, "{\"error\": \"%s\", \"id\": \"%s\"}").unwrap();
+    std::fs::write(&html, "<p>%s</p>").unwrap();
+    let settings = [
+        ("KONG_ERROR_TEMPLATE_JSON", json.to_str().unwrap()),
+        ("KONG_ERROR_TEMPLATE_HTML", html.to_str().unwrap()),
+        ("KONG_ERROR_DEFAULT_TYPE", "text/html"),
+    ];
+    let tollgate = Tollgate::with_file("{\"_format_version\": \"3.0\"}", &settings);
+    for (request, kind, body) in [
+        (
+            "GET /x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "application/json; charset=utf-8",
+            "{\"error\": \"no Route matched with those values\", \"id\": \"${ID}\"}",
+        ),
+        (
+            "GET /x HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n",
+            "text/html; charset=utf-8",
+            "<p>no Route matched with those values</p>",
+        ),
+        ("GET /x HTTP/1.1\r\n\r\n", "text/html; charset=utf-8", "<p>Bad request</p>"),
+        (
+            "GET /x HTTP/1.1\r\nAccept: text/plain\r\n\r\n",
+            "text/plain; charset=utf-8",
+            "Bad request\nrequest_id: ${ID}\n",
+        ),
+    ] {
+        let answer = common::exchange(tollgate.proxy(), request.as_bytes());
+        assert_eq!(answer.header("content-type"), Some(kind));
+        assert_eq!(answer.text(), body.replace("${ID}", answer.header("x-kong-request-id").unwrap()));
+    }
+}

@@ -201,6 +201,19 @@ fn upstreams_are_shown_certificates() {
     {
         assert_eq!(get(&tollgate, path, "a").status, status, "{path}");
     }
+    let files = tempfile::tempdir().unwrap();
+    let (chain, key) = (files.path().join("chain.pem"), files.path().join("key.pem"));
+    std::fs::write(&chain, &own.certificate).unwrap();
+    std::fs::write(&key, &own.key).unwrap();
+    let settings = [
+        ("KONG_CLIENT_SSL", "on"),
+        ("KONG_CLIENT_SSL_CERT", chain.to_str().unwrap()),
+        ("KONG_CLIENT_SSL_CERT_KEY", key.to_str().unwrap()),
+    ];
+    let tollgate = Tollgate::with_file(&config.to_string(), &settings);
+    for (path, status) in [("/none", 200), ("/right", 200), ("/wrong", 502)] {
+        assert_eq!(get(&tollgate, path, "a").status, status, "{path} with a certificate of the node's");
+    }
 }
 
 /// Asks over TLS for `name`; the answer to a request, where the certificate is one that `authority` signed.

@@ -84,7 +84,7 @@ impl Compiler {
                 None => upstreams.client_certificates.get(&name),
             };
             let tls = self
-                .tls_of(&service, certificates, certificates.shown(shown))
+                .tls_of(&service, certificates, certificates.shown(shown).or(self.own_certificate()))
                 .map_err(|error| CompileError::Entity { kind: Kind::Service, id: read.id, message: error })?;
             let destination = match upstreams.balancers.get(&name) {
                 Some(balancer) => Destination { host: Host::Upstream(Arc::clone(balancer)), tls },
@@ -108,6 +108,10 @@ impl Compiler {
             services.insert(read.id, Arc::new(compiled));
         }
         Ok(services)
+    }
+
+    fn own_certificate(&self) -> Option<(&str, &str)> {
+        self.client_certificate.as_ref().map(|(chain, key)| (chain.as_str(), key.expose()))
     }
 
     fn tls_of(
