@@ -230,7 +230,7 @@ impl Gateway {
         // From here on the answer is the upstream's, or an error in its place.
         exchange.facts.proxied = Some(Instant::now());
         exchange.facts.source = Source::Error;
-        if exchange.route.as_ref().is_none_or(|route| route.request_buffering) {
+        if !destination.http2 && exchange.route.as_ref().is_none_or(|route| route.request_buffering) {
             match exchange.body.buffer(BUFFERED_AT_MOST).await {
                 // A larger one goes on as it comes.
                 Ok(_) | Err(BodyError::TooLarge { limit: BUFFERED_AT_MOST }) => {}

@@ -45,7 +45,7 @@ async fn fetch(
 ) -> Result<String, SendErrorKind> {
     let tls = Some((profile.clone(), ServerName::try_from(name).unwrap()));
     let sent = Client::default()
-        .send(&Endpoint { address, tls }, &get("/"), &mut Body::Empty, &Timeouts::default())
+        .send(&Endpoint { address, tls, http2: false }, &get("/"), &mut Body::Empty, &Timeouts::default())
         .await
         .map_err(|error| error.kind);
     let body = soon(sent?.body.buffer(10_000)).await.unwrap();
@@ -114,7 +114,7 @@ async fn large_answers_pass_over_tls() {
         });
     let profile = Arc::new(TlsProfile::new(false, &[], None).unwrap());
     let tls = Some((profile, ServerName::try_from("localhost").unwrap()));
-    let endpoint = Endpoint { address, tls };
+    let endpoint = Endpoint { address, tls, http2: false };
     for _ in 0..3 {
         let sent = Client::default().send(&endpoint, &get("/"), &mut Body::Empty, &Timeouts::default()).await;
         assert_eq!(soon(sent.unwrap().body.buffer(2_000_000)).await.unwrap().len(), 1_000_000);
@@ -386,4 +386,91 @@ async fn stopping_lets_streams_end() {
     assert_eq!(soon(busy).await.unwrap().status(), 200);
     soon(stopping).await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// Breaks off at once.
+struct Breaks;
+
+impl BodyStream for Breaks {
+    fn poll_chunk(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Bytes, BodyError>>> {
+        std::task::Poll::Ready(Some(Err(BodyError::Closed)))
+    }
+}
+
+#[tokio::test]
+async fn http2_is_spoken_to_upstreams_that_want_it() {
+    let pair = named("localhost");
+    for ssl in [false, true] {
+        let certificates = Arc::new(Certificates::new((&pair.0, &pair.1), true).unwrap());
+        let listener = Listener { ssl, http2: true, ..any_port() };
+        let settings =
+            tollgate_http::server::ServerConfig { certificates, ..config(Limits::default(), listener) };
+        let (server, address) = start_with(settings, |mut request| async move {
+            if request.head.target.as_ref() == b"/fails" {
+                let mut response = Response::new(StatusCode::OK);
+                response.body = Body::stream(Breaks);
+                return response;
+            }
+            let mut response = Response::new(StatusCode::OK);
+            let host = request.head.headers.get("host").unwrap_or_default().to_vec();
+            response
+                .headers
+                .set("x-seen", [format!("{:?} ", request.head.version).as_bytes(), &host].concat());
+            response.body = std::mem::take(&mut request.body);
+            response
+        });
+        let tls = ssl.then(|| {
+            let profile = Arc::new(TlsProfile::new(true, &[&pair.0], None).unwrap());
+            (profile, ServerName::try_from("localhost").unwrap())
+        });
+        let endpoint = Endpoint { address, tls, http2: true };
+        let client = Client::default();
+        for number in 0..5_usize {
+            let mut head = get("/pkg.Service/Method?a");
+            head.method = Method::POST;
+            head.headers.set("Connection", "keep-alive");
+            head.headers.set("TE", "trailers");
+            let sent = Bytes::from(vec![b'x'; number * 50_000]);
+            let mut body = Body::from(sent.clone());
+            let mut response =
+                soon(client.send(&endpoint, &head, &mut body, &Timeouts::default())).await.unwrap();
+            assert_eq!(response.headers.get("x-seen"), Some(&b"HTTP/2.0 a"[..]));
+            let got = soon(response.body.buffer(10_000_000)).await.unwrap();
+            assert!(got == sent, "{} bytes", got.len());
+        }
+        assert_eq!(server.accepted_connections(), 1, "one connection carries all");
+        let (head, mut none, timeouts) = (get("/fails"), Body::Empty, Timeouts::default());
+        // The reset may come before the head is out.
+        if let Ok(mut broken) = soon(client.send(&endpoint, &head, &mut none, &timeouts)).await {
+            assert!(soon(broken.body.buffer(100)).await.is_err());
+        }
+        drop(server);
+        let gone = soon(client.send(&endpoint, &get("/"), &mut Body::Empty, &Timeouts::default())).await;
+        assert!(gone.is_err());
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_http2_come_through() {
+    let listener = Listener { http2: true, ..any_port() };
+    let (_server, address) = start_with(config(Limits::default(), listener), |_| async {
+        let mut response = Response::new(StatusCode::OK);
+        let (feed, fed) = mpsc::unbounded_channel();
+        feed.send("a").unwrap();
+        feed.send("b").unwrap();
+        response.body = Body::stream(Fed(fed));
+        response
+    });
+    let endpoint = Endpoint { address, tls: None, http2: true };
+    let mut response =
+        Client::default().send(&endpoint, &get("/"), &mut Body::Empty, &Timeouts::default()).await.unwrap();
+    let mut got = Vec::new();
+    while let Some(chunk) = soon(response.body.chunk()).await {
+        got.extend_from_slice(&chunk.unwrap());
+    }
+    assert_eq!(got, b"ab");
+    assert_eq!(response.body.take_trailers().unwrap().get("grpc-status"), Some(&b"0"[..]));
 }

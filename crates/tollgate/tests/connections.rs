@@ -182,6 +182,47 @@ fn bodies_pass_while_they_are_sent() {
 }
 
 #[test]
+fn services_of_grpc_are_spoken_to_in_http2() {
+    // A second node stands in for a server of gRPC; it passes on what it got to one that echoes.
+    let echo = Upstream::start(|request, stream| {
+        respond(stream, request.method, "200 OK", "application/grpc", "grpc-status: 0\r\n", request.whole)
+    });
+    let config = json!({"_format_version": "3.0", "services": [{"name": "echo", "host": "127.0.0.1", "port": echo.port, "routes": [{"name": "r", "paths": ["/"]}]}]});
+    let server = Tollgate::with_file(
+        &config.to_string(),
+        &[("KONG_PROXY_LISTEN", "127.0.0.1:0 http2, 127.0.0.1:0 http2 ssl")],
+    );
+    for (protocol, port) in [("grpc", server.proxy()), ("grpcs", server.port("proxy_tls"))] {
+        let tollgate = proxy(port, json!({"protocol": protocol}), json!({"strip_path": false}));
+        for body in ["", "message"] {
+            let request = format!(
+                "POST /pkg.Service/Method HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let answer = exchange(tollgate.proxy(), request.as_bytes());
+            let seen = answer.text();
+            assert_eq!((answer.status, answer.header("grpc-status")), (200, Some("0")), "{seen}");
+            let product = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
+            assert_eq!(answer.header("via"), Some(format!("1.1 {product}, 2 {product}").as_str()));
+            assert!(
+                seen.starts_with("POST /pkg.Service/Method HTTP/1.1\r\n") && seen.ends_with(body),
+                "{seen}"
+            );
+            assert!(
+                seen.to_ascii_lowercase().contains(&format!("via: 1.1 {product}, 2 {product}\r\n")),
+                "{seen}"
+            );
+        }
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tollgate = proxy(nobody, json!({"protocol": "grpc"}), json!({}));
+    assert_eq!(
+        exchange(tollgate.proxy(), b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").status,
+        502
+    );
+}
+
+#[test]
 fn an_answer_that_breaks_off_does_not_look_whole() {
     let upstream = Upstream::start(|request, stream| {
         match request.path {
