@@ -82,7 +82,14 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("a host with a user", "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", "BadRequest"),
     ("a host with an odd port", "GET / HTTP/1.1\r\nHost: a:99999\r\n\r\n", "BadRequest"),
     ("no version", "GET /\r\n\r\n", "BadRequest"),
-    ("another version", "GET / HTTP/3.0\r\nHost: a\r\n\r\n", "BadRequest"),
+    ("a newer version", "GET / HTTP/3.0\r\nHost: a\r\n\r\n", "VersionNotSupported"),
+    ("another version", "GET / HTTP/0.9\r\nHost: a\r\n\r\n", "BadRequest"),
+    (
+        "two authorizations",
+        "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n",
+        "BadRequest",
+    ),
+    ("two expectations", "GET / HTTP/1.1\r\nHost: a\r\nExpect: a\r\nExpect: b\r\n\r\n", "BadRequest"),
     ("another target", "GET a HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
     ("a scheme that is not served", "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
     ("a star for GET", "GET * HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
@@ -91,9 +98,10 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("a percent sign that opens no triplet", "GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
     ("NUL in a path", "GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
     ("TRACE", "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "MethodNotAllowed"),
-    ("CONNECT", "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "MethodNotAllowed"),
+    ("CONNECT", "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
+    ("CONNECT of a path", "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", "MethodNotAllowed"),
     ("TLS on a plain port", "\x16\x03\x01\x02\n", "BadRequest"),
-    ("HTTP/2 where it is not spoken", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "BadRequest"),
+    ("HTTP/2 where it is not spoken", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "VersionNotSupported"),
 ];
 
 #[tokio::test]
