@@ -130,7 +130,8 @@ fn add_fields(exchange: &Exchange, response: &mut Response, settings: &Settings)
                 set_milliseconds(headers, "X-Kong-Proxy-Latency", exchange.started, proxied);
             }
             if tokens.via {
-                forwarded::add_via(headers, "1.1", &settings.product);
+                let http2 = exchange.destination.as_ref().is_some_and(|destination| destination.http2);
+                forwarded::add_via(headers, if http2 { "2" } else { "1.1" }, &settings.product);
             }
             if tokens.upstream_status {
                 let status = exchange.facts.upstream_status.unwrap_or(status.as_u16());
