@@ -16,6 +16,7 @@ use crate::consumers::{Consumer, Consumers, Credential};
 use crate::destination::{Destination, Host};
 use crate::plugin::{BuildError, PluginTypes, Scope};
 use crate::router::{RouteRule, Router};
+use crate::secrets::SecretNames;
 use crate::snapshot::{DEFAULT_WORKSPACE, PluginsById, Route, ServedCertificate, Service, Snapshot};
 
 /// Where entities come from: a view of the store, or a file.
@@ -148,6 +149,9 @@ impl Compiler {
             consumers,
             certificates: read_served(source, &certificates)?,
             upstreams,
+            secret_names: SecretNames::new(
+                plugins.values().flat_map(|(_, configured)| configured.plugin.secret_names()),
+            ),
             workspaces,
             plugins,
         })

@@ -174,7 +174,7 @@ impl Origin<'_> {
 }
 
 /// A `Host` without port and last dot; where there is none, the name Kong's server has (nginx: `$host`).
-fn bare_host(host: &[u8]) -> &[u8] {
+pub(crate) fn bare_host(host: &[u8]) -> &[u8] {
     let port = memchr::memrchr(b':', host).filter(|at| host[at + 1..].iter().all(u8::is_ascii_digit));
     let name = &host[..port.unwrap_or(host.len())];
     match name.strip_suffix(b".").unwrap_or(name) {

@@ -3,8 +3,10 @@
 //! accept → match a route → run the plugins' access → send to a target → answer phases → log.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -12,14 +14,15 @@ use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use tollgate_http::client::{Client, Endpoint, Resolver, SendError, SendErrorKind, Timeouts};
 use tollgate_http::{
-    Body, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode,
+    Body, BodyError, BodyStream, Connection, Handler, Headers, Refusal, Request, RequestHead, Response,
+    StatusCode,
 };
+use tollgate_telemetry::Level;
 
 use crate::answer;
 use crate::balancer::Outcome as TargetOutcome;
 use crate::destination::{Destination, Host};
 use crate::exchange::{Exchange, Facts, Source, Try};
-use crate::forwarded;
 use crate::path;
 use crate::plugin::{Access, Outcome, Phases};
 use crate::request_id::RequestId;
@@ -27,6 +30,7 @@ use crate::response::{self, InFlight};
 use crate::router::MatchInput;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
+use crate::{forwarded, logging};
 
 /// The data plane: answers requests by the current snapshot.
 pub struct Gateway {
@@ -77,7 +81,9 @@ impl Gateway {
     }
 
     fn open(&self, request: Request) -> Exchange {
-        let Request { head, body, connection } = request;
+        let Request { head, mut body, connection } = request;
+        let request_size = head_size(&head) + body.remaining().unwrap_or(0);
+        let request_counted = count_unknown(&mut body);
         let client = forwarded::client(&self.settings.forwarded, &head.headers, &connection);
         Exchange {
             received_target: head.target.clone(),
@@ -99,10 +105,11 @@ impl Gateway {
             destination: None,
             upstream_host: None,
             response_headers: Headers::new(),
-            facts: Facts { request_size: body.remaining().unwrap_or(0), ..Facts::default() },
+            facts: Facts { request_size, request_counted, ..Facts::default() },
             filters: Vec::new(),
             running: 0,
             collected: None,
+            entry: None,
             lease: None,
             head,
             body,
@@ -115,44 +122,114 @@ impl Handler for Gateway {
     async fn handle(&self, request: Request) -> Response {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let mut flight = InFlight::new(self.open(request));
-        let exchange = &mut *flight.exchange;
-        let answer = match self.find_route(exchange) {
-            None => run_access(exchange).await,
-            refusal => refusal,
-        };
-        let response = match answer {
-            Some(answer) => answer,
-            None => self.send(exchange).await,
+        let response = match without_panic(self.answer(&mut flight.exchange)).await {
+            Some(response) => response,
+            None => {
+                let exchange = &mut *flight.exchange;
+                exchange.facts.source = Source::Error;
+                logging::about(exchange, Level::Error, &"the request failed with a panic");
+                exchange.error(StatusCode::INTERNAL_SERVER_ERROR, answer::UNEXPECTED)
+            }
         };
         response::finish(flight, response, &self.settings)
     }
 
-    fn refuse(&self, refusal: Refusal, head: Option<&RequestHead>, _: &Connection) -> Response {
+    fn refuse(&self, refusal: Refusal, head: Option<&RequestHead>, connection: &Connection) -> Response {
         let request_id = RequestId::new();
         let mut response = answer::refusal(refusal, head, &request_id, &self.settings.errors);
         if self.settings.headers.response_latency {
             response.headers.set("X-Kong-Response-Latency", "0");
         }
         response::add_identity(&mut response.headers, &self.settings, &request_id);
+        if let Some(sink) = &self.settings.access_log {
+            let secrets = &self.snapshot.load().secret_names;
+            logging::refused(sink, head, connection, &response, &request_id, secrets);
+        }
         response
     }
 }
 
+/// What a future gives; `None` where it panics.
+async fn without_panic<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Bytes of a request's head; for HTTP/2 what they would be without compression.
+fn head_size(head: &RequestHead) -> u64 {
+    let received = match head.headers.received_bytes() {
+        0 => {
+            head.headers.iter().fold(head.target.len() + head.method.as_str().len(), |sum, (name, value)| {
+                sum + name.len() + value.len()
+            })
+        }
+        received => received,
+    };
+    received as u64
+}
+
+/// Counts the bytes of a body whose length nobody has told.
+fn count_unknown(body: &mut Body) -> Option<Arc<AtomicU64>> {
+    struct Counted(Box<dyn BodyStream>, Arc<AtomicU64>);
+    impl BodyStream for Counted {
+        fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+            let chunk = self.0.poll_chunk(context);
+            if let Poll::Ready(Some(Ok(chunk))) = &chunk {
+                self.1.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            }
+            chunk
+        }
+
+        fn take_trailers(&mut self) -> Option<Headers> {
+            self.0.take_trailers()
+        }
+    }
+    if body.remaining().is_some() {
+        return None;
+    }
+    match std::mem::take(body) {
+        Body::Stream(stream) => {
+            let count = Arc::new(AtomicU64::new(0));
+            *body = Body::stream(Counted(stream, Arc::clone(&count)));
+            Some(count)
+        }
+        known => {
+            *body = known;
+            None
+        }
+    }
+}
+
 impl Gateway {
+    /// The answer to a request, before the plugins' response phase.
+    async fn answer(&self, exchange: &mut Exchange) -> Response {
+        let answer = match self.find_route(exchange) {
+            None => run_access(exchange).await,
+            refusal => refusal,
+        };
+        match answer {
+            Some(answer) => answer,
+            None => self.send(exchange).await,
+        }
+    }
+
     /// Matches the request; an answer where nothing matches or the route demands another protocol.
     fn find_route(&self, exchange: &mut Exchange) -> Option<Response> {
         let path_length = exchange.head.path().len();
         exchange.path = path::normalize(&exchange.head.target.slice(..path_length));
         exchange.query = exchange.head.query().map(|query| exchange.head.target.slice_ref(query));
         let snapshot = Arc::clone(&exchange.snapshot);
-        let local_port = exchange.connection.local.port();
         let found = snapshot.router.find(&MatchInput {
             method: exchange.head.method.as_str(),
             host: exchange.head.headers.get_str("host").unwrap_or_default(),
             path: &exchange.path,
             headers: &exchange.head.headers,
             server_name: exchange.connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
-            port: self.settings.port_maps.get(&local_port).copied().unwrap_or(local_port),
+            port: exchange.client_port(),
             tls: exchange.connection.tls.is_some(),
         });
         let Some((found, route)) =
@@ -225,6 +302,9 @@ impl Gateway {
             None => (Timeouts::default(), 5),
         };
         set_target(exchange);
+        if response::has_phase(exchange, Phases::ENTRY) {
+            exchange.facts.request_headers = Some(exchange.head.headers.clone());
+        }
         let client_host = exchange.head.headers.get("host").map(<[u8]>::to_vec).unwrap_or_default();
         let mut prepared_for: Option<Box<[u8]>> = None;
         exchange.facts.proxied = Some(Instant::now());
@@ -236,6 +316,7 @@ impl Gateway {
         };
         let hash = balancer.and_then(|balancer| balancer.settings().hash.value(exchange));
         for _ in 0..=retries {
+            let (started_at, started) = (crate::clock::now(), Instant::now());
             let (endpoint, host) = match self.choose(&destination, hash.as_deref(), &mut tried).await {
                 Ok(chosen) => chosen,
                 Err(none) => {
@@ -260,14 +341,20 @@ impl Gateway {
             let target = balancer.zip(tried.last().copied());
             exchange.lease = target.and_then(|(balancer, index)| balancer.lease(index));
             let Exchange { head, body, facts, .. } = &mut *exchange;
-            let (started_at, started) = (crate::clock::milliseconds(), Instant::now());
+            let (chosen_after, sent) = (started.elapsed(), Instant::now());
             let address = endpoint.address;
             let outcome = self.client.send(&endpoint, head, body, &timeouts).await;
             if let (Some((balancer, index)), Some(outcome)) = (target, outcome_of(&outcome)) {
-                balancer.report(index, outcome, started.elapsed());
+                balancer.report(index, outcome, sent.elapsed());
             }
             let failed = outcome.as_ref().err().map(|error| if error.is_timeout() { 504 } else { 502 });
-            facts.tries.push(Try { ip: address.ip(), port: address.port(), started_at, failure: failed });
+            facts.tries.push(Try {
+                ip: address.ip(),
+                port: address.port(),
+                started_at,
+                chosen_after,
+                failure: failed,
+            });
             match outcome {
                 Ok(response) => {
                     facts.answered = Some(Instant::now());
@@ -277,13 +364,32 @@ impl Gateway {
                 }
                 Err(error) => {
                     failure = Failure::Send(error.kind);
-                    if !error.may_retry(&head.method) || matches!(body, Body::Stream(_)) {
+                    let may_retry = error.may_retry(&head.method) && !matches!(body, Body::Stream(_));
+                    logging::try_failed(exchange, &error);
+                    if !may_retry {
                         break;
                     }
                 }
             }
         }
         exchange.facts.source = Source::Error;
+        match &failure {
+            Failure::NoPeer => {
+                logging::about(
+                    exchange,
+                    Level::Error,
+                    &format_args!("no target of {} can be used", destination.host_header),
+                );
+            }
+            Failure::NoAddress => {
+                logging::about(
+                    exchange,
+                    Level::Error,
+                    &format_args!("DNS resolution failed for {}", destination.host_header),
+                );
+            }
+            Failure::Send(_) => {}
+        }
         match failure {
             Failure::NoPeer => exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_PEER),
             Failure::NoAddress => exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_ADDRESS),
@@ -364,8 +470,13 @@ async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
     let Some(limit) = wanted else { return response };
     match response.body.buffer(limit).await {
         Ok(_) => response,
-        Err(_) => {
+        Err(error) => {
             exchange.facts.source = Source::Error;
+            logging::about(
+                exchange,
+                Level::Error,
+                &format_args!("upstream broke off ({error}) while reading upstream"),
+            );
             upstream_error(exchange, StatusCode::BAD_GATEWAY)
         }
     }

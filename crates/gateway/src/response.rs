@@ -1,12 +1,15 @@
 //! The way back: the answer's head through the plugins and the gateway's own fields, its body through the
 //! filters to the client, and the log when the last byte is out or the client has gone.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tollgate_http::{Body, BodyError, BodyStream, Headers, Method, Response};
+use tollgate_http::{Body, BodyError, BodyStream, Headers, Method, Response, StatusCode};
+use tollgate_telemetry::Level;
 
 use crate::chain::{Chain, Configured};
 use crate::exchange::Source;
@@ -14,10 +17,18 @@ use crate::forwarded;
 use crate::plugin::{Phases, ResponseFilter};
 use crate::request_id::RequestId;
 use crate::settings::Settings;
-use crate::{Exchange, answer};
+use crate::{Exchange, answer, logging};
 
 /// The status logged when the client left before it had an answer (nginx's).
 const CLIENT_GONE: u16 = 499;
+
+/// Requests this process is answering.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Requests this process is answering now.
+pub fn under_way() -> usize {
+    UNDER_WAY.load(Ordering::Relaxed)
+}
 
 /// An exchange on its way. However it ends, filters are finished and the log phase runs, once.
 pub(crate) struct InFlight {
@@ -28,6 +39,7 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     pub(crate) fn new(exchange: Exchange) -> Self {
+        UNDER_WAY.fetch_add(1, Ordering::Relaxed);
         Self { exchange: Box::new(exchange), filters: Vec::new(), complete: false }
     }
 }
@@ -38,12 +50,35 @@ impl Drop for InFlight {
         if exchange.facts.status == 0 {
             exchange.facts.status = CLIENT_GONE;
         }
+        if !self.complete && exchange.facts.source != Source::Error {
+            logging::about(exchange, Level::Info, &"client prematurely closed connection");
+        }
         let unused = std::mem::take(&mut exchange.filters);
         for mut filter in self.filters.drain(..).chain(unused.into_iter().map(|(_, filter)| filter)) {
             filter.finish(exchange, self.complete);
         }
-        each_plugin(exchange, Phases::LOG, |configured, exchange, _| configured.plugin.log(exchange));
+        exchange.facts.ended = Some(Instant::now());
+        each_plugin(exchange, Phases::LOG, |configured, exchange, _| {
+            // While another panic unwinds, a second one would end the process.
+            let logged = catch_unwind(AssertUnwindSafe(|| configured.plugin.log(exchange)));
+            if logged.is_err() {
+                logging::about(
+                    exchange,
+                    Level::Error,
+                    &format_args!("the log phase of {} failed", configured.name),
+                );
+            }
+        });
+        logging::access(exchange);
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Whether a plugin of the exchange has the phase.
+pub(crate) fn has_phase(exchange: &mut Exchange, phase: Phases) -> bool {
+    let mut has = false;
+    each_plugin(exchange, phase, |_, _, _| has = true);
+    has
 }
 
 /// Sends an answer through the plugins' response phase and adds the gateway's fields.
@@ -80,9 +115,15 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
         answer::drop_body(&mut response);
     }
     exchange.facts.status = response.status.as_u16();
-    exchange.facts.response_headers = response.headers.clone();
+    exchange.facts.responded = Some(Instant::now());
     let body = std::mem::take(&mut response.body);
-    response.body = Body::stream(FollowedBody { body, flight, ended: false });
+    if has_phase(exchange, Phases::ENTRY) {
+        exchange.facts.response_headers = response.headers.clone();
+    }
+    let bodiless = exchange.head.method == Method::HEAD
+        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || response.status.is_informational();
+    response.body = Body::stream(FollowedBody { body, flight, ended: false, bodiless });
     response
 }
 
@@ -174,6 +215,8 @@ struct FollowedBody {
     body: Body,
     flight: InFlight,
     ended: bool,
+    /// Whether the answer ends with its head.
+    bodiless: bool,
 }
 
 impl BodyStream for FollowedBody {
@@ -188,6 +231,11 @@ impl BodyStream for FollowedBody {
                 }),
                 Some(Err(error)) => {
                     self.ended = true;
+                    logging::about(
+                        exchange,
+                        Level::Error,
+                        &format_args!("upstream broke off ({error}) while reading upstream"),
+                    );
                     exchange.facts.source = Source::Error;
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -198,7 +246,6 @@ impl BodyStream for FollowedBody {
                 }
             };
             if !out.is_empty() {
-                exchange.facts.response_size += out.len() as u64;
                 return Poll::Ready(Some(Ok(out)));
             }
         }
@@ -219,6 +266,15 @@ impl BodyStream for FollowedBody {
             Body::Stream(stream) => stream.take_trailers(),
             _ => None,
         }
+    }
+
+    fn head_sent(&mut self, bytes: u64) {
+        self.flight.exchange.facts.response_head_size = bytes;
+    }
+
+    fn sent(&mut self, bytes: u64) {
+        self.flight.exchange.facts.response_size += bytes;
+        self.flight.complete |= self.bodiless;
     }
 }
 

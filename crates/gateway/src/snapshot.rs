@@ -16,6 +16,7 @@ use crate::destination::Destination;
 use crate::exchange::Exchange;
 use crate::path::PathHandling;
 use crate::router::Router;
+use crate::secrets::SecretNames;
 
 /// Id of the workspace `default` (Kong 3.11: fixed in DB-less mode).
 pub const DEFAULT_WORKSPACE: Uuid = Uuid::from_u128(0x0dc6_f45b_8f8d_40d2_a504_4735_44ee_190b);
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub certificates: Vec<ServedCertificate>,
     /// Upstreams by workspace and name.
     pub upstreams: HashMap<(Uuid, Box<str>), Arc<Balancer>>,
+    /// Under which names requests carry secrets.
+    pub secret_names: SecretNames,
     /// Names of the workspaces.
     pub workspaces: HashMap<Uuid, Box<str>>,
     /// Compiled plugins by id, kept for the next revision where they have not changed.

@@ -104,8 +104,7 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
 
 /// A line: no message can begin another one.
 fn line(level: Level, message: &str) -> String {
-    let mut line =
-        format!("{} [{}] {}#0: ", Moment::now().slashed(), level.name(), std::process::id());
+    let mut line = format!("{} [{}] {}#0: ", Moment::now().slashed(), level.name(), std::process::id());
     for character in message.chars() {
         match character {
             control if control.is_control() => line.extend(control.escape_default()),

@@ -157,7 +157,10 @@ impl Metrics {
         if self.used.fetch_add(cost, Ordering::Relaxed) + cost > self.capacity {
             self.used.fetch_sub(cost, Ordering::Relaxed);
             if self.errors.load(Ordering::Relaxed) == 0 {
-                crate::log!(Error, "metrics: there is no room for further label values; they are not counted");
+                crate::log!(
+                    Error,
+                    "metrics: there is no room for further label values; they are not counted"
+                );
             }
             return None;
         }
@@ -225,7 +228,11 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..1000 {
-                        metrics.add(&families::HTTP_REQUESTS, &["s", "r", "200", "service", "default", ""], 1);
+                        metrics.add(
+                            &families::HTTP_REQUESTS,
+                            &["s", "r", "200", "service", "default", ""],
+                            1,
+                        );
                         metrics.observe(&families::KONG_LATENCY, &["s", "r", "default"], 3);
                     }
                 });

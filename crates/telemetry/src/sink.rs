@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -219,10 +219,7 @@ impl Writer {
                     }
                     Job::Wake => {}
                 }
-                next = match jobs.try_recv() {
-                    Ok(job) => Some(job),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = jobs.try_recv().ok();
             }
             self.flush();
             self.batch.shrink_to(WRITE_AT);
@@ -272,7 +269,11 @@ impl Writer {
         }
         self.reported = Some(Instant::now());
         let lost = std::mem::take(&mut self.lost);
-        crate::log!(Error, "failed to open or write the file {}: {error}; {lost} lines were lost", self.path.display());
+        crate::log!(
+            Error,
+            "failed to open or write the file {}: {error}; {lost} lines were lost",
+            self.path.display()
+        );
     }
 }
 

@@ -45,9 +45,8 @@ const fn family(
     Family { name, help, kind, labels }
 }
 
-const KONG_MILLISECONDS: Kind = Kind::Histogram(&[
-    1, 2, 5, 7, 10, 15, 20, 30, 50, 75, 100, 200, 500, 750, 1000, 3000, 6000,
-]);
+const KONG_MILLISECONDS: Kind =
+    Kind::Histogram(&[1, 2, 5, 7, 10, 15, 20, 30, 50, 75, 100, 200, 500, 750, 1000, 3000, 6000]);
 const UPSTREAM_MILLISECONDS: Kind =
     Kind::Histogram(&[25, 50, 80, 100, 250, 400, 700, 1000, 2000, 5000, 10_000, 30_000, 60_000]);
 const AI_MILLISECONDS: Kind = Kind::Histogram(&[

@@ -98,10 +98,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             lines,
-            [
-                "kong_datastore_reachable 0.5",
-                "kong_node_info{node_id=\"a\\\"b\\\\c\\nd\",version=\"1\"} 1"
-            ]
+            ["kong_datastore_reachable 0.5", "kong_node_info{node_id=\"a\\\"b\\\\c\\nd\",version=\"1\"} 1"]
         );
         assert!(text.starts_with("# HELP kong_datastore_reachable "));
     }
