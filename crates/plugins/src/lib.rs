@@ -3,6 +3,7 @@
 pub mod ai;
 pub mod auth;
 pub mod body;
+pub mod observe;
 pub mod registry;
 
 use tollgate_gateway::BuildError;
