@@ -48,6 +48,13 @@ pub struct Snapshot {
 /// Compiled plugins by id, each with the entity it was compiled from.
 pub(crate) type PluginsById = HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>;
 
+impl Snapshot {
+    /// The enabled plugin entities.
+    pub fn plugins(&self) -> impl Iterator<Item = &Map<String, Value>> {
+        self.plugins.values().map(|(fields, _)| &**fields)
+    }
+}
+
 /// A certificate and the names it is served for.
 #[derive(Clone)]
 pub struct ServedCertificate {
