@@ -98,7 +98,7 @@ pub struct Try {
     pub started_at: Duration,
     /// How long choosing it took.
     pub chosen_after: Duration,
-    /// `None` when it worked; else the status the failure stands for (502, 504).
+    /// The status a failure stands for (502, 504); `None` when it worked, or was not over when the client left.
     pub failure: Option<u16>,
 }
 

@@ -208,11 +208,14 @@ fn arguments(query: &[u8], secrets: &SecretNames) -> Value {
     }))
 }
 
-/// The statuses of all tries, as nginx's `$upstream_status`: `502, 200`.
+/// The statuses of all tries, as nginx's `$upstream_status`: `502, 200`; `-` where none came.
 fn upstream_statuses(exchange: &Exchange) -> String {
     let answered = exchange.facts.upstream_status;
-    let statuses = exchange.facts.tries.iter().filter_map(|attempt| attempt.failure.or(answered));
-    statuses.map(|status| status.to_string()).collect::<Vec<_>>().join(", ")
+    let statuses = exchange.facts.tries.iter().map(|attempt| attempt.failure.or(answered));
+    statuses
+        .map(|status| status.map_or_else(|| "-".to_owned(), |status| status.to_string()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn tried(attempt: &Try, exchange: &Exchange) -> Value {

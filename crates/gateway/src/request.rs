@@ -343,18 +343,21 @@ impl Gateway {
             let Exchange { head, body, facts, .. } = &mut *exchange;
             let (chosen_after, sent) = (started.elapsed(), Instant::now());
             let address = endpoint.address;
-            let outcome = self.client.send(&endpoint, head, body, &timeouts).await;
-            if let (Some((balancer, index)), Some(outcome)) = (target, outcome_of(&outcome)) {
-                balancer.report(index, outcome, sent.elapsed());
-            }
-            let failed = outcome.as_ref().err().map(|error| if error.is_timeout() { 504 } else { 502 });
             facts.tries.push(Try {
                 ip: address.ip(),
                 port: address.port(),
                 started_at,
                 chosen_after,
-                failure: failed,
+                failure: None,
             });
+            let outcome = self.client.send(&endpoint, head, body, &timeouts).await;
+            if let (Some((balancer, index)), Some(outcome)) = (target, outcome_of(&outcome)) {
+                balancer.report(index, outcome, sent.elapsed());
+            }
+            let failed = outcome.as_ref().err().map(|error| if error.is_timeout() { 504 } else { 502 });
+            if let Some(attempt) = facts.tries.last_mut() {
+                attempt.failure = failed;
+            }
             match outcome {
                 Ok(response) => {
                     facts.answered = Some(Instant::now());

@@ -74,13 +74,6 @@ impl Drop for InFlight {
     }
 }
 
-/// Whether a plugin of the exchange has the phase.
-pub(crate) fn has_phase(exchange: &mut Exchange, phase: Phases) -> bool {
-    let mut has = false;
-    each_plugin(exchange, phase, |_, _, _| has = true);
-    has
-}
-
 /// Sends an answer through the plugins' response phase and adds the gateway's fields.
 pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Settings) -> Response {
     let InFlight { exchange, filters, .. } = &mut flight;
@@ -117,14 +110,26 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
     exchange.facts.status = response.status.as_u16();
     exchange.facts.responded = Some(Instant::now());
     let body = std::mem::take(&mut response.body);
-    if has_phase(exchange, Phases::ENTRY) {
-        exchange.facts.response_headers = response.headers.clone();
-    }
     let bodiless = exchange.head.method == Method::HEAD
         || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.status.is_informational();
+    if has_phase(exchange, Phases::ENTRY) {
+        exchange.facts.response_headers =
+            as_framed(&response.headers, known_length(filters, &body), bodiless);
+    }
     response.body = Body::stream(FollowedBody { body, flight, ended: false, bodiless });
     response
+}
+
+/// The plugins of an exchange, in running order.
+fn plugins(exchange: &Exchange) -> &[Arc<Configured>] {
+    let chain: &Chain = exchange.route.as_ref().map_or(&exchange.snapshot.unmatched, |route| &route.chain);
+    exchange.collected.as_deref().or(chain.fixed.as_deref()).unwrap_or_default()
+}
+
+/// Whether a plugin of the exchange has the phase.
+pub(crate) fn has_phase(exchange: &Exchange, phase: Phases) -> bool {
+    plugins(exchange).iter().any(|configured| configured.phases.has(phase))
 }
 
 /// Calls `run` for every plugin of the exchange that has the phase, in order.
@@ -133,6 +138,9 @@ fn each_plugin(
     phase: Phases,
     mut run: impl FnMut(&Configured, &mut Exchange, usize),
 ) {
+    if !has_phase(exchange, phase) {
+        return;
+    }
     let collected = exchange.collected.take();
     let route = exchange.route.clone();
     let snapshot = Arc::clone(&exchange.snapshot);
@@ -210,6 +218,25 @@ fn add_debug_fields(exchange: &Exchange, headers: &mut Headers) {
     }
 }
 
+/// The bytes still to come, where no filter changes their number.
+fn known_length(filters: &[Box<dyn ResponseFilter>], body: &Body) -> Option<u64> {
+    filters.iter().all(|filter| filter.keeps_length()).then(|| body.remaining()).flatten()
+}
+
+/// The fields with those by which the server will frame the body.
+fn as_framed(headers: &Headers, length: Option<u64>, bodiless: bool) -> Headers {
+    let mut headers = headers.clone();
+    match length {
+        _ if bodiless => {}
+        Some(length) => headers.set("content-length", itoa::Buffer::new().format(length)),
+        None => {
+            headers.remove("content-length");
+            headers.set("transfer-encoding", "chunked");
+        }
+    }
+    headers
+}
+
 /// The body of an answer on its way to the client, with the exchange it belongs to.
 struct FollowedBody {
     body: Body,
@@ -253,12 +280,7 @@ impl BodyStream for FollowedBody {
     }
 
     fn remaining(&self) -> Option<u64> {
-        self.flight
-            .filters
-            .iter()
-            .all(|filter| filter.keeps_length())
-            .then(|| self.body.remaining())
-            .flatten()
+        known_length(&self.flight.filters, &self.body)
     }
 
     fn take_trailers(&mut self) -> Option<Headers> {

@@ -1,5 +1,6 @@
 //! The access log: one line a request, in the form Kong 3.11 gives nginx (`combined` and the request id).
 
+use std::io::Write;
 use std::net::IpAddr;
 
 use crate::time::Moment;
@@ -28,26 +29,19 @@ impl Line<'_> {
     /// credential.
     pub fn write(&self) -> Vec<u8> {
         let mut line = Vec::with_capacity(256);
-        line.extend_from_slice(self.client.to_string().as_bytes());
-        line.extend_from_slice(b" - - [");
-        line.extend_from_slice(Moment::now().common().as_bytes());
+        // Writing to a vector cannot fail.
+        let _ = write!(line, "{} - - [", self.client);
+        Moment::put_common_now(&mut line);
         line.extend_from_slice(b"] \"");
         put_escaped(&mut line, self.request);
-        line.extend_from_slice(format!("\" {} {} \"", self.status, self.body_bytes).as_bytes());
+        let _ = write!(line, "\" {} {}", self.status, self.body_bytes);
         for value in [self.referer, self.user_agent] {
-            match value {
-                Some(value) => put_escaped(&mut line, value),
-                None => line.push(b'-'),
-            }
-            line.extend_from_slice(b"\" \"");
-        }
-        line.truncate(line.len() - 1);
-        if let Some(id) = self.request_id {
-            line.extend_from_slice(b"kong_request_id: \"");
-            line.extend_from_slice(id.as_bytes());
+            line.extend_from_slice(b" \"");
+            put_escaped(&mut line, value.unwrap_or(b"-"));
             line.push(b'"');
-        } else {
-            line.truncate(line.len() - 1);
+        }
+        if let Some(id) = self.request_id {
+            let _ = write!(line, " kong_request_id: \"{id}\"");
         }
         line.push(b'\n');
         line

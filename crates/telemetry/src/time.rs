@@ -1,9 +1,14 @@
 //! Time as logs show it. In UTC: a log line means the same wherever the node runs.
 
+use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 /// A moment of the Gregorian calendar, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +24,7 @@ pub(crate) struct Moment {
 
 impl Moment {
     pub(crate) fn now() -> Self {
-        Self::of(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+        Self::of(seconds())
     }
 
     /// The moment so many seconds after 1970 began.
@@ -45,10 +50,24 @@ impl Moment {
     }
 
     /// `25/Nov/2026:01:05:41 +0000`, as in nginx's access log.
-    pub(crate) fn common(self) -> String {
+    fn common(self) -> String {
         let Self { year, day, hour, minute, second, .. } = self;
         let month = MONTHS.get(usize::from(self.month) - 1).copied().unwrap_or_default();
         format!("{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02} +0000")
+    }
+
+    /// The same for now. A second's text is made once a thread.
+    pub(crate) fn put_common_now(out: &mut Vec<u8>) {
+        thread_local! {
+            static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+        }
+        let now = seconds();
+        LAST.with_borrow_mut(|(second, text)| {
+            if *second != now {
+                (*second, *text) = (now, Self::of(now).common());
+            }
+            out.extend_from_slice(text.as_bytes());
+        });
     }
 
     /// `2026/11/25 01:05:41`, as in nginx's error log.

@@ -98,13 +98,11 @@ impl NodeStatus {
         integer(&families::TABLE_MEMORY, &table, Metrics::global().used() as u64);
         integer(&families::TABLE_CAPACITY, &table, metrics::CAPACITY as u64);
         integer(&families::METRIC_ERRORS, &[], Metrics::global().errors());
-        match self.store.read(|view| view.count_all()) {
-            Ok(count) => {
-                integer(&families::ENTITIES, &[], count);
-                integer(&families::ENTITY_ERRORS, &[], 0);
-            }
-            Err(_) => integer(&families::ENTITY_ERRORS, &[], 1),
+        let entities = self.store.read(|view| view.count_all());
+        if let Ok(count) = entities {
+            integer(&families::ENTITIES, &[], count);
         }
+        Metrics::global().add(&families::ENTITY_ERRORS, &[], u64::from(entities.is_err()));
     }
 
     /// The health of every target, where a plugin asks for it to be shown.

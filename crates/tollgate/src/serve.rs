@@ -16,7 +16,7 @@ use tollgate_http::server::{Certificates, Limits, Listener, ServerConfig, Server
 use tollgate_model::{Kind, Map, Source, Value};
 use tollgate_plugins::Registry;
 use tollgate_store::{Author, Change, DEFAULT_WORKSPACE, Observer, Store, StoreError, View};
-use tollgate_telemetry::Sink;
+use tollgate_telemetry::{Sink, log};
 use uuid::Uuid;
 
 use crate::conf::{Database, Node};
@@ -132,6 +132,13 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
         let api = Logged::new(Arc::new(api), logs.status_access);
         Some(serve(config, Arc::new(api)).map_err(failed)?)
     };
+    log!(
+        Notice,
+        "tollgate {} serves revision {} with {} workers",
+        env!("CARGO_PKG_VERSION"),
+        gateway.snapshot().revision,
+        node.workers
+    );
     Ok(Running { proxy, admin, status })
 }
 
@@ -348,6 +355,7 @@ impl Running {
         if let Ok(proxy) = Arc::try_unwrap(self.proxy) {
             proxy.stop(grace);
         }
+        log!(Notice, "tollgate has stopped");
         tollgate_telemetry::sink::flush_all(FLUSH_AT_MOST);
     }
 }
