@@ -15,7 +15,9 @@ pub mod log_entry;
 pub mod logging;
 pub mod path;
 pub mod plugin;
+mod protocol;
 pub mod query;
+mod received;
 pub mod request;
 pub mod request_id;
 mod response;
@@ -23,6 +25,7 @@ pub mod router;
 pub mod secrets;
 pub mod settings;
 pub mod snapshot;
+mod upstream;
 
 pub use exchange::Exchange;
 pub use plugin::{Access, BuildError, Outcome, Phases, Plugin, PluginTypes, ResponseFilter, Scope};

@@ -147,8 +147,7 @@ fn request(exchange: &Exchange) -> Value {
     let uri = secrets.redact(&exchange.received_target);
     let uri = String::from_utf8_lossy(&uri);
     let sent = exchange.facts.request_headers.as_ref().unwrap_or(&head.headers);
-    let host = sent.get("host").unwrap_or_default();
-    let host = String::from_utf8_lossy(forwarded::bare_host(host)).to_ascii_lowercase();
+    let host = String::from_utf8_lossy(forwarded::bare_host(sent)).to_ascii_lowercase();
     let scheme = if exchange.connection.tls.is_some() { "https" } else { "http" };
     let mut request = json!({
         "id": exchange.request_id.as_str(),

@@ -118,7 +118,10 @@ pub(crate) fn try_failed(exchange: &Exchange, error: &SendError) {
             "upstream sent invalid header ({reason}) while reading response header from upstream, {about}"
         ),
         // The client's doing.
-        SendErrorKind::Body | SendErrorKind::InvalidRequest => {
+        SendErrorKind::Body
+        | SendErrorKind::BodyTooLarge
+        | SendErrorKind::BodyTimeout
+        | SendErrorKind::InvalidRequest => {
             log!(Info, "the request could not be sent ({reason}), {about}");
         }
     }

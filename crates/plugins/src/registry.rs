@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tollgate_gateway::{BuildError, Plugin, PluginTypes, Scope};
 use tollgate_model::{Map, PluginSchema, PluginSchemas, Value};
 
-use crate::{ai, auth, observe};
+use crate::{ai, auth, observe, traffic, transform};
 
 type Build = fn(&Map<String, Value>, &Scope) -> Result<Arc<dyn Plugin>, BuildError>;
 
@@ -19,6 +19,8 @@ const PLUGINS: &[Entry] = &[
     (auth::key_auth::schema, auth::key_auth::build),
     (observe::file_log::schema, observe::file_log::build),
     (observe::prometheus::schema, observe::prometheus::build),
+    (traffic::rate_limiting::schema, traffic::rate_limiting::build),
+    (transform::request_transformer::schema, transform::request_transformer::build),
 ];
 
 /// The enabled plugins.
