@@ -34,13 +34,16 @@ pub fn under_way() -> usize {
 pub(crate) struct InFlight {
     pub(crate) exchange: Box<Exchange>,
     filters: Vec<Box<dyn ResponseFilter>>,
+    /// The answer went out to its end.
     complete: bool,
+    /// The upstream's answer broke off.
+    broken: bool,
 }
 
 impl InFlight {
     pub(crate) fn new(exchange: Exchange) -> Self {
         UNDER_WAY.fetch_add(1, Ordering::Relaxed);
-        Self { exchange: Box::new(exchange), filters: Vec::new(), complete: false }
+        Self { exchange: Box::new(exchange), filters: Vec::new(), complete: false, broken: false }
     }
 }
 
@@ -49,8 +52,12 @@ impl Drop for InFlight {
         let exchange = &mut *self.exchange;
         if exchange.facts.status == 0 {
             exchange.facts.status = CLIENT_GONE;
+            if exchange.facts.proxied.is_some() {
+                // Nobody erred (Kong 3.11).
+                exchange.facts.source = Source::Upstream;
+            }
         }
-        if !self.complete && exchange.facts.source != Source::Error {
+        if !self.complete && !self.broken {
             logging::about(exchange, Level::Info, &"client prematurely closed connection");
         }
         let unused = std::mem::take(&mut exchange.filters);
@@ -267,7 +274,7 @@ impl BodyStream for FollowedBody {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         while !self.ended {
             let chunk = ready!(self.body.poll_chunk(context));
-            let InFlight { exchange, filters, complete } = &mut self.flight;
+            let InFlight { exchange, filters, complete, broken } = &mut self.flight;
             let out = match chunk {
                 Some(Ok(chunk)) => filters.iter_mut().fold(chunk, |chunk, filter| match chunk.is_empty() {
                     true => chunk,
@@ -281,6 +288,7 @@ impl BodyStream for FollowedBody {
                         &format_args!("upstream broke off ({error}) while reading upstream"),
                     );
                     exchange.facts.source = Source::Error;
+                    *broken = true;
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {

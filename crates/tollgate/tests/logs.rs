@@ -240,7 +240,7 @@ fn a_client_that_leaves_is_logged_as_499() {
     assert_eq!(response, &json!({"status": 499, "headers": {}, "size": 0}));
     assert_eq!((&latencies["proxy"], &latencies["receive"]), (&json!(-1), &json!(0)));
     assert_eq!((&entry["upstream_uri"], &entry["upstream_status"]), (&json!("/patient"), &json!("-")));
-    assert_eq!(entry["tries"].as_array().map(Vec::len), Some(1));
+    assert_eq!((entry["tries"].as_array().map(Vec::len), &entry["source"]), (Some(1), &json!("upstream")));
     eventually("its line", || {
         node.lines("logs/access.log").iter().any(|line| line.contains("\"GET /patient HTTP/1.1\" 499 0 "))
     });
