@@ -215,7 +215,7 @@ impl Handler for Admin {
         let head = &request.head;
         let mut response = match body {
             _ if head.method == Method::OPTIONS => answer::into_response(answer::options(head)),
-            Ok(_) if self.asks_for_metrics(head) => status::metrics(&*self.status),
+            Ok(_) if self.asks_for_metrics(head) => status::metrics(&*self.status).await,
             Ok(body) => answer::into_response(self.answer(head, body)),
             Err(_) => answer::into_response(Err(Failure::message(
                 StatusCode::PAYLOAD_TOO_LARGE,

@@ -1,5 +1,6 @@
 //! The Status API: whether the node is ready, and how it fares.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +19,7 @@ pub trait StatusSource: Send + Sync {
     fn not_ready(&self) -> Option<String>;
 
     /// Body of `GET /metrics`; `None` where the plugin `prometheus` is not enabled.
-    fn metrics(&self) -> Option<String>;
+    fn metrics(&self) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>>;
 }
 
 /// How `/status` shows sizes.
@@ -66,8 +67,8 @@ impl Unit {
 }
 
 /// The answer to `GET /metrics`, on either API.
-pub(crate) fn metrics(source: &dyn StatusSource) -> Response {
-    let Some(text) = source.metrics() else { return into_response(Err(not_found())) };
+pub(crate) async fn metrics(source: &dyn StatusSource) -> Response {
+    let Some(text) = source.metrics().await else { return into_response(Err(not_found())) };
     let mut response = Response::new(StatusCode::OK);
     response.headers.set("Content-Type", "text/plain; charset=UTF-8");
     response.body = Body::Full(text.into());
@@ -96,7 +97,7 @@ impl StatusApi {
         let path = path.strip_suffix(b"/").filter(|path| !path.is_empty()).unwrap_or(path).to_vec();
         let method = &request.head.method;
         into_response(match (path.as_slice(), method) {
-            (b"/metrics", &Method::GET | &Method::HEAD) => return metrics(&*self.source),
+            (b"/metrics", &Method::GET | &Method::HEAD) => return metrics(&*self.source).await,
             (b"/status", &Method::GET | &Method::HEAD) => self.status(&request.head),
             (b"/status/ready", &Method::GET | &Method::HEAD) => self.ready(),
             (b"/status/ready", &Method::POST) => self.drain(request).await,

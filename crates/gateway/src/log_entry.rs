@@ -125,7 +125,9 @@ pub(crate) fn build(exchange: &Exchange) -> Map<String, Value> {
         put("correlation_id", id.as_ref().into());
     }
     if let Some(ai) = &facts.ai {
-        put("ai", ai.clone());
+        let mut ai = ai.clone();
+        redact_payloads(&mut ai, secrets);
+        put("ai", ai);
     }
     entry.extend(facts.custom.clone());
     entry
@@ -140,6 +142,48 @@ fn as_map(value: Value) -> Map<String, Value> {
 
 fn text(bytes: &[u8]) -> Value {
     String::from_utf8_lossy(bytes).into_owned().into()
+}
+
+/// Takes secrets out of the bodies that an `ai` section may hold (`payload`): keys that clients send in them,
+/// and the provider's.
+fn redact_payloads(section: &mut Value, secrets: &SecretNames) {
+    let Value::Object(members) = section else { return };
+    for (name, member) in members {
+        match name.as_str() {
+            "payload" => {
+                redact_members(member, secrets);
+            }
+            _ => redact_payloads(member, secrets),
+        }
+    }
+}
+
+/// Redacts members of objects, also in text that is JSON. Text that holds none stays as it is, to the byte.
+fn redact_members(value: &mut Value, secrets: &SecretNames) -> bool {
+    match value {
+        Value::Object(members) => {
+            let mut any = false;
+            for (name, member) in members {
+                if secrets.contains(name) && !member.is_null() {
+                    *member = REDACTED.into();
+                    any = true;
+                } else {
+                    any |= redact_members(member, secrets);
+                }
+            }
+            any
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |any, item| redact_members(item, secrets) | any),
+        Value::String(text) if text.starts_with(['{', '[']) => {
+            let Ok(mut inner) = serde_json::from_str::<Value>(text) else { return false };
+            let any = redact_members(&mut inner, secrets);
+            if any {
+                *text = inner.to_string();
+            }
+            any
+        }
+        _ => false,
+    }
 }
 
 fn request(exchange: &Exchange) -> Value {
@@ -285,6 +329,26 @@ mod tests {
             json!({"a": ["1", "2"], "b": [true, true], "apikey": "REDACTED"})
         );
         assert_eq!(arguments(b"", &secrets), json!({}));
+    }
+
+    #[test]
+    fn payloads_lose_their_secrets_only() {
+        let kept = r#"{"a" : 1}"#;
+        let mut ai = json!({"proxy": {
+            "usage": {"token": 1},
+            "payload": {"request": r#"{"model":"m","token":"s","messages":[{"api_key":"s"}]}"#, "response": kept, "other": "{"}
+        }});
+        redact_payloads(&mut ai, &SecretNames::new(["token".to_owned()].into_iter()));
+        assert_eq!(
+            ai,
+            json!({"proxy": {
+                "usage": {"token": 1},
+                "payload": {
+                    "request": r#"{"model":"m","token":"REDACTED","messages":[{"api_key":"REDACTED"}]}"#,
+                    "response": kept, "other": "{"
+                }
+            }})
+        );
     }
 
     #[test]

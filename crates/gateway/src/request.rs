@@ -385,3 +385,18 @@ fn upstream_error(exchange: &Exchange, status: StatusCode) -> Response {
         &exchange.settings.errors,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::without_panic;
+
+    #[tokio::test]
+    async fn a_panic_is_no_answer() {
+        assert_eq!(without_panic(async { 1 }).await, Some(1));
+        let panics = async {
+            tokio::task::yield_now().await;
+            assert_eq!(1, std::hint::black_box(2), "this panic is part of the test");
+        };
+        assert_eq!(without_panic(panics).await, None);
+    }
+}

@@ -21,6 +21,9 @@ pub use text::{Exposition, Number};
 
 /// Bytes that labels and cells may take together.
 pub const CAPACITY: usize = 64 * 1024 * 1024;
+/// The part of it that one family may take: labels that clients choose, such as a model's name, must not crowd
+/// out the others.
+const SHARE: usize = 4;
 /// What a cell takes beside labels and numbers: its places in the tables.
 const CELL_OVERHEAD: usize = 128;
 
@@ -31,10 +34,17 @@ pub struct Metrics {
     /// Tells the tables of a thread apart where there are several of these.
     number: usize,
     capacity: usize,
-    series: Mutex<BTreeMap<(&'static str, Labels), Series>>,
+    series: Mutex<AllSeries>,
     used: AtomicUsize,
     /// Observations that were not counted.
     errors: AtomicU64,
+}
+
+#[derive(Default)]
+struct AllSeries {
+    series: BTreeMap<(&'static str, Labels), Series>,
+    /// Bytes each family takes.
+    used: BTreeMap<&'static str, usize>,
 }
 
 struct Series {
@@ -154,20 +164,24 @@ impl Metrics {
             Kind::Counter | Kind::Amount | Kind::Gauge => 1,
         };
         let cost = labels.iter().map(|label| label.len() + 16).sum::<usize>() + numbers * 8 + CELL_OVERHEAD;
-        if self.used.fetch_add(cost, Ordering::Relaxed) + cost > self.capacity {
-            self.used.fetch_sub(cost, Ordering::Relaxed);
+        let labels: Labels = labels.iter().map(|label| Box::from(*label)).collect();
+        let cell: Cell = (0..numbers).map(|_| AtomicU64::new(0)).collect();
+        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = all.used.entry(family.name).or_default();
+        if *used + cost > self.capacity / SHARE || self.used() + cost > self.capacity {
             if self.errors.load(Ordering::Relaxed) == 0 {
                 crate::log!(
                     Error,
-                    "metrics: there is no room for further label values; they are not counted"
+                    "metrics: there is no room for further labels of {}; they are not counted",
+                    family.name
                 );
             }
             return None;
         }
-        let labels: Labels = labels.iter().map(|label| Box::from(*label)).collect();
-        let cell: Cell = (0..numbers).map(|_| AtomicU64::new(0)).collect();
-        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        *used += cost;
+        self.used.fetch_add(cost, Ordering::Relaxed);
         let series = all
+            .series
             .entry((family.name, Arc::clone(&labels)))
             .or_insert_with(|| Series { family, cells: Vec::new() });
         series.cells.push(Arc::clone(&cell));
@@ -187,7 +201,7 @@ impl Metrics {
     /// Adds every series to what is shown.
     pub fn show(&self, exposition: &mut Exposition) {
         let all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((_, labels), series) in all.iter() {
+        for ((_, labels), series) in &all.series {
             let width = series.cells.first().map_or(0, |cell| cell.len());
             let sum = |at: usize| -> u64 {
                 series.cells.iter().filter_map(|cell| cell.get(at)).map(|n| n.load(Ordering::Relaxed)).sum()
@@ -261,8 +275,12 @@ mod tests {
             let route = number.to_string();
             metrics.add(&families::HTTP_REQUESTS, &["s", &route, "200", "kong", "default", ""], 1);
         }
-        assert!(metrics.used() <= 10_000 && metrics.errors() > 900);
+        assert!(metrics.used() <= 10_000 / SHARE && metrics.errors() > 900);
         let kept = text(&metrics).lines().filter(|line| !line.starts_with('#')).count() as u64;
         assert_eq!(kept + metrics.errors(), 1000);
+        // There is room for others still.
+        let errors = metrics.errors();
+        metrics.add(&families::AI_REQUESTS, &["p", "m", "", "", "", "", "default", ""], 1);
+        assert_eq!(metrics.errors(), errors);
     }
 }

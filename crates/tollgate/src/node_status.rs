@@ -1,5 +1,7 @@
 //! What the node tells about itself: `/status`, `/status/ready`, `/metrics`.
 
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -106,21 +108,26 @@ impl NodeStatus {
     }
 
     /// The health of every target, where a plugin asks for it to be shown.
-    fn show_targets(&self, shown: &mut Exposition) {
+    async fn show_targets(&self, shown: &mut Exposition) {
         let snapshot = self.gateway.snapshot();
         if !snapshot.plugins().any(prometheus::shows_target_health) {
             return;
         }
         for balancer in snapshot.upstreams.values() {
             for (index, target) in balancer.targets().iter().enumerate() {
-                let name = format!("{}:{}", target.host, target.port);
-                let state = match balancer.health(index) {
-                    Some(Health::Healthy) => "healthy",
-                    Some(Health::Unhealthy) => "unhealthy",
-                    Some(Health::Off) | None => "healthchecks_off",
+                let Some(peer) = balancer.peer(index) else { continue };
+                let address = peer.host.resolve().await;
+                let state = match (address, balancer.health(index)) {
+                    (None, _) => "dns_error",
+                    (_, Some(Health::Healthy)) => "healthy",
+                    (_, Some(Health::Unhealthy)) => "unhealthy",
+                    (_, Some(Health::Off) | None) => "healthchecks_off",
                 };
+                let name = format!("{}:{}", target.host, target.port);
+                let address =
+                    address.map(|ip| SocketAddr::new(ip, peer.port).to_string()).unwrap_or_default();
                 for other in ["healthchecks_off", "healthy", "unhealthy", "dns_error"] {
-                    let labels = [&balancer.name, name.as_str(), name.as_str(), other, SUBSYSTEM];
+                    let labels = [&balancer.name, name.as_str(), address.as_str(), other, SUBSYSTEM];
                     let is = Number::Integer(u64::from(other == state));
                     shown.value(&families::TARGET_HEALTH, &labels, is);
                 }
@@ -173,13 +180,15 @@ impl StatusSource for NodeStatus {
         }
     }
 
-    fn metrics(&self) -> Option<String> {
-        self.registry.get(prometheus::NAME)?;
-        let mut shown = Exposition::default();
-        self.show_node(&mut shown);
-        self.show_targets(&mut shown);
-        Metrics::global().show(&mut shown);
-        Some(shown.into_text())
+    fn metrics(&self) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
+        Box::pin(async {
+            self.registry.get(prometheus::NAME)?;
+            let mut shown = Exposition::default();
+            self.show_node(&mut shown);
+            self.show_targets(&mut shown).await;
+            Metrics::global().show(&mut shown);
+            Some(shown.into_text())
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -357,6 +357,46 @@ routes:
 }
 
 #[test]
+fn the_access_log_can_be_standard_output_or_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [
+        ("KONG_DATABASE", "off"),
+        ("KONG_PROXY_ACCESS_LOG", "/dev/stdout"),
+        ("KONG_ADMIN_ACCESS_LOG", "off"),
+    ];
+    let mut process = Tollgate::command(folder.path(), &settings)
+        .arg("start")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let address = lines.find_map(|line| line.strip_prefix("listening: proxy ").map(str::to_owned)).unwrap();
+    let started = lines.find(|line| line.ends_with("started"));
+    let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
+    // Not a request, but answered all the same.
+    let refused = exchange(port, b"GET / HTTP/1.1\r\n\r\n");
+    exchange(port, b"GET /x?api_key=CANARY HTTP/1.1\r\nHost: a\r\nUser-Agent: \"me\"\r\n\r\n");
+    let said: Vec<String> = lines.by_ref().take(2).collect();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(started.is_some() && refused.status == 400);
+    assert!(
+        said[0].contains("\"GET / HTTP/1.1\" 400 ") && said[0].starts_with("127.0.0.1 - - ["),
+        "{said:?}"
+    );
+    assert!(
+        said[1].contains(
+            "\"GET /x?api_key=REDACTED HTTP/1.1\" 404 103 \"-\" \"\\x22me\\x22\" kong_request_id: \""
+        ),
+        "{said:?}"
+    );
+    assert!(
+        !folder.path().join("logs/access.log").exists()
+            && !folder.path().join("logs/admin_access.log").exists()
+    );
+}
+
+#[test]
 fn files_that_cannot_be_written_stop_nothing() {
     let file = r#"
 _format_version: "3.0"
@@ -426,6 +466,22 @@ fn custom_fields_without_lua() {
     assert_eq!((&entry["team"], &entry["a.b"]), (&json!({"name": "core"}), &json!(1.5)));
     assert_eq!((&entry["agent"], &entry["secret"]), (&json!("me"), &json!("REDACTED")));
 
+    let store = Tollgate::with_store(&[]);
+    for (config, field, said) in [
+        (
+            json!({"path": "/tmp/x", "custom_fields_by_lua": {"a": "return os.time()"}}),
+            "custom_fields_by_lua",
+            "there is no Lua here",
+        ),
+        (json!({"path": "/tmp/a*b"}), "path", "not a valid filename"),
+        (json!({}), "path", "required field missing"),
+    ] {
+        let body = json!({"name": "file-log", "config": config});
+        let (status, answer) = store.admin_call("POST", "/plugins", Some(&body));
+        assert_eq!(status, 400);
+        assert!(answer["fields"]["config"][field].to_string().contains(said), "{answer}");
+    }
+
     for (fields, said) in [
         (r#"{"a": "return os.time()"}"#, "there is no Lua here"),
         (r#"{"a": "local x"}"#, "there is no Lua here"),
@@ -460,8 +516,11 @@ fn no_secret_is_in_any_log_or_metric() {
             ("KONG_LOG_LEVEL", "debug"),
         ],
     );
-    let chat = r#"{"messages":[{"role":"user","content":"CANARY-words"}],"token":"CANARY-key"}"#;
     let post = |path: &str, fields: &str| {
+        // What is said is private too, unless payloads are to be logged.
+        let words = if path == "/payloads" { "words" } else { "CANARY-words" };
+        let chat =
+            json!({"messages": [{"role": "user", "content": words}], "token": "CANARY-key"}).to_string();
         let request = format!(
             "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{fields}Content-Length: {}\r\n\r\n{chat}",
             chat.len()
@@ -476,6 +535,7 @@ fn no_secret_is_in_any_log_or_metric() {
         ("/chat", "", 200),
         ("/chat?token=CANARY-wrong", "", 401),
         ("/chat?token=CANARY-key&token=CANARY-key", "", 401),
+        ("/payloads", "", 200),
         ("/broken?token=CANARY-key", "", 502),
         ("/nowhere?my_token=CANARY-key", "Authorization: Bearer CANARY-bearer\r\n", 404),
     ] {
@@ -500,11 +560,13 @@ fn no_secret_is_in_any_log_or_metric() {
         ["entries.log", "logs/access.log", "logs/error.log", "logs/admin_access.log", "logs/status.log"];
     eventually("all is written", || {
         let counts: Vec<usize> = logs.iter().map(|name| lines(&place(name)).len()).collect();
-        counts[0] == 7 && counts[1] == 7 && counts[2] > 0 && counts[3] == 3 && counts[4] == 2
+        counts[0] == 8 && counts[1] == 8 && counts[2] > 0 && counts[3] == 3 && counts[4] == 2
     });
     for name in logs {
         let text = std::fs::read_to_string(place(name)).unwrap();
         assert!(!text.contains("CANARY"), "{name}: {text}");
     }
     assert!(!metrics.contains("CANARY"), "{metrics}");
+    let entries = std::fs::read_to_string(place("entries.log")).unwrap();
+    assert!(entries.contains(r#"\"provider_key\":\"REDACTED\""#), "{entries}");
 }
