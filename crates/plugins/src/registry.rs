@@ -17,8 +17,12 @@ type Entry = (fn() -> PluginSchema, Build);
 const PLUGINS: &[Entry] = &[
     (ai::ai_proxy::schema, ai::ai_proxy::build),
     (auth::key_auth::schema, auth::key_auth::build),
+    (traffic::correlation_id::schema, traffic::correlation_id::build),
+    (traffic::cors::schema, traffic::cors::build),
     (traffic::rate_limiting::schema, traffic::rate_limiting::build),
+    (traffic::request_termination::schema, traffic::request_termination::build),
     (transform::request_transformer::schema, transform::request_transformer::build),
+    (transform::response_transformer::schema, transform::response_transformer::build),
 ];
 
 /// The enabled plugins.

@@ -57,6 +57,7 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     let registry = Registry::new(&node.plugins)
         .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
     let registry = Arc::new(registry);
+    let node_id = Uuid::new_v4();
     let store = Arc::new(open_store(node)?);
     if node.database == Database::Off {
         load_file(node, &store, &registry)?;
@@ -70,7 +71,7 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     })?;
     let certificates = Arc::new(default_certificate(node)?);
     serve_certificates(&certificates, &snapshot).map_err(StartError)?;
-    let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node)));
+    let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node, node_id)));
     store.observe(Arc::new(Follow {
         compiler,
         gateway: Arc::clone(&gateway),
@@ -98,8 +99,14 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
         None
     } else {
         let declarations = Arc::new(Reader(Arc::clone(&registry)));
-        let api =
-            Admin::new(store, registry, declarations, Box::new(SystemClock), facts.clone(), node_facts(node));
+        let api = Admin::new(
+            store,
+            registry,
+            declarations,
+            Box::new(SystemClock),
+            facts.clone(),
+            node_facts(node, node_id),
+        );
         let limits = Limits { body: 0, ..Limits::default() };
         let (config, failed) = listen("admin_listen", &node.admin, 1, limits);
         Some(serve(config, Arc::new(api)).map_err(failed)?)
@@ -125,10 +132,10 @@ impl Declarations for Reader {
 /// Largest body of an Admin API call (Kong 3.11: 10 MB; a whole sync in one call may be larger).
 const LARGEST_ADMIN_BODY: usize = 1 << 30;
 
-fn node_facts(node: &Node) -> NodeFacts {
+fn node_facts(node: &Node, node_id: Uuid) -> NodeFacts {
     NodeFacts {
         configuration: node.shown.clone(),
-        node_id: Uuid::new_v4().to_string(),
+        node_id: node_id.to_string(),
         product: node.product.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         declarative: node.database == Database::Off,
@@ -258,11 +265,13 @@ fn pem(value: &str) -> std::io::Result<String> {
     }
 }
 
-fn settings(node: &Node) -> Settings {
+fn settings(node: &Node, node_id: Uuid) -> Settings {
     Settings {
         headers: node.headers,
         upstream_request_id: node.upstream_request_id,
         product: node.product.as_str().into(),
+        node_id: node_id.to_string().into(),
+        hostname: std::fs::read_to_string("/etc/hostname").unwrap_or_default().trim().into(),
         forwarded: TrustSettings {
             trusted: node.trusted.clone(),
             real_ip_header: node.real_ip_header.clone(),
