@@ -25,7 +25,7 @@ impl Record {
         Ok(filled)
     }
 
-    /// The same, with what could be filled in beside what is wrong.
+    /// The same, with the object filled beside what is wrong; wrong values stand in it as they came.
     pub(crate) fn check_partly(
         &self,
         input: Map<String, Value>,
@@ -66,13 +66,14 @@ impl Record {
                 None | Some(Value::Null) => shape.empty(),
                 Some(value) => value,
             };
-            match shape.check(value, mode) {
-                Ok(value) => {
-                    filled.insert(field.name.to_owned(), value);
+            let checked = shape.check(value.clone(), mode).unwrap_or_else(|error| {
+                match error {
+                    Value::String(message) => errors.add(field.name, message),
+                    tree => errors.nest(field.name, tree),
                 }
-                Err(Value::String(message)) => errors.add(field.name, message),
-                Err(tree) => errors.nest(field.name, tree),
-            }
+                value
+            });
+            filled.insert(field.name.to_owned(), checked);
         }
         for unknown in input.keys() {
             errors.add(unknown, "unknown field");
@@ -414,7 +415,8 @@ pub(crate) fn run_check(check: &EntityCheck, fields: &Map<String, Value>, errors
             }
         }
         EntityCheck::Conditional { if_field, if_match, then_field, then_match, then_error } => {
-            if if_match.check(at(fields, if_field)).is_err() {
+            let is_wrong = |path: &str| !at(errors.fields(), path).is_null();
+            if is_wrong(if_field) || is_wrong(then_field) || if_match.check(at(fields, if_field)).is_err() {
                 return;
             }
             if let Err(message) = then_match.check(at(fields, then_field)) {
