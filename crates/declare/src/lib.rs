@@ -5,7 +5,9 @@ pub mod flatten;
 mod hint;
 mod invalid;
 pub mod node;
+pub mod plan;
 pub mod resolve;
+pub mod write;
 
 pub use flatten::{Declaration, Declared, Dialect};
 pub use invalid::Invalid;

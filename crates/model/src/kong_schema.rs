@@ -53,6 +53,12 @@ impl PluginSchema {
         config.insert("type".into(), "record".into());
         config.insert("required".into(), true.into());
         add_record(&mut config, self.config);
+        let old =
+            self.config.shorthands.iter().filter_map(|field| deprecated(field, &format!("{}: ", self.name)));
+        let old: Vec<Value> = old.collect();
+        if !old.is_empty() {
+            config.insert("shorthand_fields".into(), old.into());
+        }
         list.push(json!({"config": config}));
         json!({"entity_checks": checks(&self.checks), "fields": list})
     }
@@ -71,19 +77,21 @@ fn add_record(out: &mut Map<String, Value>, record: &Record) {
             out.insert("entity_checks".into(), shown);
         }
     }
-    let shorthands: Vec<Value> = record.shorthands.iter().filter_map(deprecated).collect();
+    let shorthands: Vec<Value> = record.shorthands.iter().filter_map(|field| deprecated(field, "")).collect();
     if !shorthands.is_empty() {
         out.insert("shorthand_fields".into(), shorthands.into());
     }
 }
 
-/// A deprecated name, with what took its place.
-fn deprecated(field: &Field) -> Option<Value> {
+/// A deprecated name, with what took its place; `plugin` stands before the message.
+fn deprecated(field: &Field, plugin: &str) -> Option<Value> {
     let heir = field.replaced_by?;
     let mut value = shape(&field.shape, false);
     let (message, removal) = match &field.shape.deprecation {
         Some(deprecation) => (deprecation.message.to_owned(), deprecation.removal_in_version),
-        None => (format!("config.{} is deprecated, please use config.{heir} instead", field.name), "4.0"),
+        None => {
+            (format!("{plugin}config.{} is deprecated, please use config.{heir} instead", field.name), "4.0")
+        }
     };
     value.as_object_mut()?.insert(
         "deprecation".into(),

@@ -123,7 +123,7 @@ fn plugins_show_their_scope_their_checks_and_their_old_names() {
     assert_eq!(limit["entity_checks"][0], json!({"at_least_one_of": ["config.second", "config.minute"]}));
     let config = &limit["fields"][1]["config"];
     let old = json!({"redis_host": {"type": "string", "deprecation": {
-        "message": "config.redis_host is deprecated, please use config.redis.host instead",
+        "message": "limit: config.redis_host is deprecated, please use config.redis.host instead",
         "removal_in_version": "4.0", "replaced_with": [{"path": ["redis", "host"]}]
     }}});
     assert_eq!(config["shorthand_fields"][0], old);
