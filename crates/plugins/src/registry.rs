@@ -55,6 +55,15 @@ impl Registry {
         Ok(Self { enabled: all.into_iter().filter(|(name, _)| wanted(name)).collect() })
     }
 
+    /// The same for a node without a store.
+    #[must_use]
+    pub fn without_store(mut self) -> Self {
+        for (schema, _) in self.enabled.values_mut() {
+            schema.config = schema.config_without_store.unwrap_or(schema.config);
+        }
+        self
+    }
+
     /// All plugins.
     pub fn bundled() -> Self {
         Self::new(&["bundled".to_owned()]).unwrap_or(Self { enabled: BTreeMap::new() })

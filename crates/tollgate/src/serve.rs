@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_admin::{Admin, Declarations, NodeFacts, StatusApi, StatusSource};
-use tollgate_declare::{Declaration, Dialect, resolve};
+use tollgate_admin::{Admin, ConfigurationHash, Declarations, NodeFacts, StatusApi, StatusSource};
+use tollgate_declare::{Entity, Invalid, Node as Document};
 use tollgate_gateway::answer::{ContentType, ErrorSettings};
 use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
 use tollgate_gateway::forwarded::TrustSettings;
@@ -56,11 +56,16 @@ pub struct Running {
 pub fn start(node: &Node) -> Result<Running, StartError> {
     let registry = Registry::new(&node.plugins)
         .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
+    let registry = match node.database {
+        Database::Off => registry.without_store(),
+        _ => registry,
+    };
     let registry = Arc::new(registry);
     let node_id = Uuid::new_v4();
     let store = Arc::new(open_store(node)?);
+    let hash = Arc::new(ConfigurationHash::default());
     if node.database == Database::Off {
-        load_file(node, &store, &registry)?;
+        load_file(node, &store, &registry, &hash)?;
     }
     let compiler = Compiler::new(registry.clone(), node.verify_upstreams);
     let snapshot = store.read(|view| {
@@ -94,11 +99,12 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
         gateway: Arc::clone(&gateway),
         proxy: Arc::clone(&proxy),
         declarative: node.database == Database::Off,
+        hash: Arc::clone(&hash),
     });
     let admin = if node.admin.is_empty() {
         None
     } else {
-        let declarations = Arc::new(Reader(Arc::clone(&registry)));
+        let declarations = Arc::new(Reader { registry: Arc::clone(&registry), hash });
         let api = Admin::new(
             store,
             registry,
@@ -121,11 +127,19 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
 }
 
 /// Reads declarations for `POST /config`.
-struct Reader(Arc<Registry>);
+struct Reader {
+    registry: Arc<Registry>,
+    hash: Arc<ConfigurationHash>,
+}
 
 impl Declarations for Reader {
-    fn read(&self, text: &str) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
-        read_declaration("", text, &self.0)
+    fn read(&self, document: Document) -> Result<Vec<Entity>, Invalid> {
+        let entities = Invalid::read("", document, &*self.registry, &SystemClock)?;
+        Ok(in_order(entities))
+    }
+
+    fn hash(&self) -> &ConfigurationHash {
+        &self.hash
     }
 }
 
@@ -149,6 +163,7 @@ struct Facts {
     gateway: Arc<Gateway>,
     proxy: Arc<ServerHandle>,
     declarative: bool,
+    hash: Arc<ConfigurationHash>,
 }
 
 impl StatusSource for Facts {
@@ -166,7 +181,7 @@ impl StatusSource for Facts {
         if let Some(status) = status.as_object_mut() {
             let revision = self.gateway.snapshot().revision;
             match self.declarative {
-                true => status.insert("configuration_hash".into(), format!("{revision:032x}").into()),
+                true => status.insert("configuration_hash".into(), self.hash.get().into()),
                 false => status.insert("database".into(), json!({"reachable": true})),
             };
             status.insert("tollgate".into(), json!({"revision": revision}));
@@ -203,7 +218,12 @@ fn open_store(node: &Node) -> Result<Store, StartError> {
 }
 
 /// Loads the declarative configuration into the store.
-fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), StartError> {
+fn load_file(
+    node: &Node,
+    store: &Store,
+    registry: &Registry,
+    hash: &ConfigurationHash,
+) -> Result<(), StartError> {
     let (file, text) = match (&node.declarative_config_string, &node.declarative_config) {
         (Some(text), _) => ("declarative_config_string".to_owned(), text.clone()),
         (None, Some(path)) => {
@@ -213,8 +233,8 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
         }
         (None, None) => return Ok(()),
     };
-    let entities = read_declaration(&file, &text, registry).map_err(|problems| {
-        let list: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+    let entities = read_declaration(&file, &text, registry).map_err(|invalid| {
+        let list: Vec<String> = invalid.problems.iter().map(|problem| format!("  {problem}")).collect();
         StartError(format!("error parsing declarative config file {file}:\n{}", list.join("\n")))
     })?;
     store.commit(Author { name: "declarative_config", message: &file }, |transaction| {
@@ -222,6 +242,7 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
             .into_iter()
             .try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields))
     })?;
+    hash.set(&text);
     Ok(())
 }
 
@@ -230,19 +251,18 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn read_declaration(
-    file: &str,
-    text: &str,
-    registry: &Registry,
-) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
-    let mut declaration = Declaration::default();
+pub fn read_declaration(file: &str, text: &str, registry: &Registry) -> Result<Vec<Entity>, Invalid> {
     // `${{ env … }}` counts here too, so that one file serves decK and DB-less mode.
     let text = tollgate_declare::environment::substitute(file, text, &|name| std::env::var(name).ok())
-        .map_err(|problem| vec![problem])?;
-    declaration.add(file, &text, Dialect::Kong, &|_| None)?;
-    let mut entities = resolve(declaration, registry, &tollgate_declare::resolve::Nothing, &SystemClock)?;
+        .map_err(Invalid::malformed)?;
+    let document = Document::parse(file, &text).map_err(Invalid::malformed)?;
+    Invalid::read(file, document, registry, &SystemClock).map(in_order)
+}
+
+/// Entities in an order in which each comes after those it refers to.
+fn in_order(mut entities: Vec<Entity>) -> Vec<Entity> {
     entities.sort_by_key(|entity| Kind::ALL.iter().position(|kind| *kind == entity.kind));
-    Ok(entities)
+    entities
 }
 
 fn default_certificate(node: &Node) -> Result<Certificates, StartError> {

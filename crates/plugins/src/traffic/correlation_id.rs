@@ -14,7 +14,7 @@ use crate::read;
 #[derive(Debug, Clone, Config)]
 pub struct CorrelationIdConfig {
     /// Header that carries the id.
-    #[config(optional, default = "Kong-Request-ID", check = header_name)]
+    #[config(default = "Kong-Request-ID", check = header_name)]
     pub header_name: Option<String>,
     /// How ids are made.
     #[config(default = "uuid#counter")]

@@ -23,7 +23,6 @@ pub struct CorsConfig {
     pub exposed_headers: Option<Vec<String>>,
     /// Value of `Access-Control-Allow-Methods`.
     #[config(
-        optional,
         default = ["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS", "TRACE", "CONNECT"],
         each(one_of("GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
     )]

@@ -25,9 +25,8 @@ const LARGEST_BODY: usize = 16 * 1024 * 1024;
 /// A configuration that was not checked.
 pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
     let ResponseTransformerConfig { remove, rename, replace, add, append } = read(config)?;
-    let Remove { json: remove_json, headers: remove_headers } = remove.unwrap_or_default();
-    let Rename { json: rename_json, headers: rename_headers } = rename.unwrap_or_default();
-    let [replace, add, append] = [replace, add, append].map(Option::unwrap_or_default);
+    let Remove { json: remove_json, headers: remove_headers } = remove;
+    let Rename { json: rename_json, headers: rename_headers } = rename;
     let json = JsonEdits::new(&remove_json, &rename_json, [&replace, &add, &append]);
     let values = |values: &Values| pairs(&values.headers);
     Ok(Arc::new(ResponseTransformer {

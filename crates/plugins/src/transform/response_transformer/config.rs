@@ -8,19 +8,19 @@ use crate::transform::pair;
 #[derive(Debug, Clone, Config)]
 pub struct ResponseTransformerConfig {
     /// What is taken out.
-    pub remove: Option<Remove>,
+    pub remove: Remove,
     /// What gets another name: `old:new`.
-    pub rename: Option<Rename>,
+    pub rename: Rename,
     /// What gets another value where it is there: `name:value`.
-    pub replace: Option<Values>,
+    pub replace: Values,
     /// What is put in where it is not there: `name:value`.
-    pub add: Option<Values>,
+    pub add: Values,
     /// What is put in beside what is there: `name:value`.
-    pub append: Option<Values>,
+    pub append: Values,
 }
 
 /// Names to take out.
-#[derive(Debug, Clone, Default, Config)]
+#[derive(Debug, Clone, Config)]
 pub struct Remove {
     /// Members of a JSON body.
     #[config(default = [])]
@@ -31,7 +31,7 @@ pub struct Remove {
 }
 
 /// Names to change.
-#[derive(Debug, Clone, Default, Config)]
+#[derive(Debug, Clone, Config)]
 pub struct Rename {
     /// Members of a JSON body.
     #[config(default = [], each(matches(pattern = "^[^:]+:.*$", regex = "(?s)^[^:]+:.*$")))]
@@ -42,7 +42,7 @@ pub struct Rename {
 }
 
 /// Values to put in.
-#[derive(Debug, Clone, Default, Config)]
+#[derive(Debug, Clone, Config)]
 pub struct Values {
     /// Members of a JSON body.
     #[config(default = [], each(matches(pattern = "^[^:]+:.*$", regex = "(?s)^[^:]+:.*$")))]
