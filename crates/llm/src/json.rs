@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The members of a JSON object, as slices of its text. Numbers, spacing and nested values stay as written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Object<'a> {
     text: &'a str,
     members: Vec<(Cow<'a, str>, &'a str)>,
@@ -77,13 +77,7 @@ impl<'a> Object<'a> {
 
     /// A member that is a string.
     pub fn get_str(&self, name: &str) -> Option<Cow<'a, str>> {
-        let value = self.get(name)?;
-        let inner = value.strip_prefix('"')?.strip_suffix('"')?;
-        if inner.contains('\\') {
-            serde_json::from_str(value).ok().map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(inner))
-        }
+        self.get(name).and_then(|value| unquote(value.as_bytes()))
     }
 
     /// Whether a member is there and neither null nor false.
@@ -156,6 +150,29 @@ fn drop_leading_comma(out: &mut Vec<u8>) {
         && out.get(open + 1 + at) == Some(&b',')
     {
         out.remove(open + 1 + at);
+    }
+}
+
+/// A string from its JSON text, borrowed unless it holds escapes; `None` for what is no string.
+pub fn unquote(quoted: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if memchr::memchr(b'\\', inner).is_some() {
+        return serde_json::from_slice(quoted).ok().map(Cow::Owned);
+    }
+    std::str::from_utf8(inner).ok().map(Cow::Borrowed)
+}
+
+/// The string, quotes included, that a text begins with; `None` where it begins with something else or the
+/// string has no end.
+pub fn string_at_start(text: &[u8]) -> Option<&[u8]> {
+    let inner = text.strip_prefix(b"\"")?;
+    let mut from = 0;
+    loop {
+        let at = from + memchr::memchr2(b'"', b'\\', inner.get(from..)?)?;
+        if inner.get(at) == Some(&b'"') {
+            return text.get(..at + 2);
+        }
+        from = at + 2;
     }
 }
 
