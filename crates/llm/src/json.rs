@@ -70,6 +70,11 @@ impl<'a> Object<'a> {
         Some(Self { text, members })
     }
 
+    /// Names and values, in order.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &'a str)> + '_ {
+        self.members.iter().map(|(name, value)| (&**name, *value))
+    }
+
     /// The text of a member's value; of several with one name the last counts.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.members.iter().rev().find(|(other, _)| other == name).map(|(_, value)| *value)
@@ -219,6 +224,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn strings_go_there_and_back(text in ".*", rest in ".*") {
+            let quoted = quote(&text);
+            let followed = format!("{quoted}{rest}");
+            prop_assert_eq!(string_at_start(followed.as_bytes()), Some(quoted.as_bytes()));
+            prop_assert_eq!(unquote(quoted.as_bytes()), Some(Cow::Borrowed(text.as_str())));
+            prop_assert_eq!(string_at_start(&quoted.as_bytes()[..quoted.len() - 1]), None);
+        }
+
         /// Editing text gives what editing the value gives, and every other member keeps its text.
         #[test]
         fn agrees_with_editing_values(members in prop::collection::btree_map("[a-e\"\\\\]{1,2}", value(), 0..5), set in "[a-e]{1,2}", gone in "[a-e]{1,2}", pretty in any::<bool>()) {
