@@ -22,11 +22,11 @@ pub trait Provider: Send + Sync {
     /// Makes of the client's request what is sent.
     fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Sent;
 
-    /// Checks a whole answer of status 200.
+    /// Checks a whole answer of status 200, and takes in what it says where that is wanted.
     ///
     /// # Errors
     /// Why it cannot be passed on, in Kong's words; the client gets status 500.
-    fn answer(&self, body: &[u8], operation: Operation) -> Result<Seen, String>;
+    fn answer(&self, body: &[u8], operation: Operation, seen: Option<&mut Seen>) -> Result<(), String>;
 
     /// What follows a streamed answer on its way.
     fn stream(&self, wishes: StreamWishes) -> Box<dyn Stream>;
@@ -58,8 +58,8 @@ pub trait Stream: Send {
     /// What is held of an unfinished event when the stream ends.
     fn end(&mut self) -> Bytes;
 
-    /// What the stream has said so far.
-    fn seen(&self) -> &Seen;
+    /// Gives away what the stream has said.
+    fn take_seen(&mut self) -> Seen;
 }
 
 /// The provider of this name; `None` for one that is not served yet.

@@ -62,19 +62,12 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What a whole answer in OpenAI's format says.
-    pub fn in_answer(answer: &Object<'_>) -> Self {
-        let mut seen = Self::default();
-        seen.take(answer);
-        seen
-    }
-
-    /// Takes in an event of a streamed answer in OpenAI's format.
-    pub fn take(&mut self, event: &Object<'_>) {
+    /// Takes in a whole answer in OpenAI's format, or an event of a streamed one.
+    pub fn take(&mut self, answer: &Object<'_>) {
         if self.model.is_none() {
-            self.model = event.get_str("model").map(|model| model.into_owned());
+            self.model = answer.get_str("model").map(|model| model.into_owned());
         }
-        if let Some(usage) = event.get("usage").and_then(Usage::from_openai) {
+        if let Some(usage) = answer.get("usage").and_then(Usage::from_openai) {
             self.usage = Some(usage);
         }
     }

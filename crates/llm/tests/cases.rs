@@ -72,8 +72,9 @@ fn plain_answers() {
         let sent = send(provider, case);
         let Some(answer) = case["answer"].as_str() else { return };
         let operation = Operation::named(case["operation"].as_str().unwrap()).unwrap();
-        match (provider.answer(answer.as_bytes(), operation), case["failure"].as_str()) {
-            (Ok(seen), None) => check_seen(case, &seen, &sent.body, false),
+        let mut seen = Seen::default();
+        match (provider.answer(answer.as_bytes(), operation, Some(&mut seen)), case["failure"].as_str()) {
+            (Ok(()), None) => check_seen(case, &seen, &sent.body, false),
             (Err(failure), Some(expected)) => assert_eq!(failure, expected, "{}", case["title"]),
             (other, expected) => panic!("{}: {expected:?} became {other:?}", case["title"]),
         }
@@ -95,7 +96,7 @@ fn streamed_answers_cut_at_every_byte() {
             client.extend_from_slice(&events.end());
             let client = String::from_utf8(client).unwrap();
             assert_eq!(client, case["client"].as_str().unwrap(), "{}: {}", case["title"], pieces.len());
-            check_seen(case, events.seen(), &sent.body, true);
+            check_seen(case, &events.take_seen(), &sent.body, true);
         };
         for cut in 0..=stream.len() {
             let (one, two) = stream.split_at(cut);

@@ -66,7 +66,7 @@ impl Provider for OpenAi {
         Sent { body: object.edit(&edits.0), hide_usage: stream_options.is_some() }
     }
 
-    fn answer(&self, body: &[u8], operation: Operation) -> Result<Seen, String> {
+    fn answer(&self, body: &[u8], operation: Operation, seen: Option<&mut Seen>) -> Result<(), String> {
         let name = operation.name();
         let failed = |reason: &str| format!("transformation failed from type openai://{name}: {reason}");
         let Some(object) = Object::parse(body) else {
@@ -76,7 +76,10 @@ impl Provider for OpenAi {
         if object.get(needed).is_none() {
             return Err(failed(&format!("'{needed}' not in {name} response")));
         }
-        Ok(Seen::in_answer(&object))
+        if let Some(seen) = seen {
+            seen.take(&object);
+        }
+        Ok(())
     }
 
     fn stream(&self, wishes: StreamWishes) -> Box<dyn Stream> {

@@ -1,12 +1,22 @@
 //! OpenAI's events on their way to the client: watched for model and usage, not held.
 
+use std::sync::LazyLock;
+
 use bytes::{Bytes, BytesMut};
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use crate::json::{self, Object};
 use crate::provider::{Stream, StreamWishes};
 use crate::sse::Splitter;
 use crate::usage::Seen;
+
+/// Finds a member by its name, quotes included; made once, for events are many and short.
+type Name = LazyLock<Finder<'static>>;
+
+static USAGE: Name = LazyLock::new(|| Finder::new(b"\"usage\""));
+static CONTENT: Name = LazyLock::new(|| Finder::new(b"\"content\""));
+static TEXT: Name = LazyLock::new(|| Finder::new(b"\"text\""));
+static FINISH_REASON: Name = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
 
 /// A streamed answer that passes as it is.
 pub(super) struct Watched {
@@ -47,8 +57,8 @@ impl Stream for Watched {
         }
     }
 
-    fn seen(&self) -> &Seen {
-        &self.seen
+    fn take_seen(&mut self) -> Seen {
+        std::mem::take(&mut self.seen)
     }
 }
 
@@ -87,7 +97,7 @@ fn look(event: &[u8], seen: &mut Seen, keep_text: bool) {
     if let Some(text) = text(event) {
         seen.text.add(text, keep_text);
     }
-    if keep_text && let Some(reason) = string_after(event, b"\"finish_reason\"") {
+    if keep_text && let Some(reason) = string(event, &FINISH_REASON) {
         seen.finish_reason = json::unquote(reason).map(|reason| reason.into_owned());
     }
 }
@@ -99,9 +109,7 @@ fn data(event: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The `usage` of an event, from its opening brace on.
 fn usage(event: &[u8]) -> Option<&[u8]> {
-    memmem::find_iter(event, b"\"usage\"")
-        .filter_map(|at| value_at(event, at + b"\"usage\"".len()))
-        .find(|value| value.starts_with(b"{"))
+    values(event, &USAGE).find(|value| value.starts_with(b"{"))
 }
 
 /// The event that OpenAI sends last where usage was asked for.
@@ -114,18 +122,19 @@ fn holds_only_usage(event: &[u8]) -> bool {
 
 /// The text of an event's first choice, as JSON text.
 fn text(event: &[u8]) -> Option<&[u8]> {
-    string_after(event, b"\"content\"").or_else(|| string_after(event, b"\"text\""))
+    string(event, &CONTENT).or_else(|| string(event, &TEXT))
 }
 
 /// The first string that stands under a name.
-fn string_after<'a>(event: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    memmem::find_iter(event, name)
-        .filter_map(|at| value_at(event, at + name.len()))
-        .find_map(json::string_at_start)
+fn string<'a>(event: &'a [u8], name: &Name) -> Option<&'a [u8]> {
+    values(event, name).find_map(json::string_at_start)
 }
 
-/// What stands behind the colon after a name.
-fn value_at(event: &[u8], after_name: usize) -> Option<&[u8]> {
-    let rest = event.get(after_name..)?.trim_ascii_start();
-    rest.strip_prefix(b":").map(<[u8]>::trim_ascii_start)
+/// What stands behind the colon, wherever a name is followed by one.
+fn values<'a>(event: &'a [u8], name: &Name) -> impl Iterator<Item = &'a [u8]> {
+    let length = name.needle().len();
+    name.find_iter(event).filter_map(move |at| {
+        let rest = event.get(at + length..)?.trim_ascii_start();
+        rest.strip_prefix(b":").map(<[u8]>::trim_ascii_start)
+    })
 }

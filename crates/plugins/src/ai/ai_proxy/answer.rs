@@ -189,8 +189,8 @@ impl ResponseFilter for Streamed {
     }
 
     fn finish(&mut self, exchange: &mut Exchange, _: bool) {
-        if let Some(events) = &self.events {
-            self.record.seen = events.seen().clone();
+        if let Some(events) = &mut self.events {
+            self.record.seen = events.take_seen();
         }
         self.record.write(exchange);
     }

@@ -6,6 +6,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tollgate_gateway::Exchange;
+use tollgate_gateway::balancer::PeerHost;
+use tollgate_gateway::destination::Host;
 use tollgate_gateway::exchange::Source;
 use tollgate_llm::Provider;
 use tollgate_llm::usage::{Seen, Usage};
@@ -15,6 +17,7 @@ use super::{Shared, text};
 /// One call on its way into the log.
 pub(super) struct Record {
     shared: Arc<Shared>,
+    /// The model asked; empty where nothing is logged.
     model: Box<str>,
     stream: bool,
     started: Instant,
@@ -31,7 +34,7 @@ impl Record {
     pub(super) fn new(shared: &Arc<Shared>, model: &str, stream: bool, request: Bytes) -> Self {
         Self {
             shared: Arc::clone(shared),
-            model: model.into(),
+            model: if shared.statistics { model.into() } else { Box::default() },
             stream,
             started: Instant::now(),
             answered: None,
@@ -72,7 +75,8 @@ impl Record {
     /// # Errors
     /// Why it cannot be passed on.
     pub(super) fn read_answer(&mut self, answer: &Bytes) -> Result<(), String> {
-        self.seen = self.shared.provider.answer(answer, self.shared.operation)?;
+        let seen = self.shared.statistics.then_some(&mut self.seen);
+        self.shared.provider.answer(answer, self.shared.operation, seen)?;
         if self.shared.payloads {
             self.answer = Some(answer.clone());
         }
@@ -125,13 +129,20 @@ impl Record {
     /// Every attempt. The query is left out: a provider's key may stand in it.
     fn tried(&self, exchange: &Exchange) -> Value {
         let destination = exchange.destination.as_deref();
+        let host = destination.and_then(|destination| match &destination.host {
+            Host::One(peer) => match &peer.host {
+                PeerHost::Address(ip) => Some(ip.to_string()),
+                PeerHost::Name(name) => Some(name.to_string()),
+            },
+            Host::Upstream(_) => None,
+        });
         let path = exchange.facts.upstream_uri.split(|byte| *byte == b'?').next().unwrap_or_default();
         let describe = |attempt: &tollgate_gateway::exchange::Try| {
             json!({
                 "provider": self.shared.provider.name(),
                 "model": self.model,
                 "route_type": self.shared.operation.name(),
-                "host": destination.map(|destination| &*destination.host_header),
+                "host": host,
                 "ip": attempt.ip.to_string(),
                 "port": attempt.port,
                 "upstream_scheme": if destination.is_some_and(|to| to.tls.is_some()) { "https" } else { "http" },
