@@ -1,10 +1,8 @@
 //! JSON objects edited in place: members that are not touched keep every byte.
 
-use std::borrow::Cow;
-use std::fmt;
+mod scan;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// The members of a JSON object, as slices of its text. Numbers, spacing and nested values stay as written.
 #[derive(Debug, Default)]
@@ -13,61 +11,31 @@ pub struct Object<'a> {
     members: Vec<(Cow<'a, str>, &'a str)>,
 }
 
-struct Members<'a>(Vec<(Cow<'a, str>, &'a str)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::with_capacity(16);
-                while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-                    members.push((name, value.get()));
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
-}
-
-/// A member's name, borrowed unless it holds escapes.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Name<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Borrowed(name)))
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(name.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Read)
-    }
-}
-
 impl<'a> Object<'a> {
     /// Reads an object; `None` for anything else, and for malformed JSON.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let Members(members) = serde_json::from_str(text).ok()?;
-        Some(Self { text, members })
+        let mut members = Vec::with_capacity(16);
+        let mut at = scan::space(bytes, 0);
+        if bytes.get(at) != Some(&b'{') {
+            return None;
+        }
+        at = scan::space(bytes, at + 1);
+        if bytes.get(at) != Some(&b'}') {
+            loop {
+                let name_end = scan::string(bytes, at)?;
+                let start = scan::colon(bytes, name_end)?;
+                let end = scan::value(bytes, start)?;
+                members.push((unquote(&bytes[at..name_end])?, &text[start..end]));
+                at = scan::space(bytes, end);
+                match bytes.get(at)? {
+                    b',' => at = scan::space(bytes, at + 1),
+                    b'}' => break,
+                    _ => return None,
+                }
+            }
+        }
+        (scan::space(bytes, at + 1) == bytes.len()).then_some(Self { text, members })
     }
 
     /// Names and values, in order.
@@ -170,15 +138,7 @@ pub fn unquote(quoted: &[u8]) -> Option<Cow<'_, str>> {
 /// The string, quotes included, that a text begins with; `None` where it begins with something else or the
 /// string has no end.
 pub fn string_at_start(text: &[u8]) -> Option<&[u8]> {
-    let inner = text.strip_prefix(b"\"")?;
-    let mut from = 0;
-    loop {
-        let at = from + memchr::memchr2(b'"', b'\\', inner.get(from..)?)?;
-        if inner.get(at) == Some(&b'"') {
-            return text.get(..at + 2);
-        }
-        from = at + 2;
-    }
+    scan::string(text, 0).and_then(|end| text.get(..end))
 }
 
 /// A string as JSON text.
