@@ -185,7 +185,7 @@ pub(crate) fn host(exchange: &Exchange) -> Vec<u8> {
 }
 
 /// `Host` without port and last dot; where there is none, the name Kong's server has (nginx: `$host`).
-fn bare_host(headers: &Headers) -> &[u8] {
+pub(crate) fn bare_host(headers: &Headers) -> &[u8] {
     let host = headers.get("host").unwrap_or_default();
     let port = memchr::memrchr(b':', host).filter(|at| host[at + 1..].iter().all(u8::is_ascii_digit));
     let name = &host[..port.unwrap_or(host.len())];

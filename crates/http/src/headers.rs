@@ -51,6 +51,11 @@ impl Headers {
         Self { received, added: Vec::new(), fields: list }
     }
 
+    /// Bytes of the head the list was received with, first line included; 0 where it was not.
+    pub fn received_bytes(&self) -> usize {
+        self.received.len()
+    }
+
     /// Number of fields.
     pub fn len(&self) -> usize {
         self.fields.len()

@@ -24,6 +24,8 @@ use crate::{
 
 /// Concurrent streams of one connection (nginx: `http2_max_concurrent_streams`).
 const MOST_STREAMS: u32 = 128;
+/// What precedes the bytes of a frame (RFC 9113 §4.1).
+const FRAME_HEADER: usize = 9;
 /// How often a silent peer is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Streams reset by the client before they were looked at, beyond which the connection is ended: a client that
@@ -204,6 +206,10 @@ fn write_head<H>(mut response: Response, is_head: bool, active: Active<H>) -> ht
         }
         _ => {}
     }
+    // What hyper writes is not seen; this is what it would be without compression.
+    let head: usize = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    response.body.head_sent((head + FRAME_HEADER) as u64);
+    response.body.sent((head + FRAME_HEADER) as u64);
     if !bodiless {
         answer.body_mut().body = response.body;
     }
@@ -297,7 +303,11 @@ impl<H> http_body::Body for Outgoing<H> {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = &mut self.get_mut().body;
         Poll::Ready(match ready!(body.poll_chunk(context)) {
-            Some(chunk) => Some(chunk.map(Frame::data)),
+            Some(Ok(data)) => {
+                body.sent((data.len() + FRAME_HEADER) as u64);
+                Some(Ok(Frame::data(data)))
+            }
+            Some(Err(error)) => Some(Err(error)),
             None => {
                 let mut fields = http::HeaderMap::new();
                 for (name, value) in body.take_trailers().iter().flat_map(Headers::iter) {
