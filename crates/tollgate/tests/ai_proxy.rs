@@ -12,8 +12,31 @@ use common::upstream::{Upstream, chunk};
 use common::{Tollgate, connect, eventually, find};
 use serde_json::{Value, json};
 
+const LOG: &str = "entries.log";
+
 fn start(upstream: u16) -> Tollgate {
-    Tollgate::with_file(&include_str!("ai_proxy/kong.yml").replace("${UPSTREAM}", &upstream.to_string()), &[])
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join(LOG);
+    let file = include_str!("ai_proxy/kong.yml")
+        .replace("${UPSTREAM}", &upstream.to_string())
+        .replace("${LOG}", log.to_str().unwrap());
+    let path = folder.path().join("kong.yml");
+    std::fs::write(&path, file).unwrap();
+    let settings = [("KONG_DATABASE", "off"), ("KONG_DECLARATIVE_CONFIG", path.to_str().unwrap())];
+    Tollgate::start_in(folder, &settings)
+}
+
+/// The log entry of the request that `is_it` finds.
+fn entry(tollgate: &Tollgate, is_it: impl Fn(&Value) -> bool) -> Value {
+    let mut found = None;
+    eventually("the entry is written", || {
+        let text = std::fs::read_to_string(tollgate.folder.path().join(LOG)).unwrap_or_default();
+        // The last line may be under way.
+        let mut entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        found = entries.find(&is_it);
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 #[test]
@@ -29,6 +52,61 @@ fn requests() {
         .map(|(case, difference)| format!("{}: {difference}", case["title"]))
         .collect();
     cases::report(cases.len(), &wrong);
+}
+
+/// The `ai` section of the log, by the tables; no secret in any of it.
+#[test]
+fn logged() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("ai_proxy/logged.json")).unwrap();
+    let scripted = Scripted::start();
+    let tollgate = start(scripted.upstream.port);
+    let mut wrong = Vec::new();
+    for case in &cases {
+        scripted.answer_with(&case["answer"]);
+        let route = case["route"].as_str().unwrap();
+        let answer = common::exchange(tollgate.proxy(), &cases::request_bytes(route, &case["request"]));
+        let checked = cases::check_answer(&answer, &case["expect"]).and_then(|()| {
+            let id = answer.header("x-kong-request-id").unwrap();
+            let entry = entry(&tollgate, |entry| entry["request"]["id"] == id);
+            let usage = &entry["ai"]["proxy"]["usage"];
+            if let Some(tokens) = usage["completion_tokens"].as_f64().filter(|tokens| *tokens > 0.0) {
+                let latency = entry["ai"]["proxy"]["meta"]["llm_latency"].as_f64().unwrap();
+                assert_eq!(usage["time_per_token"].as_f64().unwrap(), latency / tokens);
+            }
+            match entry.to_string().contains("CANARY") {
+                true => Err(format!("a secret is in {entry}")),
+                false => cases::matches(&case["log"], &entry["ai"], "ai"),
+            }
+        });
+        wrong.extend(checked.err().map(|error| format!("{}: {error}", case["title"])));
+    }
+    cases::report(cases.len(), &wrong);
+}
+
+/// A client that leaves is logged with what it got until then.
+#[test]
+fn a_stream_that_the_client_leaves_is_counted() {
+    let upstream = Upstream::start(|_, stream| {
+        stream.write_all(EVENT_STREAM)?;
+        chunk(
+            stream,
+            b"data: {\"model\":\"m-1\",\"choices\":[{\"delta\":{\"content\":\"twelve bytes\"}}]}\n\n",
+        )?;
+        loop {
+            chunk(stream, b": waiting\n\n")?;
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    });
+    let tollgate = start(upstream.port);
+    let mut client = ask(tollgate.proxy(), "logged");
+    read_until(&mut client, "twelve bytes");
+    drop(client);
+    let entry = entry(&tollgate, |entry| entry["request"]["uri"] == "/logged");
+    let expected = json!({"proxy": {
+        "meta": {"request_mode": "stream", "response_model": "m-1"},
+        "usage": {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5},
+    }});
+    cases::matches(&expected, &entry["ai"], "ai").unwrap();
 }
 
 /// What is refused when it is configured, and with which words.
