@@ -8,7 +8,7 @@ use crate::node::{Data, Node, plain};
 /// "did you mean 'x'?", where one of the names is near.
 pub(crate) fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
     let normal = |text: &str| text.to_ascii_lowercase().replace('-', "_");
-    let most = if name.len() < 5 { 1 } else { 2 };
+    let most = if name.len() < 4 { 1 } else { 2 };
     let near = names
         .map(|other| (distance(&normal(name), &normal(other)), other))
         .filter(|(distance, _)| *distance <= most)
