@@ -159,12 +159,7 @@ fn problems_of(
     error: &CallError,
 ) -> Vec<Problem> {
     let Some(declared) = place.and_then(|place| declaration.entities.get(place)) else {
-        return vec![Problem {
-            file: String::new(),
-            line: 0,
-            path: String::new(),
-            message: format!("while processing event: {what} failed: {error}"),
-        }];
+        return vec![Problem::at("", 0, "", format!("while processing event: {what} failed: {error}"))];
     };
     let CallError::Status { body, .. } = error else {
         return vec![declared.problem("", error.to_string())];

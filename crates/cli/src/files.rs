@@ -41,48 +41,19 @@ pub fn read(inputs: &[String]) -> Result<Declaration, CliError> {
     let mut all = Declaration::default();
     let mut problems = Vec::new();
     for (name, text) in &texts {
-        let problem = |line: usize, message: &str| Problem {
-            file: name.clone(),
-            line,
-            path: String::new(),
-            message: message.to_owned(),
-        };
         if text.starts_with(' ') {
-            problems.push(problem(1, "file must not begin with a whitespace"));
+            problems.push(Problem::at(name, 1, "", "file must not begin with a whitespace"));
             continue;
         }
-        let (workspace, plane) = (all.workspace.take(), all.control_plane.take());
         if let Err(more) = all.add(name, text, Dialect::Deck, &|name| std::env::var(name).ok()) {
             problems.extend(more);
         }
-        for (before, now, what) in [
-            (workspace, &mut all.workspace, "_workspace"),
-            (plane, &mut all.control_plane, "_konnect.control_plane_name"),
-        ] {
-            match (before, &now) {
-                (Some(before), Some(other)) if before != **other => {
-                    problems.push(problem(
-                        0,
-                        &format!(
-                            "{what}: it is '{other}' here and '{before}' in another file; one run is for one"
-                        ),
-                    ));
-                }
-                (Some(before), None) => *now = Some(before),
-                _ => {}
-            }
-        }
     }
     if problems.is_empty() && !all.has_version {
-        let file = texts.first().map(|(name, _)| name.clone()).unwrap_or_default();
-        problems.push(Problem {
-            file,
-            line: 1,
-            path: "_format_version".into(),
-            message: "cannot apply '1.1' config format version to Kong version 3.0 or above.\n\
-                      Please state the format: _format_version: \"3.0\""
-                .into(),
-        });
+        let file = texts.first().map_or("", |(name, _)| name.as_str());
+        let message = "cannot apply '1.1' config format version to Kong version 3.0 or above.";
+        let hint = "write _format_version: \"3.0\"".to_owned();
+        problems.push(Problem::at(file, 1, "_format_version", message).with_hint(hint));
     }
     if problems.is_empty() { Ok(all) } else { Err(CliError::Problems(problems)) }
 }

@@ -55,17 +55,7 @@ enum Command {
     /// decK's commands: sync, diff, dump, validate, reset, ping and more
     Gateway(Box<tollgate_cli::Gateway>),
     /// Serve a mock LLM that speaks OpenAI's API
-    MockLlm {
-        /// Address to listen on
-        #[arg(long, default_value = "127.0.0.1:32000")]
-        listen: std::net::SocketAddr,
-        /// Milliseconds before an answer
-        #[arg(long, default_value_t = 0)]
-        latency_ms: u64,
-        /// Milliseconds between events of a stream
-        #[arg(long, default_value_t = 0)]
-        chunk_delay_ms: u64,
-    },
+    MockLlm(MockLlm),
     /// Print the version
     Version {
         /// The versions of what matters inside, too
@@ -77,6 +67,32 @@ enum Command {
         /// The shell
         shell: tollgate_cli::Shell,
     },
+}
+
+/// What a request can also ask for by `x-mock-…` headers.
+#[derive(clap::Args)]
+struct MockLlm {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:32000")]
+    listen: std::net::SocketAddr,
+    /// Milliseconds before an answer
+    #[arg(long, default_value_t = 0)]
+    latency_ms: u64,
+    /// Milliseconds between events of a stream
+    #[arg(long, default_value_t = 0)]
+    chunk_delay_ms: u64,
+    /// Length of answers, in tokens
+    #[arg(long)]
+    tokens: Option<usize>,
+    /// Answer with errors of this status, such as 429 or 500
+    #[arg(long)]
+    status: Option<u16>,
+    /// Answer with what is no JSON
+    #[arg(long)]
+    malformed: bool,
+    /// Break the connection after so many events; of a plain answer, bytes
+    #[arg(long)]
+    abort_after: Option<usize>,
 }
 
 /// Where a node's configuration and folder are.
@@ -119,7 +135,7 @@ pub fn run() -> ExitCode {
         Command::Config(command) => config::run(&command),
         Command::Gateway(gateway) => return tollgate_cli::gateway(*gateway),
         Command::Quickstart(arguments) => quickstart::run(&arguments),
-        Command::MockLlm { listen, latency_ms, chunk_delay_ms } => mock(listen, latency_ms, chunk_delay_ms),
+        Command::MockLlm(arguments) => arguments.run(),
         Command::Version { all } => {
             version(all);
             Ok(())
@@ -179,16 +195,22 @@ fn version(all: bool) {
     }
 }
 
-fn mock(listen: std::net::SocketAddr, latency: u64, chunk_delay: u64) -> Result<(), String> {
-    let options = tollgate_mock::Options {
-        latency: Duration::from_millis(latency),
-        chunk_delay: Duration::from_millis(chunk_delay),
-    };
-    let server = tollgate_mock::start(listen, options)?;
-    for address in server.addresses() {
-        println!("a mock LLM that speaks OpenAI's API listens on http://{address}");
+impl MockLlm {
+    fn run(&self) -> Result<(), String> {
+        let options = tollgate_mock::Options {
+            latency: Duration::from_millis(self.latency_ms),
+            chunk_delay: Duration::from_millis(self.chunk_delay_ms),
+            tokens: self.tokens,
+            status: self.status,
+            malformed: self.malformed,
+            abort_after: self.abort_after,
+        };
+        let server = tollgate_mock::start(self.listen, options)?;
+        for address in server.addresses() {
+            println!("a mock LLM that speaks OpenAI's API listens on http://{address}");
+        }
+        let grace = wait_for_signal()?;
+        server.stop(grace);
+        Ok(())
     }
-    let grace = wait_for_signal()?;
-    server.stop(grace);
-    Ok(())
 }

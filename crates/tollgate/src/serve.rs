@@ -1,25 +1,34 @@
 //! Wiring: configuration, store, data plane and Admin API of a running node.
 
+mod declared;
+mod servers;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tollgate_admin::{Admin, Declarations, NodeFacts, StatusApi, StatusSource};
-use tollgate_declare::{Declaration, Dialect, resolve};
+use tollgate_admin::{ConfigurationHash, Declarations, NodeFacts};
+use tollgate_declare::{Entity, Invalid, Node as Document};
 use tollgate_gateway::answer::{ContentType, ErrorSettings};
 use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
 use tollgate_gateway::forwarded::TrustSettings;
 use tollgate_gateway::{Gateway, Settings, Snapshot};
 use tollgate_http::client::Client;
-use tollgate_http::server::{
-    Certificates, Limits, Listener, ServerConfig, ServerHandle, self_signed, serve, serve_beside,
-};
-use tollgate_model::{Kind, Map, Source, Value, json};
+use tollgate_http::server::{Certificates, self_signed};
+use tollgate_model::{Kind, Map, Secret, Source, Value};
 use tollgate_plugins::Registry;
-use tollgate_store::{Author, Change, DEFAULT_WORKSPACE, Observer, Store, StoreError, View};
+use tollgate_store::{Change, Observer, Store, StoreError, View};
+use tollgate_telemetry::{Sink, log};
 use uuid::Uuid;
 
 use crate::conf::{Database, Node};
+use crate::logs::Logs;
+pub use declared::read_declaration;
+use declared::{Declared, in_order};
+use servers::Servers;
+
+/// How long the last lines of the logs may take.
+const FLUSH_AT_MOST: Duration = Duration::from_secs(2);
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -45,24 +54,25 @@ impl Source for SystemClock {
 
 /// A running node.
 pub struct Running {
-    store: Arc<Store>,
+    identity: Identity,
     follow: Arc<Follow>,
     servers: Servers,
 }
 
-/// What a node listens with.
-struct Servers {
-    /// As they were asked for; the ports are those of the handles.
-    listeners: [Vec<Listener>; 3],
-    proxy: Arc<ServerHandle>,
-    admin: Option<ServerHandle>,
-    status: Option<ServerHandle>,
+/// What stays when the configuration changes.
+struct Identity {
+    node_id: Uuid,
+    store: Arc<Store>,
+    hash: Arc<ConfigurationHash>,
 }
 
 fn registry(node: &Node) -> Result<Arc<Registry>, StartError> {
-    Registry::new(&node.plugins)
-        .map(Arc::new)
-        .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))
+    let registry = Registry::new(&node.plugins)
+        .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
+    Ok(Arc::new(match node.database {
+        Database::Off => registry.without_store(),
+        Database::Sqlite => registry,
+    }))
 }
 
 /// Starts the data plane over the store or the declarative file.
@@ -70,28 +80,33 @@ fn registry(node: &Node) -> Result<Arc<Registry>, StartError> {
 /// # Errors
 /// What keeps it from starting, with the mend.
 pub fn start(node: &Node) -> Result<Running, StartError> {
+    let mut logs = Logs::open(node).map_err(StartError)?;
     let registry = registry(node)?;
     let store = Arc::new(open_store(node)?);
-    if let Some(entities) = declared(node, &registry)? {
-        replace_all(&store, entities)?;
+    let identity = Identity { node_id: Uuid::new_v4(), store, hash: Arc::default() };
+    if let Some(declared) = Declared::read(node, &registry)? {
+        declared.load(&identity.store, &identity.hash)?;
     }
-    let plane = DataPlane::new(node, &registry, &store)?;
+    let plane = DataPlane::new(node, &identity, &registry, &identity.store, logs.access.take())?;
     let (gateway, certificates) = (Arc::clone(&plane.gateway), Arc::clone(&plane.certificates));
     let follow = Arc::new(Follow(Mutex::new(plane)));
-    store.observe(follow.clone());
-    let servers = Servers::start(node, &store, registry, (&gateway, &certificates), None)?;
-    Ok(Running { store, follow, servers })
+    identity.store.observe(follow.clone());
+    let servers = Servers::start(node, &identity, registry, (&gateway, &certificates), logs, None)?;
+    log!(
+        Notice,
+        "tollgate {} serves revision {} with {} workers",
+        env!("CARGO_PKG_VERSION"),
+        gateway.snapshot().revision,
+        node.workers
+    );
+    Ok(Running { identity, follow, servers })
 }
 
-impl DataPlane {
-    fn new(node: &Node, registry: &Arc<Registry>, store: &Store) -> Result<Self, StartError> {
-        let compiler = Compiler::new(registry.clone(), node.verify_upstreams);
-        let snapshot = store.read(|view| compile(&compiler, view))?;
-        let certificates = Arc::new(default_certificate(node)?);
-        serve_certificates(&certificates, &snapshot).map_err(StartError)?;
-        let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node)));
-        Ok(Self { compiler, gateway, certificates })
-    }
+fn compiler(node: &Node, registry: &Arc<Registry>) -> Result<Compiler, StartError> {
+    let compiler = Compiler::new(registry.clone(), node.verify_upstreams);
+    let Some((certificate, key)) = &node.client_certificate else { return Ok(compiler) };
+    let read = |value: &str| pem(value).map_err(|error| StartError(format!("client_ssl_cert: {error}")));
+    Ok(compiler.with_client_certificate(read(certificate)?, Secret::new(read(key)?)))
 }
 
 fn compile(compiler: &Compiler, view: &View<'_>) -> Result<Snapshot, StoreError> {
@@ -101,79 +116,39 @@ fn compile(compiler: &Compiler, view: &View<'_>) -> Result<Snapshot, StoreError>
         .map_err(|error| StoreError::Refused(error.to_string()))
 }
 
-impl Servers {
-    /// Listens; beside the servers of `before`, which are still there, where they are taken over from.
-    fn start(
+impl DataPlane {
+    /// A data plane that serves what a store holds.
+    fn new(
         node: &Node,
-        store: &Arc<Store>,
-        registry: Arc<Registry>,
-        (gateway, certificates): (&Arc<Gateway>, &Arc<Certificates>),
-        before: Option<&Servers>,
+        identity: &Identity,
+        registry: &Arc<Registry>,
+        store: &Store,
+        access_log: Option<Arc<Sink>>,
     ) -> Result<Self, StartError> {
-        let listeners = [node.proxy.clone(), node.admin.clone(), node.status.clone()];
-        let handles =
-            before.map(|before| [Some(&*before.proxy), before.admin.as_ref(), before.status.as_ref()]);
-        let listen = |which: usize, workers: usize, limits: Limits| {
-            let mut listeners = listeners[which].clone();
-            // A port that the system chose stays the same.
-            let chosen = handles.and_then(|handles| handles[which]).map_or(&[][..], ServerHandle::addresses);
-            let asked = before.map_or(&[][..], |before| &before.listeners[which]);
-            for ((listener, asked), chosen) in listeners.iter_mut().zip(asked).zip(chosen) {
-                if listener.address == asked.address {
-                    listener.address = *chosen;
-                }
-            }
-            let certificates = Arc::clone(certificates);
-            ServerConfig { listeners, workers, limits, certificates, pool: node.pool }
-        };
-        let failed =
-            |property: &'static str| move |error: std::io::Error| StartError(format!("{property}: {error}"));
-        let beside = before.is_some();
-        let proxy = launch(listen(0, node.workers, node.limits), Arc::clone(gateway), beside);
-        let proxy = Arc::new(proxy.map_err(failed("proxy_listen"))?);
-        let facts = Arc::new(Facts {
-            gateway: Arc::clone(gateway),
-            proxy: Arc::clone(&proxy),
-            declarative: node.database == Database::Off,
-        });
-        let admin = if node.admin.is_empty() {
-            None
-        } else {
-            let declarations = Arc::new(Reader(Arc::clone(&registry)));
-            let store = Arc::clone(store);
-            let api = Admin::new(
-                store,
-                registry,
-                declarations,
-                Box::new(SystemClock),
-                facts.clone(),
-                node_facts(node),
-            );
-            let limits = Limits { body: 0, ..Limits::default() };
-            Some(launch(listen(1, 1, limits), Arc::new(api), beside).map_err(failed("admin_listen"))?)
-        };
-        let status = if node.status.is_empty() {
-            None
-        } else {
-            let api = Arc::new(StatusApi::new(facts, node.product.clone()));
-            Some(launch(listen(2, 1, Limits::default()), api, beside).map_err(failed("status_listen"))?)
-        };
-        Ok(Self { listeners, proxy, admin, status })
+        let compiler = compiler(node, registry)?;
+        let snapshot = store.read(|view| compile(&compiler, view))?;
+        let certificates = Arc::new(default_certificate(node)?);
+        serve_certificates(&certificates, &snapshot).map_err(StartError)?;
+        let settings = settings(node, identity.node_id, access_log)?;
+        let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings));
+        Ok(Self { compiler, gateway, certificates })
     }
-}
-
-fn launch<H: tollgate_http::Handler>(
-    config: ServerConfig,
-    handler: Arc<H>,
-    beside: bool,
-) -> std::io::Result<ServerHandle> {
-    if beside { serve_beside(config, handler) } else { serve(config, handler) }
 }
 
 /// How long requests under way may take when the servers change.
 const CHANGE_OVER: Duration = Duration::from_secs(60);
 
 impl Running {
+    /// Where requests are served, in the order of the listeners.
+    pub fn addresses(&self) -> &[std::net::SocketAddr] {
+        self.servers.proxy.addresses()
+    }
+
+    /// Prints where the node listens, in a form that scripts can read.
+    pub fn announce(&self) {
+        self.servers.announce();
+    }
+
     /// Takes over another configuration and reads the declarative file again. Where only the file has changed,
     /// the servers stay; else new ones begin to listen before the old ones stop.
     ///
@@ -184,39 +159,43 @@ impl Running {
             return Err(StartError("prefix and database cannot change while a node runs; restart it".into()));
         }
         let registry = registry(node)?;
-        let entities = declared(node, &registry)?;
-        // The contents of certificate files may have changed.
-        if before.values == node.values && node.certificate.is_none() {
-            return match entities {
-                Some(entities) => replace_all(&self.store, entities),
-                None => Ok(()),
-            };
-        }
-        let scratch = match &entities {
-            Some(entities) => {
-                let scratch = Store::memory()?;
-                replace_all(&scratch, entities.clone())?;
-                Some(scratch)
-            }
-            None => None,
+        let declared = Declared::read(node, &registry)?;
+        let load = |declared: Option<Declared>| match declared {
+            Some(declared) => declared.load(&self.identity.store, &self.identity.hash),
+            None => Ok(()),
         };
-        let plane = DataPlane::new(node, &registry, scratch.as_ref().unwrap_or(&self.store))?;
+        // The contents of certificates and templates may have changed behind the same names.
+        let files = node.certificate.is_some()
+            || node.client_certificate.is_some()
+            || node.error_templates.iter().any(Option::is_some);
+        if before.values == node.values && !files {
+            return load(declared);
+        }
+        let scratch = declared.as_ref().map(Declared::scratch).transpose()?;
+        let store = scratch.as_ref().unwrap_or(&self.identity.store);
+        let mut logs = Logs::open(node).map_err(StartError)?;
+        let plane = DataPlane::new(node, &self.identity, &registry, store, logs.access.take())?;
         let served = (&plane.gateway, &plane.certificates);
-        let servers = Servers::start(node, &self.store, registry, served, Some(&self.servers))?;
+        let servers = Servers::start(node, &self.identity, registry, served, logs, Some(&self.servers))?;
         // While the store is read nothing is committed: no revision falls between the old plane and the new.
-        self.store.read(|view| {
+        self.identity.store.read(|view| {
             if scratch.is_none() && view.revision()? != plane.gateway.snapshot().revision {
                 plane.gateway.swap(Arc::new(compile(&plane.compiler, view)?));
             }
             self.follow.replace(plane);
             Ok(())
         })?;
+        load(declared)?;
         let old = std::mem::replace(&mut self.servers, servers);
         std::thread::spawn(move || old.stop(CHANGE_OVER));
-        match entities {
-            Some(entities) => replace_all(&self.store, entities),
-            None => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Stops serving once requests under way have ended, or after the grace time.
+    pub fn stop(self, grace: Duration) {
+        self.servers.stop(grace);
+        log!(Notice, "tollgate has stopped");
+        tollgate_telemetry::sink::flush_all(FLUSH_AT_MOST);
     }
 }
 
@@ -226,83 +205,42 @@ impl Running {
 /// Everything that is wrong with it.
 pub fn check_declaration(node: &Node) -> Result<(), StartError> {
     let registry = registry(node)?;
-    if let Some(entities) = declared(node, &registry)? {
-        let scratch = Store::memory()?;
-        replace_all(&scratch, entities)?;
-        scratch
-            .read(|view| compile(&Compiler::new(registry.clone(), node.verify_upstreams), view).map(drop))?;
+    if let Some(declared) = Declared::read(node, &registry)? {
+        let compiler = compiler(node, &registry)?;
+        declared.scratch()?.read(|view| compile(&compiler, view).map(drop))?;
     }
     Ok(())
 }
 
 /// Reads declarations for `POST /config`.
-struct Reader(Arc<Registry>);
+struct Reader {
+    registry: Arc<Registry>,
+    hash: Arc<ConfigurationHash>,
+}
 
 impl Declarations for Reader {
-    fn read(&self, text: &str) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
-        read_declaration("", text, &self.0)
+    fn read(&self, document: Document) -> Result<Vec<Entity>, Invalid> {
+        let entities = Invalid::read("", document, &*self.registry, &SystemClock)?;
+        Ok(in_order(entities))
+    }
+
+    fn hash(&self) -> &ConfigurationHash {
+        &self.hash
     }
 }
 
 /// Largest body of an Admin API call (Kong 3.11: 10 MB; a whole sync in one call may be larger).
 const LARGEST_ADMIN_BODY: usize = 1 << 30;
 
-fn node_facts(node: &Node) -> NodeFacts {
+fn node_facts(node: &Node, node_id: Uuid) -> NodeFacts {
     NodeFacts {
         configuration: node.shown.clone(),
-        node_id: Uuid::new_v4().to_string(),
+        node_id: node_id.to_string(),
         product: node.product.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         declarative: node.database == Database::Off,
         token: node.admin_token.clone(),
         largest_body: LARGEST_ADMIN_BODY,
-    }
-}
-
-/// What the node tells about itself.
-struct Facts {
-    gateway: Arc<Gateway>,
-    proxy: Arc<ServerHandle>,
-    declarative: bool,
-}
-
-impl StatusSource for Facts {
-    fn status(&self) -> Value {
-        let open = self.proxy.open_connections();
-        let requests = self.gateway.counters().requests.load(std::sync::atomic::Ordering::Relaxed);
-        let accepted = self.proxy.accepted_connections();
-        let mut status = json!({
-            "memory": {"lua_shared_dicts": {}, "workers_lua_vms": []},
-            "server": {
-                "connections_accepted": accepted, "connections_handled": accepted, "connections_active": open,
-                "connections_reading": 0, "connections_writing": open, "connections_waiting": 0, "total_requests": requests
-            },
-        });
-        if let Some(status) = status.as_object_mut() {
-            let revision = self.gateway.snapshot().revision;
-            match self.declarative {
-                true => status.insert("configuration_hash".into(), format!("{revision:032x}").into()),
-                false => status.insert("database".into(), json!({"reachable": true})),
-            };
-            status.insert("tollgate".into(), json!({"revision": revision}));
-        }
-        status
-    }
-
-    fn not_ready(&self) -> Option<String> {
-        let empty = self.declarative && self.gateway.snapshot().routes.is_empty();
-        empty.then(|| "no configuration available (empty configuration present)".to_owned())
-    }
-
-    fn metrics(&self) -> String {
-        let requests = self.gateway.counters().requests.load(std::sync::atomic::Ordering::Relaxed);
-        let open = self.proxy.open_connections();
-        format!(
-            "# HELP kong_nginx_requests_total Requests received since the start\n# TYPE kong_nginx_requests_total gauge\n\
-             kong_nginx_requests_total {requests}\n\
-             # HELP kong_nginx_connections_total Connections by state\n# TYPE kong_nginx_connections_total gauge\n\
-             kong_nginx_connections_total{{state=\"active\"}} {open}\n"
-        )
     }
 }
 
@@ -315,59 +253,6 @@ fn open_store(node: &Node) -> Result<Store, StartError> {
         .map_err(|error| StartError(format!("prefix: cannot make {}: {error}", prefix.display())))?;
     let path = prefix.join("store.db");
     Store::open(&path).map_err(|error| StartError(format!("{}: {error}", path.display())))
-}
-
-/// The entities of the declarative configuration; `None` where a store has them.
-fn declared(node: &Node, registry: &Registry) -> Result<Option<Vec<tollgate_declare::Entity>>, StartError> {
-    if node.database != Database::Off {
-        return Ok(None);
-    }
-    let (file, text) = match (&node.declarative_config_string, &node.declarative_config) {
-        (Some(text), _) => ("declarative_config_string".to_owned(), text.clone()),
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| StartError(format!("declarative_config: {}: {error}", path.display())))?;
-            (path.display().to_string(), text)
-        }
-        (None, None) => return Ok(Some(Vec::new())),
-    };
-    read_declaration(&file, &text, registry).map(Some).map_err(|problems| {
-        let list: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
-        StartError(format!("error parsing declarative config file {file}:\n{}", list.join("\n")))
-    })
-}
-
-/// Makes these the entities of the store.
-fn replace_all(store: &Store, entities: Vec<tollgate_declare::Entity>) -> Result<(), StartError> {
-    store.commit(Author { name: "declarative_config", message: "load" }, |transaction| {
-        for kind in Kind::ALL.into_iter().rev().filter(|kind| *kind != Kind::Workspace) {
-            transaction.clear(kind, DEFAULT_WORKSPACE)?;
-        }
-        entities
-            .into_iter()
-            .try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields))
-    })?;
-    Ok(())
-}
-
-/// Reads and checks a DB-less declaration; its entities in an order in which each comes after those it refers
-/// to.
-///
-/// # Errors
-/// Everything that is wrong with it.
-pub fn read_declaration(
-    file: &str,
-    text: &str,
-    registry: &Registry,
-) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
-    let mut declaration = Declaration::default();
-    // `${{ env … }}` counts here too, so that one file serves decK and DB-less mode.
-    let text = tollgate_declare::environment::substitute(file, text, &|name| std::env::var(name).ok())
-        .map_err(|problem| vec![problem])?;
-    declaration.add(file, &text, Dialect::Kong, &|_| None)?;
-    let mut entities = resolve(declaration, registry, &tollgate_declare::resolve::Nothing, &SystemClock)?;
-    entities.sort_by_key(|entity| Kind::ALL.iter().position(|kind| *kind == entity.kind));
-    Ok(entities)
 }
 
 fn default_certificate(node: &Node) -> Result<Certificates, StartError> {
@@ -390,11 +275,20 @@ fn pem(value: &str) -> std::io::Result<String> {
     }
 }
 
-fn settings(node: &Node) -> Settings {
-    Settings {
+fn settings(node: &Node, node_id: Uuid, access_log: Option<Arc<Sink>>) -> Result<Settings, StartError> {
+    let template = |kind: &str, path: &Option<std::path::PathBuf>| {
+        let Some(path) = path else { return Ok(None) };
+        std::fs::read_to_string(path)
+            .map(|text| Some(text.into()))
+            .map_err(|error| StartError(format!("error_template_{kind}: {}: {error}", path.display())))
+    };
+    let [json, html, xml, plain] = &node.error_templates;
+    Ok(Settings {
         headers: node.headers,
         upstream_request_id: node.upstream_request_id,
         product: node.product.as_str().into(),
+        node_id: node_id.to_string().into(),
+        hostname: std::fs::read_to_string("/etc/hostname").unwrap_or_default().trim().into(),
         forwarded: TrustSettings {
             trusted: node.trusted.clone(),
             real_ip_header: node.real_ip_header.clone(),
@@ -402,12 +296,17 @@ fn settings(node: &Node) -> Settings {
         },
         debug_header: node.debug_header,
         port_maps: node.port_maps.clone(),
+        access_log,
+        keeps_connections: node.pool.size > 0,
         errors: ErrorSettings {
             default_type: ContentType::named(&node.error_default_type).unwrap_or_default(),
-            ..ErrorSettings::default()
+            json: template("json", json)?,
+            html: template("html", html)?,
+            xml: template("xml", xml)?,
+            plain: template("plain", plain)?,
         },
         verify_upstreams: node.verify_upstreams,
-    }
+    })
 }
 
 fn serve_certificates(certificates: &Certificates, snapshot: &Snapshot) -> Result<(), String> {
@@ -484,43 +383,5 @@ impl Observer for Follow {
             serve_certificates(&certificates, &snapshot)?;
         }
         Ok(Box::new(move || gateway.swap(Arc::new(snapshot))))
-    }
-}
-
-impl Running {
-    /// Where requests are served, in the order of the listeners.
-    pub fn addresses(&self) -> &[std::net::SocketAddr] {
-        self.servers.proxy.addresses()
-    }
-
-    /// Prints where the node listens, in a form that scripts can read.
-    pub fn announce(&self) {
-        let servers = &self.servers;
-        let handles = [Some(&*servers.proxy), servers.admin.as_ref(), servers.status.as_ref()];
-        for ((name, listeners), server) in
-            ["proxy", "admin", "status"].iter().zip(&servers.listeners).zip(handles)
-        {
-            let addresses = server.map_or(&[][..], ServerHandle::addresses);
-            for (listener, address) in listeners.iter().zip(addresses) {
-                println!("listening: {name}{} {address}", if listener.ssl { "_tls" } else { "" });
-            }
-        }
-    }
-
-    /// Stops serving once requests under way have ended, or after the grace time.
-    pub fn stop(self, grace: Duration) {
-        self.servers.stop(grace);
-    }
-}
-
-impl Servers {
-    fn stop(self, grace: Duration) {
-        for server in [self.admin, self.status].into_iter().flatten() {
-            server.stop(grace.min(Duration::from_secs(1)));
-        }
-        // The API and its view of the data plane are gone: ours is the last handle.
-        if let Ok(proxy) = Arc::try_unwrap(self.proxy) {
-            proxy.stop(grace);
-        }
     }
 }

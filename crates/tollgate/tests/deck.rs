@@ -306,7 +306,10 @@ fn several_files_folders_and_standard_input() {
     deck.write("x.yaml", "_format_version: \"3.0\"\n_workspace: x\n");
     deck.write("y.yaml", "_format_version: \"3.0\"\n_workspace: y\n");
     let (code, _, err) = deck.run(&["diff", "x.yaml", "y.yaml"]);
-    assert!(code == 1 && err.contains("y.yaml: _workspace: it is 'y' here and 'x' in another file"), "{err}");
+    assert!(
+        code == 1 && err.contains("y.yaml:2: _workspace: the files name two workspaces, 'x' and 'y'"),
+        "{err}"
+    );
     let (code, _, err) = deck.run(&["sync", "not-there.yaml"]);
     assert!(code == 1 && err.starts_with("Error: reading file not-there.yaml: "), "{err}");
 }

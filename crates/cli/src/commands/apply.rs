@@ -107,11 +107,11 @@ fn prepare(
     let list = |tags: &[String]| if is_new { Ok(Vec::new()) } else { selection.entities(&remote, tags) };
     let current = Known::new(list(&declaration.select_tags)?);
     let mut aside = Vec::new();
-    for (kind, tags) in declaration.lookup_tags.iter().filter(|_| !is_new) {
+    for (kind, tags) in declaration.lookup_tags().into_iter().filter(|_| !is_new) {
         if tags.is_empty() {
             return Err(CliError::Message(format!("global {} specified but no global tags", kind.plural())));
         }
-        aside.extend(remote.entities_of(&[*kind], tags)?);
+        aside.extend(remote.entities_of(&[kind], &tags)?);
     }
     let aside = Known::new(aside);
     // What apply finds on the server may be referred to, with any tags.
@@ -310,12 +310,12 @@ fn one_by_one(
                             Err(error) => {
                                 failed.store(true, Ordering::Relaxed);
                                 let what = described(event);
-                                let mut list = vec![Problem {
-                                    file: String::new(),
-                                    line: 0,
-                                    path: String::new(),
-                                    message: format!("while processing event: {what} failed: {error}"),
-                                }];
+                                let mut list = vec![Problem::at(
+                                    "",
+                                    0,
+                                    "",
+                                    format!("while processing event: {what} failed: {error}"),
+                                )];
                                 if event.place.is_some() {
                                     list.extend(problems_of(declaration, event.place, &what, &error));
                                 }

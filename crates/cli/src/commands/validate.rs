@@ -76,8 +76,8 @@ pub(super) fn run(settings: &Settings, flags: &Validate) -> Result<ExitCode, Cli
         return Err(CliError::Message(format!("workspace '{name}' does not exist in Kong")));
     }
     let mut aside = Vec::new();
-    for (kind, tags) in &declaration.lookup_tags {
-        aside.extend(remote.entities_of(&[*kind], tags)?);
+    for (kind, tags) in declaration.lookup_tags() {
+        aside.extend(remote.entities_of(&[kind], &tags)?);
     }
     let (nothing, aside) = (Known::default(), Known::new(aside));
     let schemas = schemas(&remote, Some(&declaration), &[])?;
@@ -134,12 +134,12 @@ fn kinds(names: &[String]) -> Result<Option<Vec<Kind>>, CliError> {
 fn incompatible(settings: &Settings, declaration: &Declaration) -> Vec<Problem> {
     let mut problems = Vec::new();
     if !declaration.konnect && settings.control_plane.is_none() {
-        problems.push(Problem {
-            file: String::new(),
-            line: 0,
-            path: String::new(),
-            message: "[konnect] section not specified - ensure details are set via cli flags".into(),
-        });
+        problems.push(Problem::at(
+            "",
+            0,
+            "",
+            "[konnect] section not specified - ensure details are set via cli flags",
+        ));
     }
     for declared in declaration.entities.iter().filter(|declared| declared.kind == Kind::Plugin) {
         let text = |fields: &serde_json::Map<String, Value>, name: &str| {

@@ -39,8 +39,8 @@ pub(super) fn run(command: &Command) -> Result<(), String> {
             let text =
                 std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
             let registry = tollgate_plugins::Registry::bundled();
-            serve::read_declaration(&file.display().to_string(), &text, &registry).map_err(|problems| {
-                problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            serve::read_declaration(&file.display().to_string(), &text, &registry).map_err(|invalid| {
+                invalid.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
             })?;
             println!("parse successful");
             Ok(())

@@ -158,6 +158,7 @@ struct Signals {
     interrupt: SignalStream,
     quit: SignalStream,
     hang_up: SignalStream,
+    rotated: SignalStream,
 }
 
 impl Signals {
@@ -172,19 +173,23 @@ impl Signals {
         };
         let (terminate, interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
         let (quit, hang_up) = (on(SignalKind::quit())?, on(SignalKind::hangup())?);
-        Ok(Self { runtime, terminate, interrupt, quit, hang_up })
+        let rotated = on(SignalKind::user_defined1())?;
+        Ok(Self { runtime, terminate, interrupt, quit, hang_up, rotated })
     }
 
     /// Waits for the next: how long requests under way may take before the end, or `None` for a reload.
     fn wait(&mut self) -> Option<Duration> {
-        let Self { runtime, terminate, interrupt, quit, hang_up } = self;
+        let Self { runtime, terminate, interrupt, quit, hang_up, rotated } = self;
         runtime.block_on(async {
-            tokio::select! {
-                biased;
-                _ = terminate.recv() => Some(Duration::ZERO),
-                _ = interrupt.recv() => Some(Duration::ZERO),
-                _ = quit.recv() => Some(LONGEST_DRAIN),
-                _ = hang_up.recv() => None,
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = terminate.recv() => return Some(Duration::ZERO),
+                    _ = interrupt.recv() => return Some(Duration::ZERO),
+                    _ = quit.recv() => return Some(LONGEST_DRAIN),
+                    _ = hang_up.recv() => return None,
+                    _ = rotated.recv() => tollgate_telemetry::sink::reopen_all(),
+                }
             }
         })
     }

@@ -31,10 +31,20 @@ pub const PROPERTIES: &[Property] = &[
     property(
         "log_level",
         "notice",
-        "Least severe messages that are logged: debug, info, notice, warn, error, crit.",
+        "Least severe messages that are logged: debug, info, notice, warn, error, crit, alert, emerg.",
     ),
-    property("proxy_access_log", "logs/access.log", "File of the access log; `off` for none."),
-    property("proxy_error_log", "logs/error.log", "File of the error log."),
+    property(
+        "proxy_access_log",
+        "logs/access.log",
+        "File of the access log, relative ones below `prefix`; `/dev/stdout` for standard output, `off` for none.",
+    ),
+    property("proxy_error_log", "logs/error.log", "File of the error log; `off` for standard error."),
+    property(
+        "admin_access_log",
+        "logs/admin_access.log",
+        "File of the Admin API's access log; `off` for none.",
+    ),
+    property("status_access_log", "off", "File of the Status API's access log; `off` for none."),
     property(
         "plugins",
         "bundled",
@@ -69,6 +79,14 @@ pub const PROPERTIES: &[Property] = &[
     property("port_maps", "", "Ports that clients use for ports listened on: `80:8000, 443:8443`."),
     property("allow_debug_header", "off", "Whether `Kong-Debug: 1` is answered with route and service."),
     property("error_default_type", "text/plain", "Type of errors where the request asks for none."),
+    property(
+        "error_template_json",
+        "",
+        "File with the form of errors in JSON; its two `%s` stand for message and request id.",
+    ),
+    property("error_template_html", "", "The same for HTML."),
+    property("error_template_xml", "", "The same for XML."),
+    property("error_template_plain", "", "The same for plain text."),
     property("client_max_body_size", "0", "Largest request body; 0 for no limit."),
     property("nginx_http_client_max_body_size", "", "The same, as an nginx directive; it wins."),
     property(
@@ -107,6 +125,13 @@ pub const PROPERTIES: &[Property] = &[
         "Whether upstream certificates are checked where a service does not say.",
     ),
     property("nginx_proxy_proxy_ssl_verify", "", "The same, as an nginx directive; `on` in either counts."),
+    property(
+        "client_ssl",
+        "off",
+        "Whether upstreams are shown a certificate where neither service nor upstream has one.",
+    ),
+    property("client_ssl_cert", "", "That certificate: a file, or PEM."),
+    secret("client_ssl_cert_key", "Its key: a file, or PEM."),
     property(
         "upstream_keepalive_pool_size",
         "512",
