@@ -303,11 +303,11 @@ fn several_files_folders_and_standard_input() {
         assert_eq!(code, 0, "{out}{err}");
     }
     assert_eq!(deck.ok(&["sync", "all/one.yaml"]), summary(0, 0, 0));
-    deck.write("x.yaml", "_format_version: \"3.0\"\n_workspace: x\n");
-    deck.write("y.yaml", "_format_version: \"3.0\"\n_workspace: y\n");
+    deck.write("x.yaml", "_format_version: \"3.0\"\n_workspace: one\n");
+    deck.write("y.yaml", "_format_version: \"3.0\"\n_workspace: two\n");
     let (code, _, err) = deck.run(&["diff", "x.yaml", "y.yaml"]);
     assert!(
-        code == 1 && err.contains("y.yaml:2: _workspace: the files name two workspaces, 'x' and 'y'"),
+        code == 1 && err.contains("y.yaml:2: _workspace: the files name two workspaces, 'one' and 'two'"),
         "{err}"
     );
     let (code, _, err) = deck.run(&["sync", "not-there.yaml"]);
