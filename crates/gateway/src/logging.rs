@@ -185,7 +185,7 @@ impl<H: Handler> Handler for Logged<H> {
             body_bytes: response.body.remaining().unwrap_or_default(),
             referer: None,
             user_agent: user_agent.as_deref(),
-            request_id: response.headers.get_str("x-kong-admin-request-id"),
+            request_id: None,
         };
         sink.write(line.write());
         response

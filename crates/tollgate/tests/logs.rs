@@ -296,6 +296,35 @@ fn many_requests_at_once_give_whole_lines() {
 }
 
 #[test]
+fn a_node_that_stops_writes_its_last_lines() {
+    for signal in ["-TERM", "-QUIT"] {
+        let node = Node::start(&[]);
+        let mut stream = connect(node.tollgate.proxy());
+        for _ in 0..200 {
+            stream.write_all(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            assert_eq!(read_answer(&mut stream, false).status, 404);
+        }
+        // One request is under way.
+        stream.write_all(b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        eventually("the upstream has it", || !node.upstream.requests.lock().unwrap().is_empty());
+        if signal == "-QUIT" {
+            drop(stream);
+        }
+        let pid = node.tollgate.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        eventually("it has stopped", || {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            state.is_empty() || state.contains(") Z ")
+        });
+        for file in ["entries.log", "logs/access.log"] {
+            assert_eq!(node.lines(file).len(), 201, "{signal} {file}");
+        }
+        let last = node.lines("logs/error.log").pop().unwrap_or_default();
+        assert!(last.ends_with("tollgate has stopped"), "{last}");
+    }
+}
+
+#[test]
 fn files_are_left_behind_by_rotation() {
     let file = r#"
 _format_version: "3.0"
