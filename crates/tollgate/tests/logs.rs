@@ -296,6 +296,31 @@ fn many_requests_at_once_give_whole_lines() {
 }
 
 #[test]
+fn the_log_level_changes_while_the_node_runs() {
+    let store = Tollgate::with_store(&[]);
+    let level = "/debug/node/log-level";
+    for (method, path, status, said) in [
+        ("GET", "", 200, "log level: notice"),
+        ("PUT", "/loud", 400, "unknown log level: loud"),
+        ("PUT", "/info?timeout=-1", 400, "timeout must be greater than or equal to 0"),
+        ("PUT", "/notice", 200, "log level is already notice"),
+        ("POST", "/info", 405, "Method not allowed"),
+        ("PUT", "/info?timeout=0", 200, "log level changed"),
+        ("GET", "", 200, "log level: info"),
+        ("PUT", "/debug?timeout=1", 200, "log level changed"),
+    ] {
+        let answer = store.admin_call(method, &format!("{level}{path}"), None);
+        assert_eq!(answer, (status, json!({"message": said})), "{method} {path}");
+    }
+    eventually("the change is over", || {
+        store.admin_call("GET", level, None).1 == json!({"message": "log level: info"})
+    });
+    let file = Tollgate::with_file("_format_version: \"3.0\"\n", &[("KONG_LOG_LEVEL", "warn")]);
+    assert_eq!(file.admin_call("GET", level, None).1, json!({"message": "log level: warn"}));
+    assert_eq!(file.admin_call("PUT", "/debug/node/log-level/debug", None).0, 405);
+}
+
+#[test]
 fn a_node_that_stops_writes_its_last_lines() {
     for signal in ["-TERM", "-QUIT"] {
         let node = Node::start(&[]);
