@@ -9,7 +9,7 @@ mod services;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tollgate_model::{Config, Kind, Map, Value};
+use tollgate_model::{Config, Kind, Map, Secret, Value};
 use uuid::Uuid;
 
 use crate::consumers::Consumers;
@@ -74,13 +74,22 @@ pub enum CompileError {
 pub struct Compiler {
     types: Arc<dyn PluginTypes>,
     verify_upstreams: bool,
+    /// Chain and key that upstreams are shown where nothing else says.
+    client_certificate: Option<(String, Secret)>,
 }
 
 impl Compiler {
     /// A compiler that knows these plugins. `verify_upstreams` counts where a service's `tls_verify` is not
     /// set.
     pub fn new(types: Arc<dyn PluginTypes>, verify_upstreams: bool) -> Self {
-        Self { types, verify_upstreams }
+        Self { types, verify_upstreams, client_certificate: None }
+    }
+
+    /// Has upstreams shown this certificate (chain and key, in PEM) where neither the service nor the upstream
+    /// has one.
+    #[must_use]
+    pub fn with_client_certificate(self, chain: String, key: Secret) -> Self {
+        Self { client_certificate: Some((chain, key)), ..self }
     }
 
     /// Compiles everything `source` holds. Plugins and balancers that have not changed since `previous` are

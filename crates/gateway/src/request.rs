@@ -183,7 +183,7 @@ impl Gateway {
         let path_length = exchange.head.path().len();
         exchange.path = path::normalize(&exchange.head.target.slice(..path_length));
         exchange.query = exchange.head.query().map(|query| exchange.head.target.slice_ref(query));
-        let snapshot = Arc::clone(&exchange.snapshot);
+        let snapshot = &exchange.snapshot;
         let found = snapshot.router.find(&MatchInput {
             method: exchange.head.method.as_str(),
             host: exchange.head.headers.get_str("host").unwrap_or_default(),
@@ -273,7 +273,7 @@ impl Gateway {
         // From here on the answer is the upstream's, or an error in its place.
         exchange.facts.proxied = Some(Instant::now());
         exchange.facts.source = Source::Error;
-        if exchange.route.as_ref().is_none_or(|route| route.request_buffering) {
+        if !destination.http2 && exchange.route.as_ref().is_none_or(|route| route.request_buffering) {
             match exchange.body.buffer(BUFFERED_AT_MOST).await {
                 // A larger one goes on as it comes.
                 Ok(_) | Err(BodyError::TooLarge { limit: BUFFERED_AT_MOST }) => {}
@@ -360,10 +360,19 @@ fn own_host(exchange: &Exchange) -> Option<Box<[u8]>> {
 fn set_target(exchange: &mut Exchange) {
     let target = match &exchange.query {
         None => exchange.upstream_path.clone(),
-        Some(query) => [&exchange.upstream_path, &b"?"[..], query].concat().into(),
+        Some(query) => follow_on(&exchange.received_target, &exchange.upstream_path, query)
+            .unwrap_or_else(|| [&exchange.upstream_path, &b"?"[..], query].concat().into()),
     };
     exchange.facts.upstream_uri = target.clone();
     exchange.head.target = target;
+}
+
+/// Path and query as one piece of the received target, where they are still that: nothing needs to be copied then.
+fn follow_on(received: &Bytes, path: &Bytes, query: &Bytes) -> Option<Bytes> {
+    let start = (path.as_ptr() as usize).checked_sub(received.as_ptr() as usize)?;
+    let end = start + path.len() + 1 + query.len();
+    let follows = query.as_ptr() as usize == path.as_ptr() as usize + path.len() + 1;
+    (follows && end <= received.len()).then(|| received.slice(start..end))
 }
 
 /// Reads the answer whole where a plugin wants it so.
@@ -397,7 +406,26 @@ fn upstream_error(exchange: &Exchange, status: StatusCode) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::without_panic;
+    use super::*;
+
+    #[test]
+    fn what_still_follows_on_is_not_copied() {
+        let received = Bytes::from_static(b"/a/bc?d=e");
+        let query = received.slice(6..);
+        for (path, query, expected) in [
+            (received.slice(..5), query.clone(), Some("/a/bc?d=e")),
+            (received.slice(2..5), query.clone(), Some("/bc?d=e")),
+            (received.slice(2..4), query.clone(), None),
+            (received.slice(2..5), received.slice(7..), None),
+            (Bytes::from_static(b"/bc"), query.clone(), None),
+            (received.slice(..5), Bytes::copy_from_slice(b"d=e"), None),
+            (Bytes::new(), query, None),
+            (received.slice(..5), Bytes::new(), None),
+        ] {
+            let found = follow_on(&received, &path, &query);
+            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{path:?} {query:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_panic_is_no_answer() {

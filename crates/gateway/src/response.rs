@@ -176,7 +176,8 @@ fn add_fields(exchange: &Exchange, response: &mut Response, settings: &Settings)
                 set_milliseconds(headers, "X-Kong-Proxy-Latency", exchange.started, proxied);
             }
             if tokens.via {
-                forwarded::add_via(headers, "1.1", &settings.product);
+                let http2 = exchange.destination.as_ref().is_some_and(|destination| destination.http2);
+                forwarded::add_via(headers, if http2 { "2" } else { "1.1" }, &settings.product);
             }
             if tokens.upstream_status {
                 let status = exchange.facts.upstream_status.unwrap_or(status.as_u16());
@@ -200,7 +201,7 @@ fn add_fields(exchange: &Exchange, response: &mut Response, settings: &Settings)
         add_debug_fields(exchange, headers);
     }
     if tokens.request_id {
-        headers.set("X-Kong-Request-Id", exchange.request_id.as_str());
+        headers.set("X-Kong-Request-Id", exchange.request_id.as_bytes());
     }
 }
 
@@ -230,7 +231,7 @@ pub(crate) fn add_refusal_fields(headers: &mut Headers, settings: &Settings, req
     }
     set_own_server(headers, settings);
     if settings.headers.request_id {
-        headers.set("X-Kong-Request-Id", request_id.as_str());
+        headers.set("X-Kong-Request-Id", request_id.as_bytes());
     }
 }
 

@@ -64,6 +64,7 @@ impl<'a> Choice<'a> {
             address: SocketAddr::new(ip, peer.port),
             host: peer.host_field(tls.is_some()),
             tls,
+            http2: self.destination.http2,
             balanced,
             chosen_at,
             chosen_after: started.elapsed(),
@@ -77,6 +78,7 @@ pub(crate) struct Target<'a> {
     /// Its value of `Host`.
     pub(crate) host: &'a str,
     tls: Option<&'a Arc<TlsProfile>>,
+    http2: bool,
     balanced: Option<(&'a Balancer, usize)>,
     /// When choosing it began, since 1970.
     pub(crate) chosen_at: Duration,
@@ -88,7 +90,7 @@ impl Target<'_> {
     /// Whom to connect to for a request with this `Host`: TLS asks for, and checks, the same name (Kong 3.11).
     pub(crate) fn endpoint(&self, host: &[u8]) -> Endpoint {
         let tls = self.tls.map(|profile| (Arc::clone(profile), server_name(host, self.address.ip())));
-        Endpoint { address: self.address, tls }
+        Endpoint { address: self.address, tls, http2: self.http2 }
     }
 
     pub(crate) fn lease(&self) -> Option<Lease> {

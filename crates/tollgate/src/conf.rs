@@ -286,6 +286,13 @@ impl Configuration {
             admin_token: self.get("admin_token").map(str::to_owned),
             shown: self.shown(),
             error_default_type: self.get("error_default_type").unwrap_or("text/plain").to_owned(),
+            error_templates: ["json", "html", "xml", "plain"]
+                .map(|kind| self.get(&format!("error_template_{kind}")).map(PathBuf::from)),
+            client_certificate: self
+                .get("client_ssl_cert")
+                .map(str::to_owned)
+                .zip(self.get("client_ssl_cert_key").map(str::to_owned))
+                .filter(|_| self.flag("client_ssl")),
         };
         let loopback = |listener: &Listener| listener.address.ip().is_loopback();
         if node.admin_token.is_none() && !node.admin.iter().all(loopback) {
@@ -403,6 +410,10 @@ pub struct Node {
     pub shown: serde_json::Map<String, serde_json::Value>,
     /// `error_default_type`
     pub error_default_type: String,
+    /// `error_template_json`, `…_html`, `…_xml`, `…_plain`
+    pub error_templates: [Option<PathBuf>; 4],
+    /// `client_ssl_cert` and `client_ssl_cert_key`, where `client_ssl` is on.
+    pub client_certificate: Option<(String, String)>,
 }
 
 /// The part of a line before a `#` that is not escaped.

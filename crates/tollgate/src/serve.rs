@@ -13,7 +13,7 @@ use tollgate_gateway::logging::Logged;
 use tollgate_gateway::{Gateway, Settings, Snapshot};
 use tollgate_http::client::Client;
 use tollgate_http::server::{Certificates, Limits, Listener, ServerConfig, ServerHandle, self_signed, serve};
-use tollgate_model::{Kind, Map, Source, Value};
+use tollgate_model::{Kind, Map, Secret, Source, Value};
 use tollgate_plugins::Registry;
 use tollgate_store::{Author, Change, DEFAULT_WORKSPACE, Observer, Store, StoreError, View};
 use tollgate_telemetry::{Sink, log};
@@ -69,7 +69,11 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     if node.database == Database::Off {
         load_file(node, &store, &registry)?;
     }
-    let compiler = Compiler::new(registry.clone(), node.verify_upstreams);
+    let mut compiler = Compiler::new(registry.clone(), node.verify_upstreams);
+    if let Some((certificate, key)) = &node.client_certificate {
+        let read = |value: &str| pem(value).map_err(|error| StartError(format!("client_ssl_cert: {error}")));
+        compiler = compiler.with_client_certificate(read(certificate)?, Secret::new(read(key)?));
+    }
     let snapshot = store.read(|view| {
         let revision = view.revision()?;
         compiler
@@ -78,7 +82,8 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     })?;
     let certificates = Arc::new(default_certificate(node)?);
     serve_certificates(&certificates, &snapshot).map_err(StartError)?;
-    let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node, logs.access)));
+    let settings = settings(node, logs.access)?;
+    let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings));
     store.observe(Arc::new(Follow {
         compiler,
         gateway: Arc::clone(&gateway),
@@ -240,8 +245,15 @@ fn pem(value: &str) -> std::io::Result<String> {
     }
 }
 
-fn settings(node: &Node, access_log: Option<Arc<Sink>>) -> Settings {
-    Settings {
+fn settings(node: &Node, access_log: Option<Arc<Sink>>) -> Result<Settings, StartError> {
+    let template = |kind: &str, path: &Option<std::path::PathBuf>| {
+        let Some(path) = path else { return Ok(None) };
+        std::fs::read_to_string(path)
+            .map(|text| Some(text.into()))
+            .map_err(|error| StartError(format!("error_template_{kind}: {}: {error}", path.display())))
+    };
+    let [json, html, xml, plain] = &node.error_templates;
+    Ok(Settings {
         headers: node.headers,
         upstream_request_id: node.upstream_request_id,
         product: node.product.as_str().into(),
@@ -256,10 +268,13 @@ fn settings(node: &Node, access_log: Option<Arc<Sink>>) -> Settings {
         keeps_connections: node.pool.size > 0,
         errors: ErrorSettings {
             default_type: ContentType::named(&node.error_default_type).unwrap_or_default(),
-            ..ErrorSettings::default()
+            json: template("json", json)?,
+            html: template("html", html)?,
+            xml: template("xml", xml)?,
+            plain: template("plain", plain)?,
         },
         verify_upstreams: node.verify_upstreams,
-    }
+    })
 }
 
 fn serve_certificates(certificates: &Certificates, snapshot: &Snapshot) -> Result<(), String> {

@@ -141,12 +141,12 @@ impl<'a> Served<'a> {
                         Ok(Some(end)) => return Poll::Ready(Ok(wire.buffer.split_to(end).freeze())),
                         Ok(None) => {}
                         Err(error) => {
-                            let refusal = match error {
-                                ScanError::BareLineFeed => Refusal::BadRequest,
-                                ScanError::FirstLineTooLong => Refusal::UriTooLong,
-                                ScanError::TooLong => Refusal::HeadersTooLarge,
+                            let (refusal, head) = match error {
+                                ScanError::FirstLineTooLong => (Refusal::UriTooLong, None),
+                                ScanError::BareLineFeed => (Refusal::BadRequest, partial::read(&wire.buffer)),
+                                ScanError::TooLong => (Refusal::HeadersTooLarge, partial::read(&wire.buffer)),
                             };
-                            return Poll::Ready(Err(End::Refused(refusal, partial::read(&wire.buffer))));
+                            return Poll::Ready(Err(End::Refused(refusal, head)));
                         }
                     }
                 } else if state.is_stopping() {
@@ -207,7 +207,8 @@ impl<'a> Served<'a> {
         let Some(mut response) = answered else { return false };
         {
             let wire = self.wire.lock();
-            terms.keep_alive &= !self.state.is_stopping() && !wire.gone && !wire.is_continue_owed();
+            terms.keep_alive &=
+                !self.state.is_stopping() && !wire.gone && !wire.is_continue_owed() && !wire.is_body_broken();
         }
         if response.status == StatusCode::SWITCHING_PROTOCOLS
             && let Some(upstream) = response.upgrade.take()
