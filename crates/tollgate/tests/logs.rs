@@ -13,11 +13,18 @@ use common::upstream::{Upstream, chunk, respond};
 use common::{Tollgate, connect, eventually, exchange, read_answer, run};
 use serde_json::{Value, json};
 
-/// Answers by path: `/…/stream` in chunks, `/slow` and `/patient` never, `/breaks/close` with nothing and
+/// Answers by path: `/open/upgrade` with another protocol, `/…/stream` in chunks, `/slow` and `/patient` never, `/breaks/close` with nothing and
 /// `/breaks/half` with half of what it announced.
 fn upstream() -> Upstream {
     Upstream::start(|request, stream| match request.path {
         "/slow" | "/patient" => {
+            let _ = stream.read(&mut [0; 16])?;
+            Err(std::io::ErrorKind::ConnectionAborted.into())
+        }
+        "/open/upgrade" => {
+            stream.write_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            )?;
             let _ = stream.read(&mut [0; 16])?;
             Err(std::io::ErrorKind::ConnectionAborted.into())
         }
@@ -251,6 +258,26 @@ fn a_client_that_leaves_is_logged_as_499() {
     eventually("the upstream is left too", || {
         node.upstream.open.load(std::sync::atomic::Ordering::SeqCst) == 0
     });
+}
+
+#[test]
+fn an_upgraded_connection_is_logged_when_it_ends() {
+    let node = Node::start(&[("KONG_LOG_LEVEL", "info")]);
+    let mut stream = connect(node.tollgate.proxy());
+    stream
+        .write_all(
+            b"GET /open/upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        )
+        .unwrap();
+    let answer = read_answer(&mut stream, false);
+    assert_eq!((answer.status, answer.header("upgrade")), (101, Some("websocket")));
+    assert!(node.lines("entries.log").is_empty());
+    drop(stream);
+    let entry = node.entry(answer.header("x-kong-request-id").unwrap());
+    assert_eq!((&entry["response"]["status"], &entry["source"]), (&json!(101), &json!("upstream")));
+    assert!(entry["response"]["size"].as_u64().unwrap() > 100, "{entry}");
+    let said = node.lines("logs/error.log");
+    assert!(!said.iter().any(|line| line.contains("prematurely")), "{said:?}");
 }
 
 #[test]
