@@ -229,9 +229,7 @@ impl<H> http_body::Body for Answered<H> {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = &mut self.get_mut().body;
         let frame = ready!(Pin::new(&mut *body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
             body.0.sent((data.len() + FRAME_HEADER) as u64);
         }
         Poll::Ready(frame)
