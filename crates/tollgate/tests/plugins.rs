@@ -9,8 +9,8 @@ mod common;
 
 use std::time::{Duration, SystemTime};
 
-use common::Tollgate;
 use common::cases::{self, Scripted};
+use common::{Tollgate, exchange};
 use serde_json::{Value, json};
 
 /// Starts with these routes of one service, a route `elsewhere` of another, and these global plugins.
@@ -138,6 +138,96 @@ fn configurations() {
         wrong.push(format!("{}: {difference}", case["plugin"]));
     }
     cases::report(cases.len(), &wrong);
+}
+
+/// One request to a route with so many left of its hour, or refused.
+fn left(tollgate: &Tollgate) -> Option<u64> {
+    let answer = exchange(tollgate.proxy(), b"GET /r HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!([200, 429].contains(&answer.status), "{answer:?}");
+    (answer.status == 200).then(|| answer.header("x-ratelimit-remaining-hour").unwrap().parse().unwrap())
+}
+
+#[test]
+fn counts_outlive_changes_of_the_configuration() {
+    let scripted = Scripted::start();
+    scripted.answer_with(&Value::Null);
+    let tollgate = Tollgate::with_store(&[]);
+    let call = |method: &str, path: &str, body: Value| {
+        let (status, answer) = tollgate.admin_call(method, path, Some(&body));
+        assert!([200, 201].contains(&status), "{method} {path}: {answer}");
+        answer
+    };
+    call(
+        "POST",
+        "/services",
+        json!({"name": "s", "url": format!("http://127.0.0.1:{}", scripted.upstream.port)}),
+    );
+    call("POST", "/services/s/routes", json!({"name": "r", "paths": ["/r"]}));
+    wait(&json!({"room": 60}));
+    let limited = call(
+        "POST",
+        "/routes/r/plugins",
+        json!({"name": "rate-limiting", "config": {"hour": 4, "policy": "cluster"}}),
+    );
+    assert_eq!((left(&tollgate), left(&tollgate)), (Some(3), Some(2)));
+    call("POST", "/plugins", json!({"name": "correlation-id"}));
+    assert_eq!(left(&tollgate), Some(1));
+    let path = format!("/plugins/{}", limited["id"].as_str().unwrap());
+    call("PATCH", &path, json!({"config": {"hour": 5, "policy": "local"}}));
+    assert_eq!((left(&tollgate), left(&tollgate), left(&tollgate)), (Some(1), Some(0), None));
+    call("PATCH", &path, json!({"config": {"hour": 100}}));
+    assert_eq!(left(&tollgate), Some(94));
+}
+
+/// A policy that is not served is refused before it takes effect, and the old configuration stays.
+#[test]
+fn redis_is_refused() {
+    let tollgate = Tollgate::with_store(&[]);
+    let plugin =
+        json!({"name": "rate-limiting", "config": {"hour": 1, "policy": "redis", "redis_host": "localhost"}});
+    let (status, answer) = tollgate.admin_call("POST", "/plugins", Some(&plugin));
+    assert_eq!(status, 400, "{answer}");
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.contains("config.policy") && message.contains("use 'local'"), "{message}");
+    assert_eq!(tollgate.admin_call("GET", "/plugins", None).1["data"], json!([]));
+}
+
+/// Deprecated names are read, stand for their heirs, and are shown beside them.
+#[test]
+fn deprecated_names() {
+    let tollgate = Tollgate::with_store(&[]);
+    let plugin = json!({"name": "rate-limiting", "config": {"hour": 1, "redis_port": 7000}});
+    let (status, answer) = tollgate.admin_call("POST", "/plugins", Some(&plugin));
+    assert_eq!((status, &answer["config"]["redis"]["port"]), (201, &json!(7000)), "{answer}");
+    assert_eq!(answer["config"]["redis_port"], 7000);
+    let path = format!("/plugins/{}", answer["id"].as_str().unwrap());
+    let change = json!({"config": {"redis": {"port": 7001}}});
+    let (status, answer) = tollgate.admin_call("PATCH", &path, Some(&change));
+    assert_eq!((status, &answer["config"]["redis_port"]), (200, &json!(7001)), "{answer}");
+}
+
+/// Global plugins see answers to requests that matched no route, too.
+#[test]
+fn without_a_route() {
+    let plugins = json!([
+        {"name": "cors"}, {"name": "correlation-id", "config": {"echo_downstream": true}},
+        {"name": "response-transformer", "config": {"add": {"headers": ["x-added:1"]}}},
+        {"name": "rate-limiting", "config": {"year": 1}},
+    ]);
+    let (tollgate, _scripted) = start(json!([]), plugins);
+    for _ in 0..2 {
+        let answer = exchange(
+            tollgate.proxy(),
+            b"GET /none HTTP/1.1\r\nHost: a\r\nKong-Request-ID: mine\r\nConnection: close\r\n\r\n",
+        );
+        assert_eq!(answer.status, 404);
+        for (name, value) in
+            [("access-control-allow-origin", "*"), ("kong-request-id", "mine"), ("x-added", "1")]
+        {
+            assert_eq!(answer.header(name), Some(value), "{name}");
+        }
+        assert_eq!(answer.header("x-ratelimit-limit-year"), None);
+    }
 }
 
 /// The most specific instance runs: with route and consumer before consumer, route, service, and all.
