@@ -230,6 +230,25 @@ fn without_a_route() {
     }
 }
 
+#[test]
+fn over_tls_with_http2() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("plugins/http2.json")).unwrap();
+    let route =
+        |name: &str, plugin: Value| json!({"name": name, "paths": [format!("/{name}")], "plugins": [plugin]});
+    let routes = json!([
+        route(
+            "limited",
+            json!({"name": "rate-limiting", "config": {"year": 1, "limit_by": "path", "path": "/limited"}})
+        ),
+        route("closed", json!({"name": "request-termination", "config": {"message": "closed"}})),
+        route("missing", json!({"name": "request-termination", "config": {"status_code": 404}})),
+        route("traced", json!({"name": "correlation-id", "config": {"echo_downstream": true}})),
+    ]);
+    let (tollgate, scripted) = start(routes, json!([]));
+    scripted.answer_with(&Value::Null);
+    cases::report(cases.len(), &cases::over_http2(&tollgate, &cases));
+}
+
 /// The most specific instance runs: with route and consumer before consumer, route, service, and all.
 #[test]
 fn scopes() {

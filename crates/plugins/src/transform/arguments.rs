@@ -97,7 +97,17 @@ impl Arguments {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(query in "[a-c=&%+20é]{0,40}") {
+            let written = Arguments::read(query.as_bytes()).write();
+            prop_assert_eq!(Arguments::read(written.as_bytes()).write(), written);
+        }
+    }
 
     #[test]
     fn written_by_name() {
