@@ -3,12 +3,12 @@
 use serde_json::Value;
 use tollgate_model::{FieldType, Kind, PluginSchemas, Record};
 
-use crate::node::{Data, Node};
+use crate::node::{Data, Node, plain};
 
 /// "did you mean 'x'?", where one of the names is near.
 pub(crate) fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
     let normal = |text: &str| text.to_ascii_lowercase().replace('-', "_");
-    let most = if name.len() < 5 { 1 } else { 2 };
+    let most = if name.len() < 4 { 1 } else { 2 };
     let near = names
         .map(|other| (distance(&normal(name), &normal(other)), other))
         .filter(|(distance, _)| *distance <= most)
@@ -51,7 +51,12 @@ pub(crate) fn of_field(
     };
     match (message, value) {
         ("expected a string", Some(Value::Number(_) | Value::Bool(_))) => "put it in quotes".to_owned(),
-        ("expected an integer" | "expected a number" | "expected a boolean", Some(Value::String(_))) => {
+        ("expected an integer" | "expected a number", Some(Value::String(text)))
+            if plain(text).is_number() =>
+        {
+            "write it without quotes".to_owned()
+        }
+        ("expected a boolean", Some(Value::String(text))) if plain(text).is_boolean() => {
             "write it without quotes".to_owned()
         }
         ("expected an array" | "expected a set", Some(value)) if !value.is_null() => {

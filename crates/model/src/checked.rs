@@ -232,6 +232,10 @@ fn fill_auto(
     if kind == Kind::KeyAuthCredential && missing(filled, "key") {
         filled.insert("key".into(), consumer::random_key(source).into());
     }
+    // A time to live of 0 is none (Kong 3.11).
+    if kind == Kind::KeyAuthCredential && filled.get("ttl").and_then(Value::as_i64) == Some(0) {
+        filled.insert("ttl".into(), Value::Null);
+    }
     if kind == Kind::CaCertificate
         && let Some(digest) = filled.get("cert").and_then(Value::as_str).and_then(digest)
     {

@@ -47,6 +47,9 @@ impl Scripted {
             head.push_str("Content-Type: application/json\r\n");
         }
         let mut body = body_of(&answer["body"]);
+        if let Some(chunks) = answer["chunks"].as_array() {
+            return self.answer_in_chunks(head, &headers, chunks);
+        }
         if headers.iter().any(|line| line.eq_ignore_ascii_case("content-encoding: gzip")) {
             body = gzip(&body);
         }
@@ -55,6 +58,26 @@ impl Scripted {
         }
         head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
         *self.next.lock().unwrap() = [head.into_bytes(), body].concat();
+    }
+
+    /// A chunked answer; gzip'd as a whole and cut anew where its headers say so.
+    fn answer_in_chunks(&self, mut head: String, headers: &[String], chunks: &[Value]) {
+        for line in headers {
+            head.push_str(&format!("{line}\r\n"));
+        }
+        head.push_str("Transfer-Encoding: chunked\r\n\r\n");
+        let mut chunks: Vec<Vec<u8>> = chunks.iter().map(body_of).collect();
+        if headers.iter().any(|line| line.eq_ignore_ascii_case("content-encoding: gzip")) {
+            chunks = gzip(&chunks.concat()).chunks(7).map(<[u8]>::to_vec).collect();
+        }
+        let mut whole = head.into_bytes();
+        for chunk in chunks {
+            whole.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            whole.extend_from_slice(&chunk);
+            whole.extend_from_slice(b"\r\n");
+        }
+        whole.extend_from_slice(b"0\r\n\r\n");
+        *self.next.lock().unwrap() = whole;
     }
 
     /// The last request received since the list was emptied.
@@ -90,7 +113,8 @@ fn body_of(body: &Value) -> Vec<u8> {
     }
 }
 
-/// The bytes of a request. With `latin1` each character stands for one byte; `times` repeats the body.
+/// The bytes of a request. With `latin1` each character stands for one byte; `times` repeats the body;
+/// `pad` adds a member of that length.
 pub fn request_bytes(route: &str, request: &Value) -> Vec<u8> {
     let method = request["method"].as_str().unwrap_or("GET");
     let path = request["path"].as_str().unwrap_or("");
@@ -98,7 +122,11 @@ pub fn request_bytes(route: &str, request: &Value) -> Vec<u8> {
     for line in strings(&request["headers"]) {
         head.push_str(&format!("{line}\r\n"));
     }
-    let mut body = body_of(&request["body"]);
+    let mut body = request["body"].clone();
+    if let Some(length) = request["pad"].as_u64() {
+        body["pad"] = "x".repeat(length as usize).into();
+    }
+    let mut body = body_of(&body);
     if let Some(times) = request["times"].as_u64() {
         body = body.repeat(times as usize);
     }
