@@ -2,7 +2,7 @@
 //!
 //! A case has a route of its own, with the plugin of the table and its `config`; `plugins` puts others beside it,
 //! `route` changes the route. In all of it `$route` is the route's name, which is also its path. Requests are
-//! written as in `common/cases.rs`, one or several `steps`. Consumers `alice` and `bob` have keys of their names.
+//! written as in `common/cases.rs`, one or several `steps`; `error_log` is what the log must say then. Consumers `alice` and `bob` have keys of their names.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod common;
@@ -54,6 +54,11 @@ fn run_table(plugin: &str, table: &str) {
             if let Err(difference) = cases::run(tollgate.proxy(), &scripted, &step) {
                 wrong.push(format!("{} (step {}): {difference}", case["title"], number + 1));
             }
+            if let Some(said) = step["error_log"].as_str() {
+                let path = tollgate.folder.path().join("logs/error.log");
+                let is_there = || std::fs::read_to_string(&path).unwrap_or_default().contains(said);
+                common::eventually(said, is_there);
+            }
         }
     }
     cases::report(cases.len(), &wrong);
@@ -70,7 +75,7 @@ fn route(plugin: &str, index: usize, case: &Value) -> Value {
     route
 }
 
-/// `begin: N` waits for the beginning of a window of N seconds; `room: N` waits where less than a quarter of one is
+/// `begin: N` waits for the beginning of a window of N seconds; `room: N` waits where less than a tenth of one is
 /// left, so that a step does not straddle its end.
 fn wait(step: &Value) {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -82,7 +87,7 @@ fn wait(step: &Value) {
         std::thread::sleep(left(seconds));
     }
     if let Some(seconds) = step["room"].as_u64()
-        && left(seconds) < Duration::from_secs(seconds) / 4
+        && left(seconds) < Duration::from_secs(seconds) / 10
     {
         std::thread::sleep(left(seconds));
     }
