@@ -14,7 +14,7 @@ use tollgate_telemetry::Level;
 pub use self::config::schema;
 use self::config::{Remove, Rename, ResponseTransformerConfig, Values};
 use self::json::JsonEdits;
-use super::pair;
+use super::pair::{Pairs, pairs};
 use crate::read;
 
 /// Largest body that is edited, in bytes; larger ones pass as they are.
@@ -40,13 +40,6 @@ pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, 
         },
         json: (!json.is_empty()).then(|| Arc::new(json)),
     }))
-}
-
-type Pairs = Vec<(Box<str>, Box<str>)>;
-
-fn pairs(entries: &[String]) -> Pairs {
-    let entries = entries.iter().filter_map(|entry| pair::split(entry));
-    entries.map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 struct ResponseTransformer {

@@ -197,9 +197,10 @@ impl Scope<'_> {
         Ok(match of {
             Value::Name(Name::Headers) => self.header(&name),
             Value::Name(Name::QueryParams) => {
-                let arguments = query::parse(self.query.unwrap_or_default());
-                let values = arguments.filter(|(other, _)| *other == name).map(|(_, value)| match value {
-                    Some(value) => Value::Text(Cow::Owned(value.into_owned().into_bytes())),
+                let arguments = query::pairs(self.query.unwrap_or_default());
+                let named = arguments.filter(|(other, _)| **other == *name.as_bytes());
+                let values = named.map(|(_, value)| match value {
+                    Some(value) => Value::Text(value),
                     None => Value::Boolean(true),
                 });
                 Value::of_all(values)
