@@ -67,7 +67,8 @@ pub struct Exchange {
     pub destination: Option<Arc<Destination>>,
     /// `Host` to send on where a plugin sets one; else the destination's (or the client's with `preserve_host`).
     pub upstream_host: Option<Box<str>>,
-    /// Fields to set on whatever answer the client gets.
+    /// Fields to set on whatever answer the client gets. They are set before the plugins' response phase, which may
+    /// change them.
     pub response_headers: Headers,
     /// What happened, for the log phase.
     pub facts: Facts,
