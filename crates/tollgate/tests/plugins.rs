@@ -75,21 +75,24 @@ fn route(plugin: &str, index: usize, case: &Value) -> Value {
     route
 }
 
-/// `begin: N` waits for the beginning of a window of N seconds; `room: N` waits where less than a tenth of one is
-/// left, so that a step does not straddle its end.
+/// Time since 1970.
+fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap()
+}
+
+/// What is left of the window of so many seconds.
+fn rest_of(seconds: u64) -> Duration {
+    let window = Duration::from_secs(seconds).as_millis();
+    Duration::from_millis((window - now().as_millis() % window) as u64)
+}
+
+/// `room: N` waits where less than a tenth of a window of N seconds is left, so that a case does not straddle its
+/// end.
 fn wait(step: &Value) {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let left = |seconds: u64| {
-        let window = Duration::from_secs(seconds).as_millis();
-        Duration::from_millis((window - since.as_millis() % window) as u64)
-    };
-    if let Some(seconds) = step["begin"].as_u64() {
-        std::thread::sleep(left(seconds));
-    }
     if let Some(seconds) = step["room"].as_u64()
-        && left(seconds) < Duration::from_secs(seconds) / 10
+        && rest_of(seconds) < Duration::from_secs(seconds) / 10
     {
-        std::thread::sleep(left(seconds));
+        std::thread::sleep(rest_of(seconds));
     }
 }
 
@@ -143,6 +146,29 @@ fn configurations() {
         wrong.push(format!("{}: {difference}", case["plugin"]));
     }
     cases::report(cases.len(), &wrong);
+}
+
+#[test]
+fn a_window_of_a_second() {
+    let plugins = json!([{"name": "rate-limiting", "config": {"second": 1}}]);
+    let routes = json!([{"name": "r", "paths": ["/r"], "plugins": plugins}]);
+    let (tollgate, scripted) = start(routes, json!([]));
+    scripted.answer_with(&Value::Null);
+    let ask = || exchange(tollgate.proxy(), b"GET /r HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    // On a busy machine both requests may not fall into one second at once.
+    let (first, second) = (0..20)
+        .find_map(|_| {
+            std::thread::sleep(rest_of(1));
+            let began = now().as_secs();
+            let answers = (ask(), ask());
+            (now().as_secs() == began).then_some(answers)
+        })
+        .unwrap();
+    assert_eq!((first.status, first.header("x-ratelimit-remaining-second")), (200, Some("0")));
+    assert_eq!((second.status, second.header("retry-after")), (429, Some("1")));
+    assert_eq!(second.header("x-ratelimit-limit-second"), Some("1"));
+    std::thread::sleep(rest_of(1));
+    assert_eq!(ask().status, 200, "a new second has begun");
 }
 
 /// One request to a route with so many left of its hour, or refused.
