@@ -63,14 +63,15 @@ pub fn resolve(
             .or_else(|| derived_id(declared, parent))
             .unwrap_or_else(|| source.id());
         if let Some(name) = name.filter(|_| is_named_alone(declared.kind))
-            && by_name.insert((declared.kind, name.clone()), id).is_some() {
-                let field = declared.kind.endpoint_key().unwrap_or("name");
-                let message = format!(
-                    "uniqueness violation: '{}' entity with {field} set to '{name}' already declared",
-                    declared.kind.plural()
-                );
-                problems.push(declared.problem(field, message));
-            }
+            && by_name.insert((declared.kind, name.clone()), id).is_some()
+        {
+            let field = declared.kind.endpoint_key().unwrap_or("name");
+            let message = format!(
+                "uniqueness violation: '{}' entity with {field} set to '{name}' already declared",
+                declared.kind.plural()
+            );
+            problems.push(declared.problem(field, message));
+        }
         if taken.insert((declared.kind, id.to_string()), ()).is_some() && declared.fields.contains_key("id") {
             let message = format!(
                 "uniqueness violation: '{}' entity with primary key set to '{id}' already declared",

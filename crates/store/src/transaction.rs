@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tollgate_model::{Kind, Map, Value};
 use uuid::Uuid;
 
-use crate::view::{View, scope, tags_of, uuid};
+use crate::view::{View, scope, tags_of, unique_scope, uuid};
 use crate::{Change, StoreError};
 
 /// Changes on the way to the next revision. Reads see them; nobody else does before the commit.
@@ -89,6 +89,9 @@ impl<'a> Transaction<'a> {
                 }
             }
         }
+        if kind == Kind::CaCertificate {
+            self.must_be_unused(id)?;
+        }
         if kind == Kind::Workspace {
             for other in Kind::ALL.into_iter().filter(|other| other.workspaced()) {
                 if self.view().count(other, id)? > 0 {
@@ -146,6 +149,26 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
+    /// A certificate authority is not deleted while services or plugins list it in `ca_certificates` (Kong 3.11;
+    /// no foreign key, so that they may also list one that is not there).
+    fn must_be_unused(&self, authority: Uuid) -> Result<(), StoreError> {
+        let text = authority.to_string();
+        let lists = |holder: Option<&Value>| {
+            let list = holder.and_then(|holder| holder.get("ca_certificates")).and_then(Value::as_array);
+            list.is_some_and(|list| list.iter().any(|id| id.as_str() == Some(&text)))
+        };
+        for by in [Kind::Service, Kind::Plugin] {
+            self.view().for_each(by, |stored| {
+                let used = match by {
+                    Kind::Plugin => lists(stored.fields.get("config")),
+                    _ => lists(Some(&Value::Object(stored.fields))),
+                };
+                if used { Err(StoreError::StillUsed { authority, by, id: stored.id }) } else { Ok(()) }
+            })?;
+        }
+        Ok(())
+    }
+
     fn referring(&self, kind: Kind, field: &str, to: Uuid) -> Result<Vec<Uuid>, StoreError> {
         let mut statement =
             self.sql.prepare_cached("SELECT id FROM refs WHERE target = ?1 AND kind = ?2 AND field = ?3")?;
@@ -161,12 +184,13 @@ impl<'a> Transaction<'a> {
         id: Uuid,
         fields: &Map<String, Value>,
     ) -> Result<(), StoreError> {
+        let unique_within = unique_scope(kind, workspace);
         for (number, group) in kind.unique().iter().enumerate() {
             let Some(value) = unique_value(group, fields) else { continue };
             let taken: Option<Vec<u8>> = self
                 .sql
                 .prepare_cached("SELECT id FROM uniques WHERE kind = ?1 AND workspace = ?2 AND fields = ?3 AND value = ?4")?
-                .query_row(params![kind.plural(), workspace.as_bytes(), number as i64, value], |row| row.get(0))
+                .query_row(params![kind.plural(), unique_within.as_bytes(), number as i64, value], |row| row.get(0))
                 .optional()?;
             if taken.is_some() {
                 let fields = group
@@ -177,7 +201,7 @@ impl<'a> Transaction<'a> {
             }
             self.sql.prepare_cached("INSERT INTO uniques VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
                 kind.plural(),
-                workspace.as_bytes(),
+                unique_within.as_bytes(),
                 number as i64,
                 value,
                 id.as_bytes()
@@ -217,11 +241,12 @@ impl<'a> Transaction<'a> {
         id: Uuid,
         fields: &Map<String, Value>,
     ) -> Result<(), StoreError> {
+        let unique_within = unique_scope(kind, workspace);
         for (number, group) in kind.unique().iter().enumerate() {
             let Some(value) = unique_value(group, fields) else { continue };
             self.sql
                 .prepare_cached("DELETE FROM uniques WHERE kind = ?1 AND workspace = ?2 AND fields = ?3 AND value = ?4 AND id = ?5")?
-                .execute(params![kind.plural(), workspace.as_bytes(), number as i64, value, id.as_bytes()])?;
+                .execute(params![kind.plural(), unique_within.as_bytes(), number as i64, value, id.as_bytes()])?;
         }
         for key in kind.foreign_keys() {
             let Some(target) = reference(fields, key.field) else { continue };

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_admin::{Admin, Declarations, NodeFacts, StatusApi, StatusSource};
+use tollgate_admin::{Admin, AdminServer, Declarations, NodeFacts, StatusApi, StatusSource, Upstreams};
 use tollgate_declare::{Declaration, Dialect, resolve};
 use tollgate_gateway::answer::{ContentType, ErrorSettings};
+use tollgate_gateway::balancer::Balancer;
 use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
 use tollgate_gateway::forwarded::TrustSettings;
 use tollgate_gateway::{Gateway, Settings, Snapshot};
@@ -98,8 +99,10 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
         None
     } else {
         let declarations = Arc::new(Reader(Arc::clone(&registry)));
-        let api =
-            Admin::new(store, registry, declarations, Box::new(SystemClock), facts.clone(), node_facts(node));
+        let clock = Box::new(SystemClock);
+        let admin =
+            Admin::new(store, registry, declarations, clock, facts.clone(), facts.clone(), node_facts(node));
+        let api = AdminServer::new(admin);
         let limits = Limits { body: 0, ..Limits::default() };
         let (config, failed) = listen("admin_listen", &node.admin, 1, limits);
         Some(serve(config, Arc::new(api)).map_err(failed)?)
@@ -181,6 +184,12 @@ impl StatusSource for Facts {
              # HELP kong_nginx_connections_total Connections by state\n# TYPE kong_nginx_connections_total gauge\n\
              kong_nginx_connections_total{{state=\"active\"}} {open}\n"
         )
+    }
+}
+
+impl Upstreams for Facts {
+    fn balancer(&self, workspace: Uuid, name: &str) -> Option<Arc<Balancer>> {
+        self.gateway.snapshot().upstreams.get(&(workspace, name.into())).cloned()
     }
 }
 
