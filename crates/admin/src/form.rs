@@ -38,6 +38,23 @@ pub(crate) fn check_content_type(call: &Call, head: &RequestHead) -> Result<(), 
     if known { Ok(()) } else { Err(Failure { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, body: None }) }
 }
 
+/// Whether a body that says it is JSON is (Kong 3.11: before anything is looked up).
+///
+/// # Errors
+/// JSON that is none.
+pub(crate) fn check_json(call: &Call) -> Result<(), Failure> {
+    let is_json = call.content_type.as_deref().is_some_and(|kind| kind.starts_with(JSON));
+    let writes = matches!(call.method.as_str(), "POST" | "PUT" | "PATCH");
+    if writes && is_json && serde_json::from_slice::<serde::de::IgnoredAny>(&call.body).is_err() {
+        return Err(no_json());
+    }
+    Ok(())
+}
+
+fn no_json() -> Failure {
+    Failure::message(StatusCode::BAD_REQUEST, "Cannot parse JSON body")
+}
+
 /// Whether the body is a form, whose values are text.
 pub(crate) fn is_form(call: &Call) -> bool {
     call.content_type.as_deref().is_some_and(|kind| kind.starts_with(FORM) || kind.starts_with(MULTIPART))
@@ -54,7 +71,7 @@ pub(crate) fn read(call: &Call, record: Option<&Record>) -> Result<Map<String, V
             Ok(Value::Object(fields)) => Ok(fields),
             // Kong 3.11: whatever else is JSON has no fields.
             Ok(_) => Ok(Map::new()),
-            Err(_) => Err(Failure::message(StatusCode::BAD_REQUEST, "Cannot parse JSON body")),
+            Err(_) => Err(no_json()),
         };
     }
     let pairs = match kind {

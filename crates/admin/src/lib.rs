@@ -139,6 +139,9 @@ impl Admin {
         if !endpoint.methods().contains(&call.method.as_str()) {
             return Err(method_not_allowed());
         }
+        if matches!(endpoint, Endpoint::Collection(..) | Endpoint::Item(..) | Endpoint::Linked(..)) {
+            form::check_json(&call)?;
+        }
         match endpoint {
             Endpoint::Config => config::answer(self, &call).unwrap_or_else(|| Err(not_found())),
             Endpoint::Konnect(konnect) => konnect.answer(self, &call),
