@@ -229,6 +229,9 @@ impl Admin {
         for link in kind.foreign_keys() {
             resolve(view, workspace, link, &mut input)?;
         }
+        if kind == Kind::Plugin {
+            plain_protocols(&mut input);
+        }
         let mut checked = match before {
             Some(before) => merge_entity(kind, input, &before.fields, &*self.plugins, &*self.source)?,
             None => check_entity(kind, input, None, &*self.plugins, &*self.source)?,
@@ -479,6 +482,19 @@ fn resolve(
         return Ok(());
     }
     Ok(())
+}
+
+/// WebSockets run under the protocols they begin with here, where Kong Enterprise has protocols of their own, which
+/// decK sends.
+fn plain_protocols(plugin: &mut Map<String, Value>) {
+    let protocols = plugin.get_mut("protocols").and_then(Value::as_array_mut);
+    for protocol in protocols.into_iter().flatten() {
+        match protocol.as_str() {
+            Some("ws") => *protocol = "http".into(),
+            Some("wss") => *protocol = "https".into(),
+            _ => {}
+        }
+    }
 }
 
 /// A plugin must have a protocol in common with its route, or with a route of its service (Kong 3.11).
