@@ -8,8 +8,13 @@ check: ## Format, lints, docs, licences
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny check --hide-inclusion-graph; \
-	else echo "cargo-deny is not installed (cargo install cargo-deny): licences and advisories were not checked"; fi
+	@if ! cargo deny --version >/dev/null 2>&1; then \
+	  echo "cargo-deny is not installed (cargo install cargo-deny): licences and advisories were not checked"; \
+	else \
+	  cargo deny check --hide-inclusion-graph bans licenses sources || exit 1; \
+	  if cargo deny fetch db >/dev/null 2>&1; then cargo deny check --hide-inclusion-graph advisories; \
+	  else echo "the advisory database cannot be reached: advisories were not checked"; fi; \
+	fi
 
 test: test-needs ## Install what the tests need on Debian, then run all of them
 	cargo test --workspace --quiet

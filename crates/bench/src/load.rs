@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::cases::Case;
+use crate::upstream;
 
 /// What a turn of load gave.
 #[derive(Default)]
@@ -18,7 +19,7 @@ pub struct Outcome {
     pub events: u64,
     /// How long it took.
     pub elapsed: Duration,
-    /// Latency of each request, in microseconds.
+    /// Latency of each request, or of each event of a stream, in microseconds.
     pub latencies: Vec<f64>,
 }
 
@@ -52,6 +53,7 @@ pub async fn closed_loop(port: u16, case: &Case, connections: usize, turn: Durat
                         Ok((200, events)) => {
                             outcome.answered += 1;
                             outcome.events += events;
+                            outcome.latencies.append(&mut connection.event_delays);
                         }
                         Ok(_) => outcome.failed += 1,
                         Err(_) => {
@@ -123,6 +125,8 @@ pub async fn fixed_rate(port: u16, case: &Case, rate: f64, turn: Duration) -> Ou
 pub struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
+    /// How long after it was sent the newest event of each read came, in microseconds.
+    event_delays: Vec<f64>,
 }
 
 impl Connection {
@@ -130,7 +134,7 @@ impl Connection {
     pub async fn open(port: u16) -> std::io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, received: Vec::with_capacity(16 * 1024) })
+        Ok(Self { stream, received: Vec::with_capacity(16 * 1024), event_delays: Vec::new() })
     }
 
     /// Sends a request and reads its answer whole: the status, and how many events it held.
@@ -162,6 +166,7 @@ impl Connection {
         let mut events = 0;
         loop {
             events += memchr::memmem::find_iter(&self.received, b"data: ").count() as u64;
+            self.event_delays.extend(upstream::sent(&self.received).map(|sent| upstream::clock() - sent));
             if self.received.ends_with(b"0\r\n\r\n") {
                 self.received.clear();
                 return Ok(events);

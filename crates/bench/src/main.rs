@@ -4,6 +4,7 @@
 //! The proxy under test has core 0 to itself; the load and the upstream share core 1.
 
 mod cases;
+mod changes;
 mod load;
 mod proxy;
 mod report;
@@ -41,6 +42,13 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
+impl Arguments {
+    /// Whether a case is to be run.
+    fn wants(&self, case: &str) -> bool {
+        self.cases.is_empty() || self.cases.iter().any(|name| name == case)
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
@@ -62,13 +70,16 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         let upstream = upstream::start().await.map_err(|error| format!("upstream: {error}"))?;
         let mut results = Vec::new();
         for case in cases::all() {
-            if !arguments.cases.is_empty() && !arguments.cases.iter().any(|name| name == case.name) {
+            if !arguments.wants(case.name) {
                 continue;
             }
             results.push(measure(arguments, &case, upstream).await?);
             if let Some(last) = results.last() {
                 report::print(last);
             }
+        }
+        if arguments.wants(changes::NAME) {
+            changes::measure(&arguments.tollgate, upstream).await?;
         }
         if let Some(path) = &arguments.json {
             std::fs::write(path, report::json(&results))
@@ -85,11 +96,13 @@ async fn measure(
     upstream: u16,
 ) -> Result<report::CaseResult, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let mut proxies = proxy::start_all(case, upstream, &arguments.tollgate, folder.path())?;
-    for proxy in &proxies {
+    let mut proxies = Vec::new();
+    for start in proxy::ALL {
+        let mut proxy = start(case, upstream, &arguments.tollgate, folder.path())?;
         proxy.wait_until_right(case).await?;
+        proxies.push(proxy);
     }
-    let mut result = report::CaseResult::new(case.name, proxies.iter().map(|proxy| proxy.name));
+    let mut result = report::CaseResult::new(case.name, &proxies);
     let turn = Duration::from_secs_f64(arguments.seconds);
     for _ in 0..arguments.rounds {
         for (index, proxy) in proxies.iter().enumerate() {

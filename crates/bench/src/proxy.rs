@@ -14,7 +14,12 @@ pub struct Proxy {
     pub name: &'static str,
     /// Port it listens on.
     pub port: u16,
+    /// From the start of the process to its first right answer.
+    pub start: Duration,
+    /// Resident memory after that answer, in bytes.
+    pub at_rest: u64,
     process: Child,
+    spawned: Instant,
 }
 
 /// Keeps this process (load and upstream) on one core.
@@ -27,64 +32,74 @@ pub fn pin_self_to(core: usize) -> Result<(), String> {
     done.success().then_some(()).ok_or_else(|| format!("taskset: cannot pin to core {core}"))
 }
 
-/// Starts every proxy that can do this case. The first one is nginx, to which the others are compared.
-pub fn start_all(case: &Case, upstream: u16, tollgate: &Path, folder: &Path) -> Result<Vec<Proxy>, String> {
-    let folder_name = folder.display().to_string();
-    let write = |name: &str, content: &str| -> Result<(), String> {
-        std::fs::write(folder.join(name), content).map_err(|error| format!("{name}: {error}"))
-    };
-    let nginx_port = free_port()?;
-    write("nginx.conf", &case.nginx(nginx_port, upstream, &folder_name))?;
-    write("keys.map", &case.nginx_keys())?;
-    let nginx = spawn(
-        "nginx",
-        nginx_port,
-        Command::new("taskset").args([
-            "-c",
-            "0",
-            "nginx",
-            "-p",
-            &folder_name,
-            "-c",
-            &format!("{folder_name}/nginx.conf"),
-        ]),
-    )?;
+/// What starts a proxy for a case, in a folder of its own.
+pub type Start = fn(&Case, u16, &Path, &Path) -> Result<Proxy, String>;
 
+/// The proxies that are compared; the first one is what the others are compared to.
+pub const ALL: [Start; 2] = [start_nginx, start_tollgate];
+
+fn write(folder: &Path, name: &str, content: &str) -> Result<(), String> {
+    std::fs::write(folder.join(name), content).map_err(|error| format!("{name}: {error}"))
+}
+
+fn start_nginx(case: &Case, upstream: u16, _: &Path, folder: &Path) -> Result<Proxy, String> {
+    let name = folder.display().to_string();
     let port = free_port()?;
-    write("tollgate.json", &case.tollgate(upstream))?;
-    let tollgate = spawn(
-        "tollgate",
-        port,
-        Command::new("taskset")
-            .args(["-c", "0"])
-            .arg(tollgate)
-            .arg("start")
-            .env("TOLLGATE_PREFIX", folder.join("prefix"))
-            .env("TOLLGATE_DATABASE", "off")
-            .env("TOLLGATE_DECLARATIVE_CONFIG", folder.join("tollgate.json"))
-            .env("TOLLGATE_PROXY_LISTEN", format!("127.0.0.1:{port}"))
-            .env("TOLLGATE_ADMIN_LISTEN", "off")
-            .env("TOLLGATE_ADMIN_GUI_LISTEN", "off")
-            .env("TOLLGATE_STATUS_LISTEN", "off")
-            .env("TOLLGATE_PROXY_ACCESS_LOG", "off")
-            .env("TOLLGATE_NGINX_HTTP_KEEPALIVE_REQUESTS", "100000000")
-            .env("TOLLGATE_UPSTREAM_KEEPALIVE_MAX_REQUESTS", "100000000")
-            .env("TOLLGATE_NGINX_WORKER_PROCESSES", "1"),
-    )?;
-    Ok(vec![nginx, tollgate])
+    write(folder, "nginx.conf", &case.nginx(port, upstream, &name))?;
+    write(folder, "keys.map", &case.nginx_keys())?;
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0", "nginx", "-p", &name, "-c", &format!("{name}/nginx.conf")]);
+    spawn("nginx", port, &mut command)
+}
+
+fn start_tollgate(case: &Case, upstream: u16, binary: &Path, folder: &Path) -> Result<Proxy, String> {
+    let port = free_port()?;
+    write(folder, "tollgate.json", &case.tollgate(upstream))?;
+    let mut command = tollgate(binary, folder, port);
+    command
+        .env("TOLLGATE_DATABASE", "off")
+        .env("TOLLGATE_DECLARATIVE_CONFIG", folder.join("tollgate.json"))
+        .env("TOLLGATE_ADMIN_LISTEN", "off");
+    spawn("tollgate", port, &mut command)
+}
+
+/// A Tollgate on core 0 with one worker and an empty store, whose Admin API listens on `admin`.
+pub fn start_with_store(binary: &Path, folder: &Path, admin: u16) -> Result<Proxy, String> {
+    let port = free_port()?;
+    let mut command = tollgate(binary, folder, port);
+    spawn("tollgate", port, command.env("TOLLGATE_ADMIN_LISTEN", format!("127.0.0.1:{admin}")))
+}
+
+fn tollgate(binary: &Path, folder: &Path, port: u16) -> Command {
+    let mut command = Command::new("taskset");
+    command
+        .args(["-c", "0"])
+        .arg(binary)
+        .arg("start")
+        .env("TOLLGATE_PREFIX", folder.join("prefix"))
+        .env("TOLLGATE_PROXY_LISTEN", format!("127.0.0.1:{port}"))
+        .env("TOLLGATE_ADMIN_GUI_LISTEN", "off")
+        .env("TOLLGATE_STATUS_LISTEN", "off")
+        .env("TOLLGATE_PROXY_ACCESS_LOG", "off")
+        .env("TOLLGATE_NGINX_HTTP_KEEPALIVE_REQUESTS", "100000000")
+        .env("TOLLGATE_UPSTREAM_KEEPALIVE_MAX_REQUESTS", "100000000")
+        .env("TOLLGATE_NGINX_WORKER_PROCESSES", "1");
+    command
 }
 
 fn spawn(name: &'static str, port: u16, command: &mut Command) -> Result<Proxy, String> {
+    let spawned = Instant::now();
     let process = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
         .spawn()
         .map_err(|error| format!("{name}: {error}"))?;
-    Ok(Proxy { name, port, process })
+    Ok(Proxy { name, port, start: Duration::ZERO, at_rest: 0, process, spawned })
 }
 
-fn free_port() -> Result<u16, String> {
+/// A port that nobody listens on at the moment.
+pub fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
     listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
 }
@@ -92,11 +107,10 @@ fn free_port() -> Result<u16, String> {
 impl Proxy {
     /// Waits until the proxy answers the case's requests with 200 and, where there are keys, a wrong key with
     /// 401.
-    pub async fn wait_until_right(&self, case: &Case) -> Result<(), String> {
-        let started = Instant::now();
+    pub async fn wait_until_right(&mut self, case: &Case) -> Result<(), String> {
         let mut last = String::from("no answer");
-        while started.elapsed() < Duration::from_secs(120) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        while self.spawned.elapsed() < Duration::from_secs(300) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
             let Ok(mut connection) = Connection::open(self.port).await else { continue };
             let mut right = true;
             for request in case.requests(0).iter().take(2) {
@@ -113,6 +127,8 @@ impl Proxy {
                 right &= matches!(connection.exchange(&refused).await, Ok((401, _)));
             }
             if right {
+                self.start = self.spawned.elapsed();
+                self.at_rest = self.resident_bytes();
                 return Ok(());
             }
         }

@@ -1,11 +1,16 @@
 //! Figures, medians and ratios.
 
 use crate::load::Outcome;
+use crate::proxy::Proxy;
 
 /// Everything measured of one case.
 pub struct CaseResult {
     name: &'static str,
     proxies: Vec<&'static str>,
+    /// Milliseconds from the start of the process to its first right answer.
+    start: Vec<f64>,
+    /// Resident memory after that answer, in bytes.
+    at_rest: Vec<u64>,
     /// Microseconds of CPU per request (per event for streams), a figure a round.
     cpu: Vec<Vec<f64>>,
     rate_reached: Vec<Vec<f64>>,
@@ -20,12 +25,13 @@ pub struct CaseResult {
 
 impl CaseResult {
     /// Nothing measured yet.
-    pub fn new(name: &'static str, proxies: impl Iterator<Item = &'static str>) -> Self {
-        let proxies: Vec<_> = proxies.collect();
+    pub fn new(name: &'static str, proxies: &[Proxy]) -> Self {
         let count = proxies.len();
         Self {
             name,
-            proxies,
+            proxies: proxies.iter().map(|proxy| proxy.name).collect(),
+            start: proxies.iter().map(|proxy| proxy.start.as_secs_f64() * 1e3).collect(),
+            at_rest: proxies.iter().map(|proxy| proxy.at_rest).collect(),
             cpu: vec![Vec::new(); count],
             rate_reached: vec![Vec::new(); count],
             failed: vec![0; count],
@@ -42,6 +48,8 @@ impl CaseResult {
         self.cpu[proxy].push(cpu_nanoseconds as f64 / 1e3 / units.max(1) as f64);
         self.rate_reached[proxy].push(units as f64 / outcome.elapsed.as_secs_f64());
         self.failed[proxy] += outcome.failed;
+        // Of a stream: how long its events were on the way.
+        self.latency[proxy].extend(&outcome.latencies);
     }
 
     /// Adds latencies without a proxy.
@@ -69,7 +77,7 @@ impl CaseResult {
 }
 
 /// The value below which this share of the values lies; 0 for none.
-fn quantile(values: &[f64], share: f64) -> f64 {
+pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(((sorted.len() as f64 - 1.0) * share).round().max(0.0) as usize).copied().unwrap_or(0.0)
@@ -85,15 +93,15 @@ pub fn print(result: &CaseResult) {
         quantile(&result.direct, 0.99)
     );
     println!(
-        "| proxy | CPU us (ratio to {}) | range | per second | p50 us (added) | p99 us | RSS MB | failed |",
+        "| proxy | CPU us (ratio to {}) | range | per second | p50 us (added) | p99 us | start ms | RSS MB at rest, at the end | failed |",
         result.proxies[0]
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for (index, name) in result.proxies.iter().enumerate() {
         let cpu = &result.cpu[index];
         let p50 = quantile(&result.latency[index], 0.5);
         println!(
-            "| {name} | {:.1} ({:.2}) | {:.1}-{:.1} | {:.0} | {p50:.0} ({:+.0}) | {:.0} | {:.1} | {} |",
+            "| {name} | {:.1} ({:.2}) | {:.1}-{:.1} | {:.0} | {p50:.0} ({:+.0}) | {:.0} | {:.0} | {:.1}, {:.1} | {} |",
             quantile(cpu, 0.5),
             result.ratio(index),
             quantile(cpu, 0.0),
@@ -101,6 +109,8 @@ pub fn print(result: &CaseResult) {
             result.median_rate(index),
             p50 - quantile(&result.direct, 0.5),
             quantile(&result.latency[index], 0.99),
+            result.start[index],
+            result.at_rest[index] as f64 / 1e6,
             result.resident[index] as f64 / 1e6,
             result.failed[index],
         );
@@ -120,7 +130,8 @@ pub fn json(results: &[CaseResult]) -> String {
                     let figures = serde_json::json!({
                         "cpu_us": quantile(&result.cpu[index], 0.5), "ratio": result.ratio(index),
                         "per_second": result.median_rate(index), "p50_us": quantile(&result.latency[index], 0.5),
-                        "p99_us": quantile(&result.latency[index], 0.99), "resident_bytes": result.resident[index],
+                        "p99_us": quantile(&result.latency[index], 0.99), "start_ms": result.start[index],
+                        "resident_bytes_at_rest": result.at_rest[index], "resident_bytes": result.resident[index],
                         "failed": result.failed[index],
                     });
                     ((*name).to_owned(), figures)

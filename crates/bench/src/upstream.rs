@@ -1,6 +1,7 @@
 //! The upstream all proxies share: answers every request at once, or streams where the request asks for it.
 
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +18,22 @@ const CHAT: &str = concat!(
     r#""completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}},"#,
     r#""service_tier":"default"}"#
 );
+
+/// Microseconds since the bench began.
+pub fn clock() -> f64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGAN.elapsed().as_secs_f64() * 1e6
+}
+
+/// When the newest event in these bytes was sent, by [`clock`].
+pub fn sent(events: &[u8]) -> Option<f64> {
+    let at = memchr::memmem::rfind(events, SENT.as_bytes())? + SENT.len();
+    let digits = events.get(at..)?.split(|byte| !byte.is_ascii_digit()).next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Name of the member that tells when an event was sent.
+const SENT: &str = "\"sent_us\":";
 
 /// Starts the upstream on a free port of the loopback and returns it.
 pub async fn start() -> std::io::Result<u16> {
@@ -79,8 +96,9 @@ async fn stream_events(stream: &mut TcpStream) -> std::io::Result<()> {
     for number in 0..CHUNKS {
         tick.tick().await;
         let event = format!(
-            "data: {{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1741569952,\"model\":\"gpt-4.1\",\
-             \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" word{number}\"}},\"logprobs\":null,\"finish_reason\":null}}]}}\n\n"
+            "data: {{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",{SENT}{:.0},\"model\":\"gpt-4.1\",\
+             \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" word{number}\"}},\"logprobs\":null,\"finish_reason\":null}}]}}\n\n",
+            clock()
         );
         stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await?;
     }

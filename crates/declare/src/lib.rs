@@ -3,7 +3,9 @@
 pub mod environment;
 pub mod flatten;
 pub mod node;
+pub mod plan;
 pub mod resolve;
+pub mod write;
 
 pub use flatten::{Declaration, Declared, Dialect};
 pub use node::Node;

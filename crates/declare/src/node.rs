@@ -271,7 +271,7 @@ fn size(node: &Node) -> usize {
 }
 
 /// A plain scalar's value, with YAML 1.1's booleans, as decK and Kong read them.
-fn plain(text: &str) -> Value {
+pub(crate) fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),

@@ -211,7 +211,7 @@ fn resolve_reference(
 }
 
 /// `_config: name` puts a shared configuration under a plugin's own.
-fn merge_plugin_config(
+pub(crate) fn merge_plugin_config(
     declared: &Declared,
     declaration: &Declaration,
     fields: &mut Map<String, Value>,
@@ -244,7 +244,7 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
-fn apply_defaults(kind: Kind, defaults: &Map<String, Value>, fields: &mut Map<String, Value>) {
+pub(crate) fn apply_defaults(kind: Kind, defaults: &Map<String, Value>, fields: &mut Map<String, Value>) {
     let singular = kind.plural().trim_end_matches('s');
     let Some(Value::Object(defaults)) = defaults.get(singular) else { return };
     for (name, value) in defaults {
@@ -252,7 +252,7 @@ fn apply_defaults(kind: Kind, defaults: &Map<String, Value>, fields: &mut Map<St
     }
 }
 
-fn add_tags(tags: &[String], fields: &mut Map<String, Value>) {
+pub(crate) fn add_tags(tags: &[String], fields: &mut Map<String, Value>) {
     if tags.is_empty() {
         return;
     }

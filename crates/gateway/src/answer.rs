@@ -21,6 +21,12 @@ pub const NO_PEER: &str = "failure to get a peer from the ring-balancer";
 pub const NO_ADDRESS: &str = "name resolution failed";
 /// 426: the route serves only https.
 pub const HTTPS_REQUIRED: &str = "Please use HTTPS protocol";
+/// 426: the route serves gRPC, which needs HTTP/2.
+pub const HTTP2_REQUIRED: &str = "Please use HTTP2 protocol";
+/// 415: the route serves gRPC only.
+pub const NOT_GRPC: &str = "Non-gRPC request matched gRPC route";
+/// The route serves gRPC over TLS only.
+pub const GRPCS_REQUIRED: &str = "gRPC request matched gRPCs route";
 /// 500: something failed inside.
 pub const UNEXPECTED: &str = "An unexpected error occurred";
 
@@ -230,7 +236,7 @@ pub fn refusal(
         Refusal::Timeout => (StatusCode::REQUEST_TIMEOUT, "Request timeout"),
         Refusal::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
         Refusal::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
-        Refusal::ExpectationFailed => (StatusCode::EXPECTATION_FAILED, "Expectation failed"),
+        Refusal::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "Not implemented"),
     };
     let mut response = low_level(status, message, head, id, settings);
     if head.is_some_and(|head| head.method == Method::HEAD) {

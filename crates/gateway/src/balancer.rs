@@ -2,6 +2,8 @@
 
 mod hash;
 mod health;
+mod peer;
+pub(crate) mod probe;
 mod ring;
 mod settings;
 #[cfg(test)]
@@ -14,7 +16,8 @@ use std::time::Duration;
 use tollgate_model::entity::Algorithm;
 
 pub use hash::{HashInput, HashSource};
-pub use health::{Health, Outcome, PassiveChecks};
+pub use health::{ActiveChecks, Health, Outcome, Thresholds};
+pub use peer::{Peer, PeerHost};
 
 use health::TargetHealth;
 use ring::Ring;
@@ -39,8 +42,10 @@ pub struct BalancerSettings {
     pub hash: HashInput,
     /// Points of the hash ring.
     pub slots: usize,
-    /// When a target counts as unhealthy by the requests sent to it.
-    pub passive: PassiveChecks,
+    /// What the requests sent to a target say of its health.
+    pub passive: Thresholds,
+    /// How targets are asked by the gateway itself.
+    pub active: ActiveChecks,
     /// Percentage of the weight that must be healthy, or no target is chosen.
     pub threshold: f64,
 }
@@ -52,7 +57,8 @@ impl Default for BalancerSettings {
             algorithm: Algorithm::RoundRobin,
             hash: HashInput::default(),
             slots: 10_000,
-            passive: PassiveChecks::default(),
+            passive: Thresholds::default(),
+            active: ActiveChecks::default(),
             threshold: 0.0,
         }
     }
@@ -67,6 +73,8 @@ pub struct Balancer {
     pub host_header: Option<Box<str>>,
     settings: BalancerSettings,
     targets: Vec<BalancedTarget>,
+    /// The targets as requests see them.
+    peers: Vec<Peer>,
     /// What is known of each target; shared with the balancers before and after this one.
     states: Vec<Arc<TargetState>>,
     /// Indexes of targets, each as often as its share.
@@ -83,6 +91,8 @@ struct TargetState {
     connections: AtomicUsize,
     /// Recent time to the answer's head in microseconds; 0 before the first.
     latency: AtomicU64,
+    /// When it is asked next, in milliseconds since 1970.
+    next_probe: AtomicU64,
 }
 
 /// A request under way with a target, until it is dropped.
@@ -128,6 +138,7 @@ impl Balancer {
             host_header: host_header.map(Box::from),
             settings,
             states: targets.iter().map(|target| known(target).unwrap_or_default()).collect(),
+            peers: targets.iter().map(|target| Peer::new(&target.host, target.port, host_header)).collect(),
             targets,
             next: AtomicUsize::new(fastrand::usize(..wheel.len().max(1))),
             wheel,
@@ -138,6 +149,11 @@ impl Balancer {
     /// The targets.
     pub fn targets(&self) -> &[BalancedTarget] {
         &self.targets
+    }
+
+    /// A target as requests see it.
+    pub fn peer(&self, target: usize) -> Option<&Peer> {
+        self.peers.get(target)
     }
 
     /// How it balances.
@@ -221,10 +237,18 @@ impl Balancer {
         Some(Lease(Arc::clone(state)))
     }
 
-    /// Tells how a try went, and how long it took.
+    /// Whether anything changes what targets are taken for.
+    fn is_checked(&self) -> bool {
+        self.settings.passive.can_fail() || self.settings.active.is_on()
+    }
+
+    /// Tells how a try went, and how long it took. A target that is unhealthy stays so until a question of our
+    /// own or somebody says otherwise: it gets no requests by which it could recover (Kong 3.11).
     pub fn report(&self, target: usize, outcome: Outcome, took: Duration) {
         let Some(state) = self.states.get(target) else { return };
-        if self.settings.passive.is_on() {
+        if self.is_checked() {
+            // A target's own 504 counts as one that was too slow (Kong 3.11).
+            let outcome = if outcome == Outcome::Status(504) { Outcome::TimedOut } else { outcome };
             state.health.report(outcome, &self.settings.passive);
         }
         if self.settings.algorithm == Algorithm::Latency {
@@ -235,7 +259,7 @@ impl Balancer {
     /// Whether a target is taken for healthy; `None` where there is no such target.
     pub fn health(&self, target: usize) -> Option<Health> {
         let state = self.states.get(target)?;
-        Some(match (self.settings.passive.is_on(), state.health.is_healthy()) {
+        Some(match (self.is_checked(), state.health.is_healthy()) {
             (_, false) => Health::Unhealthy,
             (true, true) => Health::Healthy,
             (false, true) => Health::Off,

@@ -34,6 +34,8 @@ pub struct Chain {
     slots: Vec<Slot>,
     /// What runs where no consumer has configuration of its own: the shortest path.
     pub(crate) fixed: Option<Vec<Arc<Configured>>>,
+    /// Phases that any of the plugins has.
+    phases: Phases,
 }
 
 struct Slot {
@@ -48,6 +50,12 @@ struct Slot {
 }
 
 impl Slot {
+    /// Every instance that may run.
+    fn all(&self) -> impl Iterator<Item = &Arc<Configured>> {
+        let own = self.route_and_service.iter().chain(&self.fallback);
+        own.chain(self.with_consumer.values()).chain(self.consumer.values())
+    }
+
     fn resolve(&self, consumer: Option<Uuid>) -> Option<&Arc<Configured>> {
         let of_consumer = |map: &'_ ByConsumer| consumer.filter(|id| map.contains_key(id));
         if let Some(id) = of_consumer(&self.with_consumer) {
@@ -67,6 +75,11 @@ impl Chain {
     /// Number of plugin names that may run.
     pub fn len(&self) -> usize {
         self.fixed.as_ref().map_or(self.slots.len(), Vec::len)
+    }
+
+    /// Whether any plugin has the phase.
+    pub(crate) fn has(&self, phase: Phases) -> bool {
+        self.phases.has(phase)
     }
 
     /// Whether no plugin can run.
@@ -165,7 +178,9 @@ impl Plugins {
             slots.iter().any(|slot| !slot.with_consumer.is_empty() || !slot.consumer.is_empty());
         let fixed =
             (!by_consumer).then(|| slots.iter().filter_map(|slot| slot.resolve(None).cloned()).collect());
-        Chain { slots, fixed }
+        let phases =
+            slots.iter().flat_map(Slot::all).fold(Phases::default(), |all, plugin| all.and(plugin.phases));
+        Chain { slots, fixed, phases }
     }
 }
 

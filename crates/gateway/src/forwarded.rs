@@ -114,7 +114,8 @@ pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &S
     headers.set("Host", host);
     let version = match exchange.head.version {
         Version::HTTP_2 => "2",
-        Version::HTTP_10 => "1.0",
+        // Kong 3.11 writes the number, without zeros behind the point.
+        Version::HTTP_10 => "1",
         _ => "1.1",
     };
     add_via(headers, version, &settings.product);
@@ -152,7 +153,7 @@ impl Origin<'_> {
         headers.set("X-Real-IP", &text);
         self.show(headers, "X-Forwarded-Proto", self.scheme.as_bytes());
         text.clear();
-        text.extend_from_slice(bare_host(headers.get("host").unwrap_or_default()));
+        text.extend_from_slice(bare_host(headers));
         text.make_ascii_lowercase();
         self.show(headers, "X-Forwarded-Host", &text);
         self.show(headers, "X-Forwarded-Port", itoa::Buffer::new().format(self.port).as_bytes());
@@ -173,8 +174,19 @@ impl Origin<'_> {
     }
 }
 
-/// A `Host` without port and last dot; where there is none, the name Kong's server has (nginx: `$host`).
-fn bare_host(host: &[u8]) -> &[u8] {
+/// The host a client used, as it or a trusted peer tells.
+pub(crate) fn host(exchange: &Exchange) -> Vec<u8> {
+    let headers = &exchange.head.headers;
+    let trusted = exchange.settings.forwarded.trusts(exchange.connection.peer.ip());
+    match headers.get("x-forwarded-host").filter(|_| trusted) {
+        Some(host) => host.to_vec(),
+        None => bare_host(headers).to_ascii_lowercase(),
+    }
+}
+
+/// `Host` without port and last dot; where there is none, the name Kong's server has (nginx: `$host`).
+fn bare_host(headers: &Headers) -> &[u8] {
+    let host = headers.get("host").unwrap_or_default();
     let port = memchr::memrchr(b':', host).filter(|at| host[at + 1..].iter().all(u8::is_ascii_digit));
     let name = &host[..port.unwrap_or(host.len())];
     match name.strip_suffix(b".").unwrap_or(name) {
@@ -225,15 +237,24 @@ fn clean_request(headers: &mut Headers) {
     }
 }
 
-/// Removes from an upstream's answer what concerns only the connection to it.
-pub(crate) fn clean_response(headers: &mut Headers, upgrades: bool, takes_trailers: bool) {
+/// Removes from an upstream's answer what concerns only the connection to it, and what is meant for the proxy in
+/// front of it. `request` is what the upstream was sent.
+pub(crate) fn clean_response(headers: &mut Headers, request: &Headers) {
     let named = named_by_connection(headers);
-    headers.retain(|name, _| {
+    headers.retain(|name, value| {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         let gone = match name.len() {
-            7 => is("upgrade") && !upgrades || is("trailer") && !takes_trailers,
+            5 => is("x-pad"),
+            7 => {
+                is("upgrade")
+                    && !request.get("upgrade").is_some_and(|asked| asked.eq_ignore_ascii_case(value))
+                    || is("trailer") && !request.contains("te")
+            }
             10 => is("connection") || is("keep-alive"),
-            17 => is("transfer-encoding"),
+            15 => is("x-accel-expires") || is("x-accel-charset"),
+            16 => is("x-accel-redirect"),
+            17 => is("transfer-encoding") || is("x-accel-buffering"),
+            18 => is("x-accel-limit-rate"),
             _ => false,
         };
         !gone && !is_listed(&named, name)

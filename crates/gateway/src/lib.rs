@@ -13,6 +13,7 @@ pub mod exchange;
 pub mod forwarded;
 pub mod path;
 pub mod plugin;
+mod protocol;
 pub mod query;
 pub mod request;
 pub mod request_id;
@@ -20,6 +21,7 @@ mod response;
 pub mod router;
 pub mod settings;
 pub mod snapshot;
+mod upstream;
 
 pub use exchange::Exchange;
 pub use plugin::{Access, BuildError, Outcome, Phases, Plugin, PluginTypes, ResponseFilter, Scope};

@@ -2,22 +2,19 @@
 //!
 //! accept → match a route → run the plugins' access → send to a target → answer phases → log.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use rustls::pki_types::ServerName;
-use tollgate_http::client::{Client, Endpoint, Resolver, SendError, SendErrorKind, Timeouts};
+use tollgate_http::client::{Client, SendError, Timeouts};
 use tollgate_http::{
-    Body, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode,
+    BodyError, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode,
 };
 
 use crate::answer;
-use crate::balancer::Outcome as TargetOutcome;
-use crate::destination::{Destination, Host};
+use crate::balancer::probe::Prober;
 use crate::exchange::{Exchange, Facts, Source, Try};
 use crate::forwarded;
 use crate::path;
@@ -27,14 +24,15 @@ use crate::response::{self, InFlight};
 use crate::router::MatchInput;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
+use crate::upstream::{self, Choice, Target};
 
 /// The data plane: answers requests by the current snapshot.
 pub struct Gateway {
-    snapshot: ArcSwap<Snapshot>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
     client: Client,
-    resolver: Resolver,
     settings: Arc<Settings>,
     counters: Counters,
+    prober: Prober,
 }
 
 /// Counts since the start, for the status API.
@@ -47,13 +45,15 @@ pub struct Counters {
 impl Gateway {
     /// A gateway that serves `snapshot`.
     pub fn new(snapshot: Snapshot, client: Client, settings: Settings) -> Self {
-        Self {
-            snapshot: ArcSwap::from_pointee(snapshot),
+        let gateway = Self {
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             client,
-            resolver: Resolver::default(),
             settings: Arc::new(settings),
             counters: Counters::default(),
-        }
+            prober: Prober::default(),
+        };
+        gateway.prober.follow(&gateway.snapshot.load(), &gateway.snapshot);
+        gateway
     }
 
     /// The configuration being served.
@@ -63,6 +63,7 @@ impl Gateway {
 
     /// Serves another configuration from now on; requests under way end with theirs.
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
+        self.prober.follow(&snapshot, &self.snapshot);
         self.snapshot.store(snapshot);
     }
 
@@ -130,10 +131,7 @@ impl Handler for Gateway {
     fn refuse(&self, refusal: Refusal, head: Option<&RequestHead>, _: &Connection) -> Response {
         let request_id = RequestId::new();
         let mut response = answer::refusal(refusal, head, &request_id, &self.settings.errors);
-        if self.settings.headers.response_latency {
-            response.headers.set("X-Kong-Response-Latency", "0");
-        }
-        response::add_identity(&mut response.headers, &self.settings, &request_id);
+        response::add_refusal_fields(&mut response.headers, &self.settings, &request_id);
         response
     }
 }
@@ -160,7 +158,7 @@ impl Gateway {
         else {
             return Some(exchange.error(StatusCode::NOT_FOUND, answer::NO_ROUTE));
         };
-        if let Some(refusal) = route.demand_protocol(exchange) {
+        if let Some(refusal) = route.protocols.demand(&route, exchange) {
             exchange.route = Some(route);
             return Some(refusal);
         }
@@ -213,6 +211,10 @@ async fn run_access(exchange: &mut Exchange) -> Option<Response> {
     answer
 }
 
+/// Bodies up to this size are read whole before an upstream is bothered with them, so that a slow client costs it
+/// nothing and a failed try can be repeated; longer ones stream (Kong 3.11: `request_buffering`).
+const BUFFERED_AT_MOST: usize = 1024 * 1024;
+
 impl Gateway {
     /// Sends the request to the destination, trying again where that is safe, and returns the upstream's
     /// answer or the error that stands for it.
@@ -220,132 +222,89 @@ impl Gateway {
         let Some(destination) = exchange.destination.clone() else {
             return exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_SERVICE);
         };
-        let (timeouts, retries) = match exchange.route.as_ref().and_then(|route| route.service.as_ref()) {
+        let mut choice = Choice::new(&destination, exchange);
+        let mut target = match choice.next().await {
+            Ok(target) => target,
+            Err(none) => return exchange.error(StatusCode::SERVICE_UNAVAILABLE, none.message()),
+        };
+        // From here on the answer is the upstream's, or an error in its place.
+        exchange.facts.proxied = Some(Instant::now());
+        exchange.facts.source = Source::Error;
+        if exchange.route.as_ref().is_none_or(|route| route.request_buffering) {
+            match exchange.body.buffer(BUFFERED_AT_MOST).await {
+                // A larger one goes on as it comes.
+                Ok(_) | Err(BodyError::TooLarge { limit: BUFFERED_AT_MOST }) => {}
+                Err(error) => return upstream_error(exchange, upstream::status_of_body(&error)),
+            }
+            exchange.facts.request_size = exchange.body.remaining().unwrap_or(exchange.facts.request_size);
+            exchange.facts.proxied = Some(Instant::now());
+        }
+        set_target(exchange);
+        let own_host = own_host(exchange);
+        forwarded::prepare_request(
+            exchange,
+            own_host.as_deref().unwrap_or(target.host.as_bytes()),
+            &self.settings,
+        );
+        let service = exchange.route.as_ref().and_then(|route| route.service.as_ref());
+        let (timeouts, mut retries) = match service {
             Some(service) => (service.timeouts, service.retries),
             None => (Timeouts::default(), 5),
         };
-        set_target(exchange);
-        let client_host = exchange.head.headers.get("host").map(<[u8]>::to_vec).unwrap_or_default();
-        let mut prepared_for: Option<Box<[u8]>> = None;
-        exchange.facts.proxied = Some(Instant::now());
-        let mut failure = Failure::NoPeer;
-        let mut tried = Vec::new();
-        let balancer = match &destination.host {
-            Host::Upstream(balancer) => Some(balancer),
-            Host::Address(_) | Host::Name(_) => None,
-        };
-        let hash = balancer.and_then(|balancer| balancer.settings().hash.value(exchange));
-        for _ in 0..=retries {
-            let (endpoint, host) = match self.choose(&destination, hash.as_deref(), &mut tried).await {
-                Ok(chosen) => chosen,
-                Err(none) => {
-                    if exchange.facts.tries.is_empty() {
-                        failure = none;
-                    }
-                    break;
-                }
+        loop {
+            let error = match self.attempt(exchange, &target, &timeouts).await {
+                Ok(response) => return gather(exchange, response).await,
+                Err(error) => error,
             };
-            let preserve = exchange.route.as_ref().is_some_and(|route| route.preserve_host);
-            let host = match &exchange.upstream_host {
-                Some(host) => host.as_bytes().into(),
-                None if preserve => client_host.clone().into_boxed_slice(),
-                None => host.into_boxed_bytes(),
+            if retries == 0 || !error.may_retry(&exchange.head.method) {
+                return upstream_error(exchange, upstream::status_of(&error));
+            }
+            retries -= 1;
+            let Ok(next) = choice.next().await else {
+                return upstream_error(exchange, StatusCode::SERVICE_UNAVAILABLE);
             };
-            match &prepared_for {
-                None => forwarded::prepare_request(exchange, &host, &self.settings),
-                Some(before) if *before != host => exchange.head.headers.set("Host", &host),
-                Some(_) => {}
+            if own_host.is_none() && next.host != target.host {
+                exchange.head.headers.set("Host", next.host);
             }
-            prepared_for = Some(host);
-            let target = balancer.zip(tried.last().copied());
-            exchange.lease = target.and_then(|(balancer, index)| balancer.lease(index));
-            let Exchange { head, body, facts, .. } = &mut *exchange;
-            let (started_at, started) = (crate::clock::milliseconds(), Instant::now());
-            let address = endpoint.address;
-            let outcome = self.client.send(&endpoint, head, body, &timeouts).await;
-            if let (Some((balancer, index)), Some(outcome)) = (target, outcome_of(&outcome)) {
-                balancer.report(index, outcome, started.elapsed());
-            }
-            let failed = outcome.as_ref().err().map(|error| if error.is_timeout() { 504 } else { 502 });
-            facts.tries.push(Try { ip: address.ip(), port: address.port(), started_at, failure: failed });
-            match outcome {
-                Ok(response) => {
-                    facts.answered = Some(Instant::now());
-                    facts.upstream_status = Some(response.status.as_u16());
-                    facts.source = Source::Upstream;
-                    return gather(exchange, response).await;
-                }
-                Err(error) => {
-                    failure = Failure::Send(error.kind);
-                    if !error.may_retry(&head.method) || matches!(body, Body::Stream(_)) {
-                        break;
-                    }
-                }
-            }
-        }
-        exchange.facts.source = Source::Error;
-        match failure {
-            Failure::NoPeer => exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_PEER),
-            Failure::NoAddress => exchange.error(StatusCode::SERVICE_UNAVAILABLE, answer::NO_ADDRESS),
-            Failure::Send(
-                SendErrorKind::ConnectTimeout | SendErrorKind::ReadTimeout | SendErrorKind::WriteTimeout,
-            ) => upstream_error(exchange, StatusCode::GATEWAY_TIMEOUT),
-            Failure::Send(SendErrorKind::Body) => upstream_error(exchange, StatusCode::BAD_REQUEST),
-            Failure::Send(_) => upstream_error(exchange, StatusCode::BAD_GATEWAY),
+            target = next;
         }
     }
 
-    /// The address of the next try, and the `Host` that goes with it.
-    async fn choose(
+    /// One try: sends the request to `target` and waits for the head of the answer.
+    async fn attempt(
         &self,
-        destination: &Destination,
-        hash: Option<&[u8]>,
-        tried: &mut Vec<usize>,
-    ) -> Result<(Endpoint, Box<str>), Failure> {
-        let (name, ip, port, host) = match &destination.host {
-            Host::Address(ip) => (None, *ip, destination.port, destination.host_header.clone()),
-            Host::Name(name) => {
-                let ip = self.resolver.resolve(name).await.ok_or(Failure::NoAddress)?;
-                (Some(Arc::clone(name)), ip, destination.port, destination.host_header.clone())
-            }
-            Host::Upstream(balancer) => {
-                let index = balancer.pick(tried, hash).ok_or(Failure::NoPeer)?;
-                tried.push(index);
-                let target = balancer.targets().get(index).ok_or(Failure::NoPeer)?;
-                let own = Destination::new(&target.host, target.port, destination.tls.clone());
-                let (name, ip) = match own.host {
-                    Host::Address(ip) => (None, ip),
-                    Host::Name(name) => {
-                        let ip = self.resolver.resolve(&name).await.ok_or(Failure::NoAddress)?;
-                        (Some(name), ip)
-                    }
-                    Host::Upstream(_) => return Err(Failure::NoPeer),
-                };
-                (name, ip, target.port, balancer.host_header.clone().unwrap_or(own.host_header))
-            }
-        };
-        let tls = match &destination.tls {
-            None => None,
-            Some(profile) => {
-                let server_name = match name.and_then(|name| ServerName::try_from(name.to_string()).ok()) {
-                    Some(server_name) => server_name,
-                    None => ServerName::from(ip),
-                };
-                Some((Arc::clone(profile), server_name))
-            }
-        };
-        Ok((Endpoint { address: SocketAddr::new(ip, port), tls }, host))
+        exchange: &mut Exchange,
+        target: &Target<'_>,
+        timeouts: &Timeouts,
+    ) -> Result<Response, SendError> {
+        exchange.lease = target.lease();
+        let endpoint = target.endpoint(exchange.head.headers.get("host").unwrap_or_default());
+        let (started_at, started) = (crate::clock::milliseconds(), Instant::now());
+        let outcome = self.client.send(&endpoint, &exchange.head, &mut exchange.body, timeouts).await;
+        target.report(&outcome, started.elapsed());
+        let failure = outcome.as_ref().err().map(|error| upstream::status_of(error).as_u16());
+        exchange.facts.tries.push(Try {
+            ip: endpoint.address.ip(),
+            port: endpoint.address.port(),
+            started_at,
+            failure,
+        });
+        if let Ok(response) = &outcome {
+            exchange.facts.answered = Some(Instant::now());
+            exchange.facts.upstream_status = Some(response.status.as_u16());
+            exchange.facts.source = Source::Upstream;
+        }
+        outcome
     }
 }
 
-/// What a try says about the target; nothing where the client's side failed.
-fn outcome_of(result: &Result<Response, SendError>) -> Option<TargetOutcome> {
-    match result {
-        Ok(response) => Some(TargetOutcome::Status(response.status.as_u16())),
-        Err(error) if error.kind == SendErrorKind::Body => None,
-        Err(error) if error.is_timeout() => Some(TargetOutcome::TimedOut),
-        Err(_) => Some(TargetOutcome::Failed),
+/// `Host` to send on where it is not the target's: what a plugin set, or the client's (`preserve_host`).
+fn own_host(exchange: &Exchange) -> Option<Box<[u8]>> {
+    if let Some(host) = &exchange.upstream_host {
+        return Some(host.as_bytes().into());
     }
+    exchange.route.as_ref().filter(|route| route.preserve_host)?;
+    exchange.head.headers.get("host").filter(|host| !host.is_empty()).map(Box::from)
 }
 
 /// Writes the target that is sent on into the head.
@@ -380,10 +339,4 @@ fn upstream_error(exchange: &Exchange, status: StatusCode) -> Response {
         &exchange.request_id,
         &exchange.settings.errors,
     )
-}
-
-enum Failure {
-    NoPeer,
-    NoAddress,
-    Send(SendErrorKind),
 }

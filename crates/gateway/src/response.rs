@@ -50,9 +50,8 @@ impl Drop for InFlight {
 pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Settings) -> Response {
     let InFlight { exchange, filters, .. } = &mut flight;
     let exchange = &mut **exchange;
-    let upgrades = response.upgrade.is_some();
     if exchange.facts.source == Source::Upstream {
-        forwarded::clean_response(&mut response.headers, upgrades, exchange.head.headers.contains("te"));
+        forwarded::clean_response(&mut response.headers, &exchange.head.headers);
     }
     each_plugin(exchange, Phases::RESPONSE, |configured, exchange, place| {
         let left = exchange.filters.iter().position(|(owner, _)| *owner == place);
@@ -80,10 +79,17 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
         answer::drop_body(&mut response);
     }
     exchange.facts.status = response.status.as_u16();
-    exchange.facts.response_headers = response.headers.clone();
+    if chain(exchange).has(Phases::LOG) {
+        exchange.facts.response_headers = response.headers.clone();
+    }
     let body = std::mem::take(&mut response.body);
     response.body = Body::stream(FollowedBody { body, flight, ended: false });
     response
+}
+
+/// The chain of the exchange's route.
+fn chain(exchange: &Exchange) -> &Chain {
+    exchange.route.as_ref().map_or(&exchange.snapshot.unmatched, |route| &route.chain)
 }
 
 /// Calls `run` for every plugin of the exchange that has the phase, in order.
@@ -92,6 +98,9 @@ fn each_plugin(
     phase: Phases,
     mut run: impl FnMut(&Configured, &mut Exchange, usize),
 ) {
+    if !chain(exchange).has(phase) {
+        return;
+    }
     let collected = exchange.collected.take();
     let route = exchange.route.clone();
     let snapshot = Arc::clone(&exchange.snapshot);
@@ -108,48 +117,72 @@ fn each_plugin(
 /// `Via`, `Server`, latencies and the request id (Kong 3.11: `headers`).
 fn add_fields(exchange: &Exchange, response: &mut Response, settings: &Settings) {
     let tokens = &settings.headers;
+    let status = response.status;
     let headers = &mut response.headers;
-    let mut number = itoa::Buffer::new();
-    let mut milliseconds = |from: Instant, to: Instant| -> String {
-        number.format(to.saturating_duration_since(from).as_millis() as u64).to_owned()
-    };
     let now = Instant::now();
     match exchange.facts.proxied {
         Some(proxied) => {
-            let answered = exchange.facts.answered.unwrap_or(now);
             if tokens.upstream_latency {
-                headers.set("X-Kong-Upstream-Latency", milliseconds(proxied, answered));
+                let answered = exchange.facts.answered.unwrap_or(now);
+                set_milliseconds(headers, "X-Kong-Upstream-Latency", proxied, answered);
             }
             if tokens.proxy_latency {
-                headers.set("X-Kong-Proxy-Latency", milliseconds(exchange.started, proxied));
+                set_milliseconds(headers, "X-Kong-Proxy-Latency", exchange.started, proxied);
             }
             if tokens.via {
                 forwarded::add_via(headers, "1.1", &settings.product);
             }
-            if let (true, Some(status)) = (tokens.upstream_status, exchange.facts.upstream_status) {
+            if tokens.upstream_status {
+                let status = exchange.facts.upstream_status.unwrap_or(status.as_u16());
                 headers.set("X-Kong-Upstream-Status", itoa::Buffer::new().format(status));
+            }
+            if tokens.server && !headers.contains("server") {
+                headers.append("Server", settings.product.as_bytes());
             }
         }
         None => {
             if tokens.response_latency {
-                headers.set("X-Kong-Response-Latency", milliseconds(exchange.started, now));
+                set_milliseconds(headers, "X-Kong-Response-Latency", exchange.started, now);
             }
+            set_own_server(headers, settings);
         }
     }
     if tokens.total_latency {
-        headers.set("X-Kong-Total-Latency", milliseconds(exchange.started, now));
+        set_milliseconds(headers, "X-Kong-Total-Latency", exchange.started, now);
     }
     if settings.debug_header && exchange.head.headers.contains("kong-debug") {
         add_debug_fields(exchange, headers);
     }
-    add_identity(headers, settings, &exchange.request_id);
+    if tokens.request_id {
+        headers.set("X-Kong-Request-Id", exchange.request_id.as_str());
+    }
 }
 
-/// `Server`, where nobody has set it, and the request id.
-pub(crate) fn add_identity(headers: &mut Headers, settings: &Settings, request_id: &RequestId) {
-    if settings.headers.server && !headers.contains("server") {
-        headers.append("Server", settings.product.as_bytes());
+fn set_milliseconds(headers: &mut Headers, name: &str, from: Instant, to: Instant) {
+    let milliseconds = to.saturating_duration_since(from).as_millis() as u64;
+    headers.set(name, itoa::Buffer::new().format(milliseconds));
+}
+
+/// `Server` of an answer made here. A plugin that passes on another server's answer says so in `Via`, and is
+/// left its `Server` (Kong 3.11).
+fn set_own_server(headers: &mut Headers, settings: &Settings) {
+    if settings.headers.via && headers.get("via") == Some(settings.product.as_bytes()) {
+        return;
     }
+    match settings.headers.server {
+        true => headers.set("Server", settings.product.as_bytes()),
+        false => {
+            headers.remove("server");
+        }
+    }
+}
+
+/// The fields of a refusal.
+pub(crate) fn add_refusal_fields(headers: &mut Headers, settings: &Settings, request_id: &RequestId) {
+    if settings.headers.response_latency {
+        headers.set("X-Kong-Response-Latency", "0");
+    }
+    set_own_server(headers, settings);
     if settings.headers.request_id {
         headers.set("X-Kong-Request-Id", request_id.as_str());
     }

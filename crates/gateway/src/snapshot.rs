@@ -3,18 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tollgate_http::StatusCode;
 use tollgate_http::client::Timeouts;
-use tollgate_http::{Response, StatusCode};
 use tollgate_model::{Map, Value};
 use uuid::Uuid;
 
-use crate::answer;
 use crate::balancer::Balancer;
 use crate::chain::{Chain, Configured};
 use crate::consumers::Consumers;
 use crate::destination::Destination;
-use crate::exchange::Exchange;
 use crate::path::PathHandling;
+pub use crate::protocol::Protocols;
 use crate::router::Router;
 
 /// Id of the workspace `default` (Kong 3.11: fixed in DB-less mode).
@@ -62,10 +61,8 @@ pub struct Route {
     pub name: Option<Box<str>>,
     /// Workspace it belongs to.
     pub workspace: Uuid,
-    /// Whether plain requests are served.
-    pub http: bool,
-    /// Whether requests over TLS are served.
-    pub https: bool,
+    /// Protocols it serves.
+    pub protocols: Protocols,
     /// What a plain request to an https-only route is answered with.
     pub https_redirect_status_code: StatusCode,
     /// Whether the matched prefix is taken off the path.
@@ -74,6 +71,8 @@ pub struct Route {
     pub path_handling: PathHandling,
     /// Whether the client's `Host` goes on.
     pub preserve_host: bool,
+    /// Whether a body is read, within a bound, before it goes on.
+    pub request_buffering: bool,
     /// The service; a route without one can only be answered by a plugin.
     pub service: Option<Arc<Service>>,
     /// Its plugins.
@@ -98,30 +97,4 @@ pub struct Service {
     pub retries: u32,
     /// The entity, as logs show it.
     pub entity: Arc<Map<String, Value>>,
-}
-
-impl Route {
-    /// The answer to a request over the wrong protocol (Kong 3.11: 426, or a redirect, for plain requests to
-    /// routes that serve only https).
-    pub(crate) fn demand_protocol(&self, exchange: &Exchange) -> Option<Response> {
-        if self.http || exchange.client_scheme == "https" {
-            return None;
-        }
-        let status = self.https_redirect_status_code;
-        if status == StatusCode::UPGRADE_REQUIRED {
-            let mut response = exchange.error(status, answer::HTTPS_REQUIRED);
-            response.headers.set("Upgrade", "TLS/1.2, HTTP/1.1");
-            response.headers.set("Connection", "Upgrade");
-            return Some(response);
-        }
-        let mut response = Response::new(status);
-        let host = exchange.head.headers.get_str("host").unwrap_or_default();
-        let host = host
-            .rsplit_once(':')
-            .map_or(host, |(name, port)| if port.parse::<u16>().is_ok() { name } else { host });
-        let mut location = format!("https://{host}").into_bytes();
-        location.extend_from_slice(&exchange.received_target);
-        response.headers.set("Location", location);
-        Some(response)
-    }
 }

@@ -97,7 +97,7 @@ impl Body {
     }
 
     /// Reads the rest into memory and leaves the body whole (`Full` or `Empty`), so that it can be read and
-    /// sent again.
+    /// sent again. One that is too large is left as it was: what has been read of it stands before the rest.
     ///
     /// # Errors
     /// [`BodyError::TooLarge`] when it is larger than `limit` bytes; else what the connection reports.
@@ -112,9 +112,6 @@ impl Body {
         let mut only: Option<Bytes> = None;
         while let Some(chunk) = self.chunk().await {
             let chunk = chunk?;
-            if whole.len() + only.as_ref().map_or(0, Bytes::len) + chunk.len() > limit {
-                return Err(BodyError::TooLarge { limit });
-            }
             match only.take() {
                 None if whole.is_empty() => only = Some(chunk),
                 first => {
@@ -122,10 +119,38 @@ impl Body {
                     whole.extend_from_slice(&chunk);
                 }
             }
+            if whole.len() + only.as_ref().map_or(0, Bytes::len) > limit {
+                let read = only.unwrap_or_else(|| whole.freeze());
+                *self = Self::stream(ReadAhead { read, rest: std::mem::take(self) });
+                return Err(BodyError::TooLarge { limit });
+            }
         }
         let whole = only.unwrap_or_else(|| whole.freeze());
         *self = if whole.is_empty() { Self::Empty } else { Self::Full(whole.clone()) };
         Ok(whole)
+    }
+}
+
+/// A body of which a part has been read already.
+struct ReadAhead {
+    read: Bytes,
+    rest: Body,
+}
+
+impl BodyStream for ReadAhead {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.read.is_empty() {
+            return self.rest.poll_chunk(context);
+        }
+        Poll::Ready(Some(Ok(std::mem::take(&mut self.read))))
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.rest.remaining().map(|length| length + self.read.len() as u64)
+    }
+
+    fn take_trailers(&mut self) -> Option<Headers> {
+        self.rest.take_trailers()
     }
 }
 

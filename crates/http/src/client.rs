@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 pub use pool::sweep;
-pub use resolver::Resolver;
+pub use resolver::resolve;
 pub use tls::{TlsProfile, TlsProfileError};
 pub(crate) use tls::{read_chain, read_key};
 
@@ -88,8 +88,12 @@ pub enum SendErrorKind {
     Closed,
     /// The answer is not HTTP.
     Malformed,
-    /// The client's body broke off.
+    /// The client's body broke off, or is not framed as it should be.
     Body,
+    /// The client's body is larger than allowed.
+    BodyTooLarge,
+    /// The client's body did not come in time.
+    BodyTimeout,
     /// The request cannot be written: its target holds bytes that would end the request line.
     InvalidRequest,
 }
@@ -104,13 +108,15 @@ pub struct SendError {
     pub request_sent: bool,
     /// Whether the connection had served a request before.
     pub reused: bool,
+    /// Whether part of a streamed body is lost, so that the request cannot be sent again.
+    pub body_lost: bool,
     /// The reason, for the log.
     pub reason: String,
 }
 
 impl SendError {
     fn new(kind: SendErrorKind, reason: impl std::fmt::Display) -> Self {
-        Self { kind, request_sent: false, reused: false, reason: reason.to_string() }
+        Self { kind, request_sent: false, reused: false, body_lost: false, reason: reason.to_string() }
     }
 
     /// Whether time ran out.
@@ -122,11 +128,23 @@ impl SendError {
     }
 
     /// Whether another try is safe (nginx: `proxy_next_upstream error timeout`, not for methods that are not
-    /// idempotent once sent).
+    /// idempotent once sent, not after an answer that is no HTTP).
     pub fn may_retry(&self, method: &Method) -> bool {
         let idempotent = !matches!(*method, Method::POST | Method::PATCH) && method.as_str() != "LOCK";
-        !matches!(self.kind, SendErrorKind::Body | SendErrorKind::InvalidRequest)
-            && (idempotent || !self.request_sent)
+        let upstream_failed = match self.kind {
+            SendErrorKind::Connect
+            | SendErrorKind::ConnectTimeout
+            | SendErrorKind::Tls
+            | SendErrorKind::WriteTimeout
+            | SendErrorKind::ReadTimeout
+            | SendErrorKind::Closed => true,
+            SendErrorKind::Malformed
+            | SendErrorKind::Body
+            | SendErrorKind::BodyTooLarge
+            | SendErrorKind::BodyTimeout
+            | SendErrorKind::InvalidRequest => false,
+        };
+        upstream_failed && !self.body_lost && (idempotent || !self.request_sent)
     }
 }
 
@@ -180,10 +198,7 @@ impl Client {
     ) -> Result<Response, SendError> {
         if let Some(pooled) = pool::take(endpoint, &self.pool) {
             match exchange::run(pooled, head, body, timeouts, &self.pool).await {
-                Err(error)
-                    if error.kind == SendErrorKind::Closed
-                        && !matches!(body, Body::Stream(_))
-                        && error.may_retry(&head.method) => {}
+                Err(error) if error.kind == SendErrorKind::Closed && error.may_retry(&head.method) => {}
                 outcome => return outcome,
             }
         }

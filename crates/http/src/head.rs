@@ -1,10 +1,13 @@
 //! Message heads: finding their end, reading them strictly.
 
+pub(crate) mod partial;
 mod request;
 mod response;
+mod target;
 
-pub(crate) use request::{ParsedRequest, RequestFraming, parse_request, valid_host};
+pub(crate) use request::{ParsedRequest, RequestFraming, parse_request};
 pub(crate) use response::{ParsedResponse, ResponseFraming, parse_response};
+pub(crate) use target::{is_sound, valid_host};
 
 /// Bounds on a received head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,6 +26,10 @@ struct Span {
     added: bool,
 }
 
+/// Room for what a proxy usually adds to a message, so that adding it allocates once.
+const MORE_FIELDS: usize = 16;
+const MORE_BYTES: usize = 512;
+
 impl Headers {
     /// An empty list.
     pub fn new() -> Self {
@@ -42,8 +46,9 @@ impl Headers {
             length: (range.end - range.start) as u32,
             added: false,
         };
-        let fields = fields.map(|(name, value)| Field { name: span(name), value: span(value) }).collect();
-        Self { received, added: Vec::new(), fields }
+        let mut list = Vec::with_capacity(fields.size_hint().0 + MORE_FIELDS);
+        list.extend(fields.map(|(name, value)| Field { name: span(name), value: span(value) }));
+        Self { received, added: Vec::new(), fields: list }
     }
 
     /// Number of fields.
@@ -91,7 +96,7 @@ impl Headers {
         match self.position(name) {
             Some(at) => {
                 self.fields[at].value = value;
-                self.remove_after(name, at + 1);
+                self.remove_from(name, at + 1);
             }
             None => self.push(name, value),
         }
@@ -105,7 +110,7 @@ impl Headers {
 
     /// Removes every field of this name; tells whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
-        self.remove_after(name, 0)
+        self.remove_from(name, 0)
     }
 
     /// Keeps the fields for which `keep(name, value)` holds.
@@ -131,15 +136,17 @@ impl Headers {
         self.fields.iter().position(|field| self.is_named(field, name))
     }
 
-    fn remove_after(&mut self, name: &str, from: usize) -> bool {
+    /// Removes the fields of this name that stand at `from` or later; tells whether there was one.
+    fn remove_from(&mut self, name: &str, from: usize) -> bool {
         let before = self.fields.len();
-        let mut at = 0;
-        let mut fields = std::mem::take(&mut self.fields);
-        fields.retain(|field| {
-            at += 1;
-            at <= from || !self.is_named(field, name)
-        });
-        self.fields = fields;
+        let mut at = from;
+        while let Some(field) = self.fields.get(at) {
+            if self.is_named(field, name) {
+                self.fields.remove(at);
+            } else {
+                at += 1;
+            }
+        }
         self.fields.len() != before
     }
 
@@ -149,10 +156,16 @@ impl Headers {
     }
 
     fn store(&mut self, bytes: &[u8]) -> Span {
-        let start = self.added.len() as u32;
-        self.added
-            .extend(bytes.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
-        Span { start, length: bytes.len() as u32, added: true }
+        let start = self.added.len();
+        if self.added.capacity() == 0 {
+            self.added.reserve(MORE_BYTES);
+        }
+        self.added.extend_from_slice(bytes);
+        let unfit = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
+        if bytes.iter().any(unfit) {
+            self.added[start..].iter_mut().filter(|byte| unfit(byte)).for_each(|byte| *byte = b' ');
+        }
+        Span { start: start as u32, length: bytes.len() as u32, added: true }
     }
 
     fn bytes(&self, span: Span) -> &[u8] {
@@ -160,6 +173,7 @@ impl Headers {
         &buffer[span.start as usize..][..span.length as usize]
     }
 
+    #[inline]
     fn is_named(&self, field: &Field, name: &str) -> bool {
         field.name.length as usize == name.len()
             && self.bytes(field.name).eq_ignore_ascii_case(name.as_bytes())

@@ -118,8 +118,8 @@ pub enum Refusal {
     BodyTooLarge,
     /// A method that is not served at all: TRACE, CONNECT (405).
     MethodNotAllowed,
-    /// An `Expect` other than `100-continue` (417).
-    ExpectationFailed,
+    /// A `Transfer-Encoding` other than `chunked` (501).
+    NotImplemented,
     /// Plain HTTP on a TLS port (400).
     PlainOnTls,
 }

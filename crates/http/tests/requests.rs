@@ -45,11 +45,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "another coding",
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        "BadRequest",
+        "NotImplemented",
     ),
     (
         "an odd coding",
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "NotImplemented",
+    ),
+    (
+        "another coding and a length",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx",
         "BadRequest",
     ),
     (
@@ -81,9 +86,12 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("another target", "GET a HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
     ("a scheme that is not served", "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
     ("a star for GET", "GET * HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
+    ("a star for OPTIONS", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
+    ("a path that climbs above the root", "GET /a/../.. HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
+    ("a percent sign that opens no triplet", "GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
+    ("NUL in a path", "GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
     ("TRACE", "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "MethodNotAllowed"),
     ("CONNECT", "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "MethodNotAllowed"),
-    ("another expectation", "GET / HTTP/1.1\r\nHost: a\r\nExpect: cake\r\n\r\n", "ExpectationFailed"),
     ("TLS on a plain port", "\x16\x03\x01\x02\n", "BadRequest"),
     ("HTTP/2 where it is not spoken", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "BadRequest"),
 ];

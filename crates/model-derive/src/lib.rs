@@ -4,7 +4,8 @@
 //! `encrypted`, `between(a, b)`, `gt(x)`, `one_of(…)`, `not_one_of(…)`, `len_min(n)`, `len_max(n)`,
 //! `len_eq(n)`, `starts_with("…")`, `uuid`, `timestamp`, `eq(null)`, `check = path::to::function`,
 //! `matches(pattern = "…", regex = "…", error = "…", negated)`, `each(…)` for elements, `keys(…)` and
-//! `values(…)` for maps, `foreign = Kind::Service`, `rename = "…"`, `shorthand`. On the struct:
+//! `values(…)` for maps, `foreign = Kind::Service`, `rename = "…"`, `shorthand` (or `shorthand = "path.of.its.heir"`
+//! for a deprecated name). On the struct:
 //! `checks = [EntityCheck::…]`.
 
 use proc_macro2::TokenStream;
@@ -213,7 +214,11 @@ fn derive_struct(input: &DeriveInput, fields: &Fields) -> syn::Result<TokenStrea
         let field_items = items(&field.attrs)?;
         let label =
             renamed(&field_items)?.unwrap_or_else(|| name.to_string().trim_start_matches("r#").to_owned());
-        let shorthand = field_items.iter().any(|item| item.name == "shorthand");
+        let shorthand = field_items
+            .iter()
+            .find(|item| item.name == "shorthand")
+            .map(|item| item.value.as_ref().map_or_else(|| quote!(None), |path| quote!(Some(#path))));
+        let replaced_by = shorthand.clone().unwrap_or_else(|| quote!(None));
         let description = documentation(&field.attrs);
         let kind = &field.ty;
         let statements = shape_statements(field_items)?;
@@ -221,9 +226,9 @@ fn derive_struct(input: &DeriveInput, fields: &Fields) -> syn::Result<TokenStrea
             let mut shape = <#kind as ::tollgate_model::schema::ConfigValue>::shape();
             shape.description = #description;
             #(#statements)*
-            ::tollgate_model::Field { name: #label, shape }
+            ::tollgate_model::Field { name: #label, shape, replaced_by: #replaced_by }
         });
-        if shorthand {
+        if shorthand.is_some() {
             shorthands.push(definition)
         } else {
             definitions.push(definition)

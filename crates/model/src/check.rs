@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::FieldErrors;
-use crate::schema::{Constraint, EntityCheck, FieldType, Record, Shape};
+use crate::schema::{Constraint, EntityCheck, Field, FieldType, Record, Shape};
 
 /// What is being done with the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,17 @@ impl Record {
     /// # Errors
     /// Everything that is wrong, with Kong's texts.
     pub fn check(&self, input: Map<String, Value>, mode: Mode) -> Result<Map<String, Value>, FieldErrors> {
+        let (filled, errors) = self.check_partly(input, mode);
+        errors.into_result()?;
+        Ok(filled)
+    }
+
+    /// The same, with what could be filled in beside what is wrong.
+    pub(crate) fn check_partly(
+        &self,
+        input: Map<String, Value>,
+        mode: Mode,
+    ) -> (Map<String, Value>, FieldErrors) {
         let mut errors = FieldErrors::new();
         let filled = self.fill(input, mode, &mut errors);
         if mode == Mode::Insert {
@@ -27,8 +38,7 @@ impl Record {
                 run_check(check, &filled, &mut errors);
             }
         }
-        errors.into_result()?;
-        Ok(filled)
+        (filled, errors)
     }
 
     fn fill(
@@ -37,6 +47,7 @@ impl Record {
         mode: Mode,
         errors: &mut FieldErrors,
     ) -> Map<String, Value> {
+        errors.merge(self.move_shorthands(&mut input));
         let mut filled = Map::new();
         for field in &self.fields {
             let shape = &field.shape;
@@ -68,6 +79,59 @@ impl Record {
         }
         filled
     }
+}
+
+impl Record {
+    /// Puts the values of deprecated fields where their heirs are read from (Kong 3.11).
+    pub(crate) fn move_shorthands(&self, input: &mut Map<String, Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        for shorthand in &self.shorthands {
+            if let (Some(path), Some(value)) = (shorthand.replaced_by, input.remove(shorthand.name))
+                && let Err(error) = move_shorthand(shorthand, path, value, input)
+            {
+                errors.nest(shorthand.name, error);
+            }
+        }
+        errors
+    }
+}
+
+fn move_shorthand(
+    shorthand: &Field,
+    path: &str,
+    value: Value,
+    input: &mut Map<String, Value>,
+) -> Result<(), Value> {
+    let value = shorthand.shape.check(value, Mode::Insert)?;
+    if value.is_null() {
+        return Ok(());
+    }
+    let there = at(input, path);
+    if !there.is_null() && *there != value {
+        return Err(format!(
+            "both deprecated and new field are used but their values mismatch: {} = {} vs {path} = {}",
+            shorthand.name,
+            lua(&value),
+            lua(there)
+        )
+        .into());
+    }
+    let mut into = input;
+    let mut names = path.split('.').peekable();
+    while let Some(name) = names.next() {
+        if names.peek().is_none() {
+            into.insert(name.to_owned(), value);
+            break;
+        }
+        let inner = into.entry(name).or_insert(Value::Null);
+        if inner.is_null() {
+            *inner = Value::Object(Map::new());
+        }
+        // What is no record stays, for the check of that field to refuse.
+        let Value::Object(fields) = inner else { break };
+        into = fields;
+    }
+    Ok(())
 }
 
 impl Shape {
@@ -256,6 +320,7 @@ impl Constraint {
         match self {
             Self::Eq(expected) => must(value == expected, format!("value must be {}", lua(expected))),
             Self::Ne(other) => must(value != other, format!("value must not be {}", lua(other))),
+            Self::Required => must(!value.is_null(), "required field missing".into()),
             Self::Gt(bound) => must(
                 value.as_f64().is_none_or(|v| v > *bound),
                 format!("value must be greater than {}", number(*bound)),
@@ -325,7 +390,7 @@ fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
 }
 
-fn run_check(check: &EntityCheck, fields: &Map<String, Value>, errors: &mut FieldErrors) {
+pub(crate) fn run_check(check: &EntityCheck, fields: &Map<String, Value>, errors: &mut FieldErrors) {
     let set = |names: &[&'static str]| names.iter().filter(|name| is_set(at(fields, name))).count();
     match check {
         EntityCheck::AtLeastOneOf(names) if set(names) == 0 => {
@@ -352,11 +417,7 @@ fn run_check(check: &EntityCheck, fields: &Map<String, Value>, errors: &mut Fiel
             if if_match.check(at(fields, if_field)).is_err() {
                 return;
             }
-            let value = at(fields, then_field);
-            let missing = value.is_null() && matches!(**then_match, Constraint::Ne(Value::Null));
-            let outcome =
-                if missing { Err("required field missing".to_owned()) } else { then_match.check(value) };
-            if let Err(message) = outcome {
+            if let Err(message) = then_match.check(at(fields, then_field)) {
                 errors.add_at(then_field, message);
                 let general = || format!("failed conditional validation given value of field '{if_field}'");
                 errors.add_entity(then_error.map_or_else(general, str::to_owned));

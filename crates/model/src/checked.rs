@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::check::Mode;
+use crate::check::{Mode, run_check};
 use crate::entity::Target;
 use crate::plugin::{PluginSchema, PluginSchemas};
-use crate::schema::{Constraint, FieldType};
+use crate::schema::Constraint;
 use crate::{FieldErrors, Kind};
 
 /// What the server fills in: the clock and new ids.
@@ -79,6 +79,17 @@ pub fn merge_entity(
     if kind == Kind::Upstream {
         follow_hash_on(&mut changes);
     }
+    if kind == Kind::Plugin
+        && let Some(plugin) = merged.get("name").and_then(Value::as_str).and_then(|name| plugins.get(name))
+        && let Some(Value::Object(config)) = changes.get_mut("config")
+    {
+        let wrong = plugin.config.move_shorthands(config);
+        if !wrong.is_empty() {
+            let mut errors = FieldErrors::new();
+            errors.nest("config", wrong.into_value());
+            return Err(errors);
+        }
+    }
     deep_merge(&mut merged, changes);
     check_entity(kind, merged, Some(before), plugins, source)
 }
@@ -133,20 +144,9 @@ fn check_plugin<'a>(
             errors.add(field, "value must be null");
         }
     }
-    let config = match input.remove("config") {
-        None | Some(Value::Null) => Value::Object(Map::new()),
-        Some(config) => config,
-    };
-    let shape = crate::schema::Shape::new(FieldType::Record(plugin.config.clone()));
-    match shape.check(config, Mode::Insert) {
-        Ok(config) => {
-            input.insert("config".into(), config);
-        }
-        Err(Value::String(message)) => errors.add("config", message),
-        Err(tree) => errors.nest("config", tree),
-    }
-    input.entry("config").or_insert_with(|| Value::Object(Map::new()));
-    let allowed = Constraint::OneOf(plugin.protocols.iter().map(|protocol| Value::from(*protocol)).collect());
+    check_config(plugin, input, errors);
+    let allowed =
+        Constraint::OneOf(plugin.allowed_protocols.iter().map(|protocol| Value::from(*protocol)).collect());
     let given = input.get("protocols").and_then(Value::as_array).cloned().unwrap_or_default();
     let wrong: Vec<Value> =
         given.iter().map(|protocol| allowed.check(protocol).err().map_or(Value::Null, Value::from)).collect();
@@ -154,6 +154,32 @@ fn check_plugin<'a>(
         errors.nest("protocols", Value::Array(wrong));
     }
     Some(plugin)
+}
+
+/// Checks and fills `config`, and what the plugin demands of its entity.
+fn check_config(plugin: &PluginSchema, input: &mut Map<String, Value>, errors: &mut FieldErrors) {
+    let config = match input.remove("config") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(config)) => config,
+        // An empty Lua table is a list to JSON.
+        Some(Value::Array(list)) if list.is_empty() => Map::new(),
+        Some(_) => {
+            errors.add("config", "expected a record");
+            input.insert("config".into(), Value::Object(Map::new()));
+            return;
+        }
+    };
+    let (config, wrong) = plugin.config.check_partly(config, Mode::Insert);
+    let config = Value::Object(config);
+    if !wrong.is_empty() {
+        errors.nest("config", wrong.into_value());
+    } else if let Some(Err(message)) = plugin.config_check.map(|check| check(&config)) {
+        errors.add("config", message);
+    }
+    input.insert("config".into(), config);
+    for check in &plugin.checks {
+        run_check(check, input, errors);
+    }
 }
 
 /// A service's `url` is its protocol, host, port and path in one (Kong 3.11).

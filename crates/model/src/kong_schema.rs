@@ -27,17 +27,44 @@ impl PluginSchema {
         }
         list.push(json!({"protocols": {
             "type": "set", "required": true, "default": self.protocols,
-            "elements": {"type": "string", "one_of": self.protocols, "required": true}
+            "elements": {"type": "string", "one_of": self.allowed_protocols, "required": true}
         }}));
         let mut config = Map::new();
         config.insert("type".into(), "record".into());
         config.insert("required".into(), true.into());
         config.insert("fields".into(), fields(&self.config.fields));
-        if !self.config.checks.is_empty() {
-            config.insert("entity_checks".into(), checks(&self.config.checks));
+        add_checks(&mut config, &self.config.checks);
+        let deprecated: Vec<Value> =
+            self.config.shorthands.iter().filter_map(|field| self.deprecated(field)).collect();
+        if !deprecated.is_empty() {
+            config.insert("shorthand_fields".into(), deprecated.into());
         }
         list.push(json!({"config": config}));
-        json!({"entity_checks": [], "fields": list})
+        json!({"entity_checks": checks(&self.checks), "fields": list})
+    }
+
+    /// A deprecated field of `config`, and which took its place.
+    fn deprecated(&self, field: &Field) -> Option<Value> {
+        let heir = field.replaced_by?;
+        let message =
+            format!("{}: config.{} is deprecated, please use config.{heir} instead", self.name, field.name);
+        let mut value = shape(&field.shape, false);
+        value.as_object_mut()?.insert(
+            "deprecation".into(),
+            json!({
+                "message": message,
+                "removal_in_version": "4.0",
+                "replaced_with": [{"path": heir.split('.').collect::<Vec<_>>()}]
+            }),
+        );
+        Some(json!({field.name: value}))
+    }
+}
+
+fn add_checks(out: &mut Map<String, Value>, list: &[EntityCheck]) {
+    let shown = checks(list);
+    if shown.as_array().is_some_and(|list| !list.is_empty()) {
+        out.insert("entity_checks".into(), shown);
     }
 }
 
@@ -71,9 +98,7 @@ fn shape(shape: &Shape, named: bool) -> Value {
         }
         FieldType::Record(record) => {
             out.insert("fields".into(), fields(&record.fields));
-            if !record.checks.is_empty() {
-                out.insert("entity_checks".into(), checks(&record.checks));
-            }
+            add_checks(&mut out, &record.checks);
         }
         FieldType::Foreign(kind) => {
             out.insert("reference".into(), kind.plural().into());
@@ -113,6 +138,7 @@ fn add_constraint(out: &mut Map<String, Value>, constraint: &Constraint) {
     let (name, value) = match constraint {
         Constraint::Eq(value) => ("eq", value.clone()),
         Constraint::Ne(value) => ("ne", value.clone()),
+        Constraint::Required => ("required", json!(true)),
         Constraint::Gt(bound) => ("gt", number(*bound)),
         Constraint::Between(low, high) => ("between", json!([number(*low), number(*high)])),
         Constraint::OneOf(values) => ("one_of", Value::Array(values.clone())),

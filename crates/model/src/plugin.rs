@@ -1,6 +1,12 @@
 //! What a plugin says about itself to the configuration engine.
 
+use serde_json::Value;
+
 use crate::Record;
+use crate::schema::EntityCheck;
+
+/// Every protocol there is.
+pub const PROTOCOLS: &[&str] = &["grpc", "grpcs", "http", "https", "tcp", "tls", "tls_passthrough", "udp"];
 
 /// Protocols of requests over HTTP.
 pub const HTTP_PROTOCOLS: &[&str] = &["grpc", "grpcs", "http", "https"];
@@ -12,8 +18,10 @@ pub struct PluginSchema {
     pub name: &'static str,
     /// Higher runs earlier.
     pub priority: i32,
-    /// Protocols it can run for.
+    /// Protocols it runs for where none are chosen.
     pub protocols: &'static [&'static str],
+    /// Protocols that can be chosen.
+    pub allowed_protocols: &'static [&'static str],
     /// Whether it can be bound to a consumer (auth plugins cannot).
     pub consumer: bool,
     /// Whether it can be bound to a service.
@@ -22,12 +30,51 @@ pub struct PluginSchema {
     pub route: bool,
     /// Schema of its `config`.
     pub config: &'static Record,
+    /// A check of the whole `config`: the message when it is wrong.
+    pub config_check: Option<ConfigCheck>,
+    /// Checks over fields of the plugin entity, such as `config.minute`.
+    pub checks: Vec<EntityCheck>,
 }
+
+/// A check of a plugin's whole `config`; the message when it is wrong.
+pub type ConfigCheck = fn(&Value) -> Result<(), String>;
 
 impl PluginSchema {
     /// A plugin for HTTP that can be bound to anything.
     pub fn new(name: &'static str, priority: i32, config: &'static Record) -> Self {
-        Self { name, priority, protocols: HTTP_PROTOCOLS, consumer: true, service: true, route: true, config }
+        Self {
+            name,
+            priority,
+            protocols: HTTP_PROTOCOLS,
+            allowed_protocols: HTTP_PROTOCOLS,
+            consumer: true,
+            service: true,
+            route: true,
+            config,
+            config_check: None,
+            checks: Vec::new(),
+        }
+    }
+
+    /// The same, and it can be told to run for any protocol.
+    #[must_use]
+    pub fn for_any_protocol(mut self) -> Self {
+        self.allowed_protocols = PROTOCOLS;
+        self
+    }
+
+    /// The same with a check of the whole `config`, which runs where every field is right.
+    #[must_use]
+    pub fn with_config_check(mut self, check: ConfigCheck) -> Self {
+        self.config_check = Some(check);
+        self
+    }
+
+    /// The same with checks over fields of the entity.
+    #[must_use]
+    pub fn with_checks(mut self, checks: Vec<EntityCheck>) -> Self {
+        self.checks = checks;
+        self
     }
 
     /// The same, but it cannot be bound to a consumer.

@@ -36,6 +36,8 @@ pub struct Field {
     pub name: &'static str,
     /// Type and constraints.
     pub shape: Shape,
+    /// For a deprecated shorthand: dotted path of the field of the same record that took its place.
+    pub replaced_by: Option<&'static str>,
 }
 
 /// The type of a value with everything that is demanded of it. Used for fields and for the elements of
@@ -141,6 +143,8 @@ pub enum Constraint {
     Eq(Value),
     /// The value must not equal this.
     Ne(Value),
+    /// The value must be there.
+    Required,
     /// Number greater than this.
     Gt(f64),
     /// Number in this range, bounds included.

@@ -45,11 +45,22 @@ pub struct Part {
     pub content: Vec<u8>,
 }
 
+/// What stands in a field.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FieldValue<'a> {
+    /// Text of a form or a part; bytes, for it may be in any encoding.
+    Text(&'a [u8]),
+    /// The field of a form that has no `=`.
+    Flag,
+    /// A member of a JSON object.
+    Json(&'a Value),
+}
+
 /// A body's fields.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Parsed {
     /// A form: names and values in order.
-    UrlEncoded(Vec<(String, Option<String>)>),
+    UrlEncoded(Vec<(Vec<u8>, Option<Vec<u8>>)>),
     /// A JSON object (anything else has no fields).
     Json(Map<String, Value>),
     /// Parts, and the boundary between them.
@@ -61,7 +72,7 @@ impl Parsed {
     pub fn read(form: Form, bytes: &[u8]) -> Option<Self> {
         match form {
             Form::UrlEncoded => Some(Self::UrlEncoded(
-                query::parse(bytes)
+                query::pairs(bytes)
                     .map(|(name, value)| (name.into_owned(), value.map(|value| value.into_owned())))
                     .collect(),
             )),
@@ -77,20 +88,18 @@ impl Parsed {
     }
 
     /// Every value of a field.
-    pub fn values(&self, name: &str) -> Vec<Value> {
+    pub fn values<'a>(&'a self, name: &'a str) -> Vec<FieldValue<'a>> {
         match self {
             Self::UrlEncoded(pairs) => pairs
                 .iter()
-                .filter(|(other, _)| other == name)
-                .map(|(_, value)| {
-                    value.as_ref().map_or(Value::Bool(true), |value| Value::from(value.as_str()))
-                })
+                .filter(|(other, _)| other == name.as_bytes())
+                .map(|(_, value)| value.as_deref().map_or(FieldValue::Flag, FieldValue::Text))
                 .collect(),
-            Self::Json(fields) => fields.get(name).cloned().into_iter().collect(),
+            Self::Json(fields) => fields.get(name).map(FieldValue::Json).into_iter().collect(),
             Self::Multipart(_, parts) => parts
                 .iter()
                 .filter(|part| part.name == name)
-                .map(|part| Value::from(String::from_utf8_lossy(&part.content)))
+                .map(|part| FieldValue::Text(&part.content))
                 .collect(),
         }
     }
@@ -100,7 +109,7 @@ impl Parsed {
         match self {
             Self::UrlEncoded(pairs) => {
                 let before = pairs.len();
-                pairs.retain(|(other, _)| other != name);
+                pairs.retain(|(other, _)| other != name.as_bytes());
                 pairs.len() != before
             }
             Self::Json(fields) => fields.shift_remove(name).is_some(),
@@ -118,9 +127,7 @@ impl Parsed {
         match &mut self {
             Self::UrlEncoded(pairs) => {
                 pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
-                let written =
-                    query::write(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
-                (written.into(), None)
+                (query::write(std::mem::take(pairs)).into(), None)
             }
             Self::Json(fields) => (Value::Object(std::mem::take(fields)).to_string().into(), None),
             Self::Multipart(boundary, parts) => {
@@ -178,7 +185,7 @@ mod tests {
     fn a_field_is_taken_out_of_each_kind() {
         let multipart = "--x\r\nContent-Disposition: form-data; name=\"b\"\r\n\r\n2\r\n--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--x--\r\n";
         for (content_type, body, without) in [
-            ("application/x-www-form-urlencoded; charset=utf-8", "b=2&a=1&c", "a=1&c"),
+            ("application/x-www-form-urlencoded; charset=utf-8", "b=2&c&a=%ff", "a=%FF&c"),
             ("Application/JSON", r#"{"b":2,"a":[1.0]}"#, r#"{"a":[1.0]}"#),
             (
                 "multipart/form-data; boundary=\"x\"",

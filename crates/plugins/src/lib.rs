@@ -3,7 +3,10 @@
 pub mod ai;
 pub mod auth;
 pub mod body;
+pub mod redis;
 pub mod registry;
+pub mod traffic;
+pub mod transform;
 
 use tollgate_gateway::BuildError;
 use tollgate_model::{Config, Map, Value};

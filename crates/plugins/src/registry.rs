@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tollgate_gateway::{BuildError, Plugin, PluginTypes, Scope};
 use tollgate_model::{Map, PluginSchema, PluginSchemas, Value};
 
-use crate::{ai, auth};
+use crate::{ai, auth, traffic, transform};
 
 type Build = fn(&Map<String, Value>, &Scope) -> Result<Arc<dyn Plugin>, BuildError>;
 
@@ -14,8 +14,12 @@ type Build = fn(&Map<String, Value>, &Scope) -> Result<Arc<dyn Plugin>, BuildErr
 type Entry = (fn() -> PluginSchema, Build);
 
 /// Every plugin.
-const PLUGINS: &[Entry] =
-    &[(ai::ai_proxy::schema, ai::ai_proxy::build), (auth::key_auth::schema, auth::key_auth::build)];
+const PLUGINS: &[Entry] = &[
+    (ai::ai_proxy::schema, ai::ai_proxy::build),
+    (auth::key_auth::schema, auth::key_auth::build),
+    (traffic::rate_limiting::schema, traffic::rate_limiting::build),
+    (transform::request_transformer::schema, transform::request_transformer::build),
+];
 
 /// The enabled plugins.
 pub struct Registry {

@@ -135,7 +135,7 @@ fn refusals_have_kongs_statuses() {
         (Refusal::Timeout, 408, "Request timeout"),
         (Refusal::BodyTooLarge, 413, "Payload too large"),
         (Refusal::MethodNotAllowed, 405, "Method not allowed"),
-        (Refusal::ExpectationFailed, 417, "Expectation failed"),
+        (Refusal::NotImplemented, 501, "Not implemented"),
     ] {
         let id = RequestId::new();
         let response = refusal(refused, None, &id, &ErrorSettings::default());

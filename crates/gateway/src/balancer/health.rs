@@ -1,6 +1,8 @@
-//! Whether a target is fit, by the requests sent to it (Kong 3.11: passive health checks).
+//! Whether a target is fit: by the requests sent to it, and by requests of the gateway's own (Kong 3.11: passive
+//! and active health checks).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 /// How a try went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +26,13 @@ pub enum Health {
     Off,
 }
 
-/// When a target is taken for unhealthy. A count of 0 is never reached.
+/// When a target changes from healthy to unhealthy and back. A count of 0 is never reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PassiveChecks {
-    /// Statuses that end a row of failures.
+pub struct Thresholds {
+    /// Statuses that are successes.
     pub healthy_statuses: Vec<u16>,
+    /// How many successes in a row make a target healthy.
+    pub successes: u32,
     /// Statuses that are failures.
     pub unhealthy_statuses: Vec<u16>,
     /// How many failures by status make a target unhealthy.
@@ -39,17 +43,50 @@ pub struct PassiveChecks {
     pub timeouts: u32,
 }
 
-impl PassiveChecks {
+impl Thresholds {
     /// Whether anything makes a target unhealthy.
-    pub fn is_on(&self) -> bool {
+    pub fn can_fail(&self) -> bool {
         self.http_failures + self.tcp_failures + self.timeouts > 0
     }
 }
 
-/// Health and rows of failures of a target.
+/// How the gateway asks targets by itself.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ActiveChecks {
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// Whether the target's certificate is checked.
+    pub verify: bool,
+    /// Server name for TLS, where it is not the target's.
+    pub server_name: Option<Box<str>>,
+    /// Path that is asked for.
+    pub path: Box<str>,
+    /// Fields that are sent.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+    /// Time for an answer.
+    pub timeout: Duration,
+    /// Targets asked at a time.
+    pub concurrency: usize,
+    /// Time between questions to a healthy target; zero for none.
+    pub healthy_interval: Duration,
+    /// Time between questions to an unhealthy target; zero for none.
+    pub unhealthy_interval: Duration,
+    /// What the answers mean.
+    pub thresholds: Thresholds,
+}
+
+impl ActiveChecks {
+    /// Whether targets are asked at all.
+    pub fn is_on(&self) -> bool {
+        !self.healthy_interval.is_zero() || !self.unhealthy_interval.is_zero()
+    }
+}
+
+/// Health and rows of successes and failures of a target.
 #[derive(Debug, Default)]
 pub(super) struct TargetHealth {
     unhealthy: AtomicBool,
+    successes: AtomicU32,
     http_failures: AtomicU32,
     tcp_failures: AtomicU32,
     timeouts: AtomicU32,
@@ -60,38 +97,46 @@ impl TargetHealth {
         !self.unhealthy.load(Ordering::Relaxed)
     }
 
-    /// Counts an outcome. A target that is unhealthy stays so until somebody says otherwise: it gets no
-    /// requests by which it could recover (Kong 3.11).
-    pub(super) fn report(&self, outcome: Outcome, checks: &PassiveChecks) {
+    /// Counts an outcome. A success ends all rows of failures, a failure the row of successes.
+    pub(super) fn report(&self, outcome: Outcome, thresholds: &Thresholds) {
         let (counter, limit) = match outcome {
-            Outcome::Status(status) if checks.unhealthy_statuses.contains(&status) => {
-                (&self.http_failures, checks.http_failures)
+            Outcome::Status(status) if thresholds.unhealthy_statuses.contains(&status) => {
+                (&self.http_failures, thresholds.http_failures)
             }
             Outcome::Status(status) => {
-                if checks.healthy_statuses.contains(&status) {
-                    self.forget();
+                if thresholds.healthy_statuses.contains(&status) {
+                    forget(&[&self.http_failures, &self.tcp_failures, &self.timeouts]);
+                    if !self.is_healthy() && reaches(&self.successes, thresholds.successes) {
+                        self.set(true);
+                    }
                 }
                 return;
             }
-            Outcome::Failed => (&self.tcp_failures, checks.tcp_failures),
-            Outcome::TimedOut => (&self.timeouts, checks.timeouts),
+            Outcome::Failed => (&self.tcp_failures, thresholds.tcp_failures),
+            Outcome::TimedOut => (&self.timeouts, thresholds.timeouts),
         };
-        if limit > 0 && counter.fetch_add(1, Ordering::Relaxed) + 1 >= limit {
-            self.unhealthy.store(true, Ordering::Relaxed);
+        forget(&[&self.successes]);
+        if self.is_healthy() && reaches(counter, limit) {
+            self.set(false);
         }
     }
 
     pub(super) fn set(&self, healthy: bool) {
-        self.forget();
+        forget(&[&self.successes, &self.http_failures, &self.tcp_failures, &self.timeouts]);
         self.unhealthy.store(!healthy, Ordering::Relaxed);
     }
+}
 
-    /// Ends all rows of failures. Written only where there is one, so that success costs no shared write.
-    fn forget(&self) {
-        for counter in [&self.http_failures, &self.tcp_failures, &self.timeouts] {
-            if counter.load(Ordering::Relaxed) > 0 {
-                counter.store(0, Ordering::Relaxed);
-            }
+/// Counts one more; whether that reaches a limit that is not 0.
+fn reaches(counter: &AtomicU32, limit: u32) -> bool {
+    limit > 0 && counter.fetch_add(1, Ordering::Relaxed) + 1 >= limit
+}
+
+/// Ends rows. Written only where there is one, so that success costs no shared write.
+fn forget(counters: &[&AtomicU32]) {
+    for counter in counters {
+        if counter.load(Ordering::Relaxed) > 0 {
+            counter.store(0, Ordering::Relaxed);
         }
     }
 }

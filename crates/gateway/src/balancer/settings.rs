@@ -1,8 +1,10 @@
 //! Reading an upstream's settings.
 
+use std::time::Duration;
+
 use tollgate_model::entity::{Algorithm, HashOn, Upstream};
 
-use super::{BalancerSettings, HashInput, HashSource, PassiveChecks};
+use super::{ActiveChecks, BalancerSettings, HashInput, HashSource, Thresholds};
 
 impl From<&Upstream> for BalancerSettings {
     fn from(upstream: &Upstream) -> Self {
@@ -12,6 +14,7 @@ impl From<&Upstream> for BalancerSettings {
             hash: HashInput { first: first_source(upstream), fallback: fallback_source(upstream) },
             slots: upstream.slots.and_then(|slots| usize::try_from(slots).ok()).unwrap_or(default.slots),
             passive: passive_checks(upstream).unwrap_or_default(),
+            active: active_checks(upstream).unwrap_or_default(),
             threshold: upstream
                 .healthchecks
                 .as_ref()
@@ -60,20 +63,60 @@ fn source(hash_on: Option<HashOn>, names: [&Option<String>; 3], upstream: &Upstr
     }
 }
 
-fn passive_checks(upstream: &Upstream) -> Option<PassiveChecks> {
+fn count(value: Option<i64>) -> u32 {
+    value.and_then(|value| u32::try_from(value).ok()).unwrap_or(0)
+}
+
+fn statuses(list: Option<&Vec<i64>>) -> Vec<u16> {
+    list.into_iter().flatten().filter_map(|status| u16::try_from(*status).ok()).collect()
+}
+
+fn passive_checks(upstream: &Upstream) -> Option<Thresholds> {
     let passive = upstream.healthchecks.as_ref()?.passive.as_ref()?;
-    let unhealthy = passive.unhealthy.as_ref()?;
-    let count = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(0);
-    let statuses = |list: Option<&Vec<i64>>| -> Vec<u16> {
-        list.into_iter().flatten().filter_map(|status| u16::try_from(*status).ok()).collect()
-    };
-    Some(PassiveChecks {
-        healthy_statuses: statuses(
-            passive.healthy.as_ref().and_then(|healthy| healthy.http_statuses.as_ref()),
-        ),
+    let (healthy, unhealthy) = (passive.healthy.as_ref(), passive.unhealthy.as_ref()?);
+    Some(Thresholds {
+        healthy_statuses: statuses(healthy.and_then(|healthy| healthy.http_statuses.as_ref())),
+        successes: count(healthy.and_then(|healthy| healthy.successes)),
         unhealthy_statuses: statuses(unhealthy.http_statuses.as_ref()),
         http_failures: count(unhealthy.http_failures),
         tcp_failures: count(unhealthy.tcp_failures),
         timeouts: count(unhealthy.timeouts),
+    })
+}
+
+/// How targets are asked; `tcp` asks nobody here, only where streams are proxied (Kong 3.11).
+fn active_checks(upstream: &Upstream) -> Option<ActiveChecks> {
+    let active = upstream.healthchecks.as_ref()?.active.as_ref()?;
+    let kind = active.r#type.as_deref().unwrap_or("http");
+    if kind == "tcp" {
+        return None;
+    }
+    let (healthy, unhealthy) = (active.healthy.as_ref(), active.unhealthy.as_ref());
+    let seconds = |value: Option<f64>| Duration::from_secs_f64(value.unwrap_or(0.0).clamp(0.0, 65_535.0));
+    Some(ActiveChecks {
+        tls: matches!(kind, "https" | "grpcs"),
+        verify: active.https_verify_certificate,
+        server_name: active.https_sni.as_deref().map(Box::from),
+        path: active.http_path.as_deref().unwrap_or("/").into(),
+        headers: active
+            .headers
+            .iter()
+            .flatten()
+            .flat_map(|(name, values)| {
+                values.iter().map(|value| (name.as_str().into(), value.as_str().into()))
+            })
+            .collect(),
+        timeout: seconds(active.timeout.or(Some(1.0))),
+        concurrency: active.concurrency.and_then(|count| usize::try_from(count).ok()).unwrap_or(10),
+        healthy_interval: seconds(healthy.and_then(|healthy| healthy.interval)),
+        unhealthy_interval: seconds(unhealthy.and_then(|unhealthy| unhealthy.interval)),
+        thresholds: Thresholds {
+            healthy_statuses: statuses(healthy.and_then(|healthy| healthy.http_statuses.as_ref())),
+            successes: count(healthy.and_then(|healthy| healthy.successes)),
+            unhealthy_statuses: statuses(unhealthy.and_then(|unhealthy| unhealthy.http_statuses.as_ref())),
+            http_failures: count(unhealthy.and_then(|unhealthy| unhealthy.http_failures)),
+            tcp_failures: count(unhealthy.and_then(|unhealthy| unhealthy.tcp_failures)),
+            timeouts: count(unhealthy.and_then(|unhealthy| unhealthy.timeouts)),
+        },
     })
 }

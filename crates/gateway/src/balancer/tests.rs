@@ -114,8 +114,9 @@ fn the_same_value_goes_to_the_same_target() {
 
 #[test]
 fn rows_of_failures_make_a_target_unhealthy() {
-    let passive = PassiveChecks {
+    let passive = Thresholds {
         healthy_statuses: vec![200],
+        successes: 0,
         unhealthy_statuses: vec![500, 503],
         http_failures: 3,
         tcp_failures: 2,
@@ -135,6 +136,7 @@ fn rows_of_failures_make_a_target_unhealthy() {
         (&[bad, broken, bad], Health::Healthy),
         (&[broken, broken], Health::Unhealthy),
         (&[slow; 9], Health::Healthy),
+        (&[Outcome::Status(504); 9], Health::Healthy),
         (&[broken, broken, good, good], Health::Unhealthy),
     ] {
         let balancer = new();

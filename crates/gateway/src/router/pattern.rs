@@ -56,14 +56,15 @@ impl<'a> Patterns<'a> {
 }
 
 impl Pattern {
-    /// Length of what matches, and the captures.
+    /// Length of what matches, and the captures: none where the pattern has no groups, else `0` too, which is all
+    /// that matches.
     pub(super) fn describe(&self, text: &[u8]) -> Option<(usize, Captures)> {
         if self.regex.captures_len() == 1 {
             return self.regex.find(text).map(|found| (found.len(), Captures::new()));
         }
         let found = self.regex.captures(text)?;
         let mut captures = Captures::new();
-        for (number, name) in self.regex.capture_names().enumerate().skip(1) {
+        for (number, name) in self.regex.capture_names().enumerate() {
             let Some(text) = found.get(number) else { continue };
             let text: Box<str> = String::from_utf8_lossy(text.as_bytes()).into();
             if let Some(name) = name {

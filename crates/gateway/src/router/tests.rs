@@ -204,7 +204,7 @@ fn captures_have_numbers_and_names() {
             .unwrap();
     let found = Ask::new("h", "/user/42x").run(|input| router.find(input)).unwrap();
     let captures: Vec<(&str, &str)> = found.captures.iter().map(|(name, text)| (&**name, &**text)).collect();
-    assert_eq!(captures, [("kind", "user"), ("1", "user"), ("2", "42")]);
+    assert_eq!(captures, [("0", "/user/42x"), ("kind", "user"), ("1", "user"), ("2", "42")]);
     assert_eq!(found.matched_length, 9);
 }
 

@@ -33,6 +33,8 @@ pub(super) struct UpstreamConnection {
     pub(super) reused: bool,
     /// Whether any byte of the current request was written.
     pub(super) request_sent: bool,
+    /// Whether any chunk of the current request's streamed body was taken.
+    pub(super) body_taken: bool,
 }
 
 impl UpstreamConnection {
@@ -67,6 +69,7 @@ impl UpstreamConnection {
             requests: 0,
             reused: false,
             request_sent: false,
+            body_taken: false,
         }))
     }
 
@@ -82,6 +85,7 @@ impl UpstreamConnection {
     pub(super) fn begin(&mut self, timeouts: &Timeouts) {
         self.requests += 1;
         self.request_sent = false;
+        self.body_taken = false;
         self.timeouts = *timeouts;
         self.out.clear();
         self.read_deadline = None;

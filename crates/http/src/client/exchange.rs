@@ -29,7 +29,8 @@ pub(super) async fn run(
     match exchange(&mut connection, head, body).await {
         Ok((parsed, sending)) => respond(connection, parsed, sending, body, settings),
         Err(error) => {
-            Err(SendError { request_sent: connection.request_sent, reused: connection.reused, ..error })
+            let UpstreamConnection { request_sent, reused, body_taken: body_lost, .. } = *connection;
+            Err(SendError { request_sent, reused, body_lost, ..error })
         }
     }
 }
@@ -73,10 +74,16 @@ impl Sending {
                             Some(left) => left,
                             None => return Poll::Ready(Err(too_long())),
                         };
+                        connection.body_taken = true;
                         connection.out.put(data, self.chunked);
                     }
                     Poll::Ready(Some(Err(error))) => {
-                        return Poll::Ready(Err(SendError::new(SendErrorKind::Body, error)));
+                        let kind = match error {
+                            BodyError::TooLarge { .. } => SendErrorKind::BodyTooLarge,
+                            BodyError::TimedOut => SendErrorKind::BodyTimeout,
+                            _ => SendErrorKind::Body,
+                        };
+                        return Poll::Ready(Err(SendError::new(kind, error)));
                     }
                     Poll::Ready(None) => {
                         self.put = true;

@@ -1,7 +1,7 @@
 //! TLS to upstreams.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -82,17 +82,24 @@ impl std::fmt::Debug for TlsProfile {
     }
 }
 
-fn roots(authorities: &[&str]) -> Result<RootCertStore, TlsProfileError> {
-    let mut store = RootCertStore::empty();
+fn roots(authorities: &[&str]) -> Result<Arc<RootCertStore>, TlsProfileError> {
+    /// The system's, read once.
+    static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     if authorities.is_empty() {
-        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let read = || {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            Arc::new(store)
+        };
+        return Ok(Arc::clone(SYSTEM.get_or_init(read)));
     }
+    let mut store = RootCertStore::empty();
     for authority in authorities {
         for certificate in read_chain(authority)? {
             store.add(certificate)?;
         }
     }
-    Ok(store)
+    Ok(Arc::new(store))
 }
 
 /// Certificates of a PEM text.

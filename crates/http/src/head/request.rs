@@ -4,7 +4,8 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 
-use super::{HeadLimits, MOST_FIELDS, has_token, parse_length, ranges};
+use super::target::{self, valid_host};
+use super::{HeadLimits, MOST_FIELDS, has_token, parse_length, partial, ranges};
 use crate::{Headers, Method, Refusal, RequestHead, Version};
 
 /// How the end of a request's body is known.
@@ -37,8 +38,10 @@ pub(crate) fn parse_request(bytes: Bytes, limits: &HeadLimits) -> Result<ParsedR
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(&bytes, fields.get_mut(..most).unwrap_or_default()) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err((Refusal::HeadersTooLarge, None)),
-        _ => return Err((Refusal::BadRequest, None)),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err((Refusal::HeadersTooLarge, partial::read(&bytes)));
+        }
+        _ => return Err((Refusal::BadRequest, partial::read(&bytes))),
     }
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err((Refusal::BadRequest, None));
@@ -51,12 +54,14 @@ pub(crate) fn parse_request(bytes: Bytes, limits: &HeadLimits) -> Result<ParsedR
     let headers = Headers::from_received(bytes.clone(), ranges(base, parsed.headers));
     let mut head = RequestHead { method, target, version, headers };
 
-    let refusal = said
-        .refusal
-        .or_else(|| {
-            matches!(head.method, Method::TRACE | Method::CONNECT).then_some(Refusal::MethodNotAllowed)
-        })
-        .or_else(|| (!reduce_target(&mut head)).then_some(Refusal::BadRequest));
+    let forbidden = matches!(head.method, Method::TRACE | Method::CONNECT);
+    let is_clear = forbidden || target::reduce(&mut head) && target::is_sound(head.path());
+    if !is_clear {
+        // The request line comes first: what the fields say does not count any more.
+        head.headers = Headers::new();
+        return Err((Refusal::BadRequest, Some(Box::new(head))));
+    }
+    let refusal = said.refusal.or(forbidden.then_some(Refusal::MethodNotAllowed));
     if let Some(refusal) = refusal {
         return Err((refusal, Some(Box::new(head))));
     }
@@ -99,11 +104,9 @@ impl Said {
                         said.refuse(Refusal::BadRequest);
                     }
                 }
+                // Other expectations are passed over (nginx).
                 6 if is("expect") => {
-                    said.expects_continue = field.value.eq_ignore_ascii_case(b"100-continue");
-                    if !said.expects_continue {
-                        said.refuse(Refusal::ExpectationFailed);
-                    }
+                    said.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue");
                 }
                 10 if is("connection") => {
                     said.close |= has_token(field.value, "close");
@@ -114,11 +117,10 @@ impl Said {
                     _ => said.refuse(Refusal::BadRequest),
                 },
                 17 if is("transfer-encoding") => {
-                    if said.chunked
-                        || version == Version::HTTP_10
-                        || !field.value.eq_ignore_ascii_case(b"chunked")
-                    {
+                    if said.chunked || version == Version::HTTP_10 {
                         said.refuse(Refusal::BadRequest);
+                    } else if !field.value.eq_ignore_ascii_case(b"chunked") {
+                        said.refuse(Refusal::NotImplemented);
                     }
                     said.chunked = true;
                 }
@@ -137,60 +139,4 @@ impl Said {
             self.refusal = Some(refusal);
         }
     }
-}
-
-/// Reduces an absolute-form target to origin form, its authority becoming `Host` (RFC 9112 §3.2.2).
-fn reduce_target(head: &mut RequestHead) -> bool {
-    if head.target.starts_with(b"/") {
-        return true;
-    }
-    if head.target.as_ref() == b"*" {
-        return head.method == Method::OPTIONS;
-    }
-    let scheme = ["http://", "https://"].iter().find(|scheme| {
-        head.target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
-    });
-    let Some(scheme) = scheme else { return false };
-    let rest = head.target.slice(scheme.len()..);
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
-    let (authority, path) = (rest.slice(..end), rest.slice(end..));
-    if !valid_host(&authority) {
-        return false;
-    }
-    head.headers.set("Host", &authority);
-    head.target = if path.starts_with(b"/") { path } else { [b"/", path.as_ref()].concat().into() };
-    true
-}
-
-/// Whether a `Host` value is a host with an optional port: no user, no path, no empty label, no odd bytes.
-pub(crate) fn valid_host(value: &[u8]) -> bool {
-    let (host, port) = if value.starts_with(b"[") {
-        let Some(end) = memchr::memchr(b']', value) else { return false };
-        let (host, port) = value.split_at(end + 1);
-        let address = host.get(1..end).unwrap_or_default();
-        if address.is_empty()
-            || !address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
-        {
-            return false;
-        }
-        (host, port)
-    } else {
-        value.split_at(memchr::memchr(b':', value).unwrap_or(value.len()))
-    };
-    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(byte);
-    let name_is_fine = host.starts_with(b"[")
-        || (!host.is_empty()
-            && host.iter().all(in_name)
-            && !host.starts_with(b".")
-            && !host.windows(2).any(|two| two == b".."));
-    let port_is_fine = match port.split_first() {
-        None => true,
-        Some((b':', digits)) => {
-            digits.len() <= 5
-                && digits.iter().all(u8::is_ascii_digit)
-                && digits.iter().fold(0u32, |port, digit| port * 10 + u32::from(digit - b'0')) <= 65535
-        }
-        Some(_) => false,
-    };
-    name_is_fine && port_is_fine
 }

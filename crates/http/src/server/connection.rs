@@ -15,7 +15,7 @@ use super::worker::{Shared, State};
 use super::{Limits, http2, tunnel};
 use crate::framing::Decoder;
 use crate::head::{
-    HeadLimits, HeadScanner, MOST_FIELDS, ParsedRequest, RequestFraming, ScanError, parse_request,
+    HeadLimits, HeadScanner, MOST_FIELDS, ParsedRequest, RequestFraming, ScanError, parse_request, partial,
 };
 use crate::outgoing::Outgoing;
 use crate::timer::Timer;
@@ -146,7 +146,7 @@ impl<'a> Served<'a> {
                                 ScanError::FirstLineTooLong => Refusal::UriTooLong,
                                 ScanError::TooLong => Refusal::HeadersTooLarge,
                             };
-                            return Poll::Ready(Err(End::Refused(refusal, None)));
+                            return Poll::Ready(Err(End::Refused(refusal, partial::read(&wire.buffer))));
                         }
                     }
                 } else if state.is_stopping() {
@@ -160,9 +160,12 @@ impl<'a> Served<'a> {
             }
             let allowed = if begun { limits.head_timeout } else { limits.idle_timeout };
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + allowed);
-            timer
-                .poll_expired(context, deadline)
-                .map(|()| Err(if begun { End::Refused(Refusal::Timeout, None) } else { End::Quiet }))
+            timer.poll_expired(context, deadline).map(|()| {
+                Err(match begun {
+                    true => End::Refused(Refusal::Timeout, partial::read(&wire.buffer)),
+                    false => End::Quiet,
+                })
+            })
         })
         .await?;
         let parsed =

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::Limits;
 use super::worker::Shared;
-use crate::head::valid_host;
+use crate::head::{is_sound, valid_host};
 use crate::timer::Timer;
 use crate::{
     Body, BodyError, BodyStream, Connection, Handler, Headers, Method, Refusal, Request, RequestHead,
@@ -26,6 +26,9 @@ use crate::{
 const MOST_STREAMS: u32 = 128;
 /// How often a silent peer is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Streams reset by the client before they were looked at, beyond which the connection is ended: a client that
+/// opens streams to reset them costs much and gets nothing (CVE-2023-44487).
+const MOST_EARLY_RESETS: usize = 20;
 
 /// Fields that mean something on one HTTP/1 connection only (RFC 9113 §8.2.2).
 const CONNECTION_FIELDS: [&str; 5] =
@@ -51,6 +54,7 @@ pub(super) async fn serve<H: Handler>(
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MOST_STREAMS)
+        .max_pending_accept_reset_streams(MOST_EARLY_RESETS)
         .max_header_list_size(u32::try_from(limits.head_total).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(limits.send_timeout);
@@ -156,17 +160,22 @@ fn read_head(parts: http::request::Parts) -> (RequestHead, Option<Refusal>) {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let target = match target.as_bytes().first() {
         Some(b'/') => Bytes::copy_from_slice(target.as_bytes()),
-        _ if target == "*" && parts.method == Method::OPTIONS => Bytes::from_static(b"*"),
+        Some(b'*') => Bytes::from_static(b"*"),
         _ => Bytes::from(format!("/{target}")),
     };
-    let refusal = if own > 1 || !host.is_some_and(|host| valid_host(&host)) {
-        Some(Refusal::BadRequest)
-    } else if matches!(parts.method, Method::TRACE | Method::CONNECT) {
+    let head = RequestHead { method: parts.method, target, version: parts.version, headers };
+    let refusal = if matches!(head.method, Method::TRACE | Method::CONNECT) {
         Some(Refusal::MethodNotAllowed)
+    } else if own > 1
+        || !host.is_some_and(|host| valid_host(&host))
+        || head.target.as_ref() == b"*"
+        || !is_sound(head.path())
+    {
+        Some(Refusal::BadRequest)
     } else {
         None
     };
-    (RequestHead { method: parts.method, target, version: parts.version, headers }, refusal)
+    (head, refusal)
 }
 
 fn write_head<H>(mut response: Response, is_head: bool, active: Active<H>) -> http::Response<Outgoing<H>> {

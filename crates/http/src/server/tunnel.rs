@@ -1,24 +1,33 @@
 //! Upgraded connections: bytes both ways, whatever they mean.
 
-use tokio::io::{AsyncWriteExt, copy_buf, split};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, copy_buf, split};
 
 use super::wire::SharedWire;
 use crate::Duplex;
 
 /// Size of the buffer of either direction.
 const BUFFER: usize = 16 * 1024;
+/// How long one side may go on sending after the other has ended.
+const HALF_CLOSED: Duration = Duration::from_secs(10);
 
-/// Copies both ways until either side ends; what it sent last is passed on.
+/// Copies both ways. A side that ends its direction is passed on as just that; what the other still has to say
+/// (the answer to a closing frame) reaches it within a bound.
 pub(super) async fn join(mut client: SharedWire, mut upstream: Box<dyn Duplex>) {
-    {
-        let (client_reads, mut client_writes) = split(&mut client);
-        let (upstream_reads, mut upstream_writes) = split(&mut upstream);
-        let mut client_reads = tokio::io::BufReader::with_capacity(BUFFER, client_reads);
-        let mut upstream_reads = tokio::io::BufReader::with_capacity(BUFFER, upstream_reads);
-        tokio::select! {
-            _ = copy_buf(&mut client_reads, &mut upstream_writes) => {}
-            _ = copy_buf(&mut upstream_reads, &mut client_writes) => {}
-        }
+    let (client_reads, client_writes) = split(&mut client);
+    let (upstream_reads, upstream_writes) = split(&mut upstream);
+    let mut up = std::pin::pin!(pass(client_reads, upstream_writes));
+    let mut down = std::pin::pin!(pass(upstream_reads, client_writes));
+    tokio::select! {
+        ended = &mut up => if ended { let _ = tokio::time::timeout(HALF_CLOSED, down).await; },
+        ended = &mut down => if ended { let _ = tokio::time::timeout(HALF_CLOSED, up).await; },
     }
-    let _ = tokio::join!(client.shutdown(), upstream.shutdown());
+}
+
+/// Copies until `from` ends, then ends `to`; false where either fails.
+async fn pass(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> bool {
+    let mut from = BufReader::with_capacity(BUFFER, from);
+    let copied = copy_buf(&mut from, &mut to).await;
+    to.shutdown().await.is_ok() && copied.is_ok()
 }

@@ -281,7 +281,7 @@ fn needs(hash: &'static str, input: &str, field: &'static str) -> EntityCheck {
         if_field: hash,
         if_match: Box::new(Constraint::Eq(Value::from(input))),
         then_field: field,
-        then_match: Box::new(Constraint::Ne(Value::Null)),
+        then_match: Box::new(Constraint::Required),
         then_error: None,
     }
 }

@@ -13,7 +13,7 @@ use tollgate_model::entity::rules;
 use tollgate_model::{Config, Kind, Map, PluginSchema};
 use uuid::Uuid;
 
-use crate::body::{Form, Parsed};
+use crate::body::{FieldValue, Form, Parsed};
 use crate::read;
 
 /// Configuration of `key-auth` (Kong 3.11).
@@ -88,7 +88,7 @@ struct KeyName {
 
 /// What stands under a name.
 enum Found<'a> {
-    Key(Cow<'a, str>),
+    Key(Cow<'a, [u8]>),
     /// Several values: there is no telling which is meant.
     Many,
     /// Something that is no key, but keeps later places from being looked at.
@@ -125,9 +125,9 @@ impl Plugin for KeyAuth {
         if self.config.anonymous.is_some() && exchange.credential.is_some() {
             return Access::Continue;
         }
-        if self.config.key_in_body {
+        if self.needs_body(exchange) {
             return Access::wait(async move {
-                let body = self.read_body(exchange).await;
+                let body = read_body(exchange).await;
                 match self.authenticate(exchange, body) {
                     Some(response) => Outcome::Answer(response),
                     None => Outcome::Continue,
@@ -141,126 +141,148 @@ impl Plugin for KeyAuth {
     }
 }
 
+/// The body's fields, where it is of a kind that has some and is not too large.
+async fn read_body(exchange: &mut Exchange) -> Option<Parsed> {
+    let form = Form::of(exchange.head.headers.get_str("content-type")?)?;
+    let bytes = exchange.buffer_body(LARGEST_BODY).await.ok()?;
+    Parsed::read(form, &bytes)
+}
+
 impl KeyAuth {
-    /// The body's fields, where it is of a kind that has some and is not too large.
-    async fn read_body(&self, exchange: &mut Exchange) -> Option<Parsed> {
-        let content_type = exchange.head.headers.get_str("content-type")?.to_owned();
-        let form = Form::of(&content_type)?;
-        if exchange.body.remaining().is_some_and(|length| length > LARGEST_BODY as u64) {
-            return None;
+    /// Whether the body decides: a name stands neither in a header nor in the query before a key is found, or
+    /// the key that is found is to be hidden in the body too.
+    fn needs_body(&self, exchange: &Exchange) -> bool {
+        if !self.config.key_in_body {
+            return false;
         }
-        let bytes = exchange.buffer_body(LARGEST_BODY).await.ok()?;
-        Parsed::read(form, &bytes)
+        for name in &self.names {
+            match self.find_in_head(exchange, name) {
+                Found::Key(_) => return self.config.hide_credentials,
+                Found::Many => return false,
+                Found::Other => {}
+                Found::Nothing => return true,
+            }
+        }
+        false
     }
 
     /// Finds the key and its consumer; an answer where there is none.
     fn authenticate(&self, exchange: &mut Exchange, body: Option<Parsed>) -> Option<Response> {
-        match self.identify(exchange, body) {
+        let refusal = match self.identify(exchange, body) {
             Ok(credential) => {
                 exchange.authenticate(Arc::clone(&credential.consumer), Some(credential));
+                return None;
+            }
+            Err(refusal) => refusal,
+        };
+        let Some(anonymous) = &self.config.anonymous else {
+            let mut response = exchange.error(StatusCode::UNAUTHORIZED, refusal.message());
+            response.headers.set("WWW-Authenticate", &self.challenge);
+            return Some(response);
+        };
+        match find_anonymous(exchange, anonymous) {
+            Some(consumer) => {
+                exchange.authenticate(consumer, None);
                 None
             }
-            Err(refusal) => match &self.config.anonymous {
-                Some(anonymous) => match find_anonymous(exchange, anonymous) {
-                    Some(consumer) => {
-                        exchange.authenticate(consumer, None);
-                        None
-                    }
-                    None => {
-                        let message =
-                            format!("anonymous consumer {anonymous} is configured but doesn't exist");
-                        Some(exchange.error(StatusCode::INTERNAL_SERVER_ERROR, &message))
-                    }
-                },
-                None => {
-                    let mut response = exchange.error(StatusCode::UNAUTHORIZED, refusal.message());
-                    response.headers.set("WWW-Authenticate", &self.challenge);
-                    Some(response)
-                }
-            },
+            None => {
+                let message = format!("anonymous consumer {anonymous} is configured but doesn't exist");
+                Some(exchange.error(StatusCode::INTERNAL_SERVER_ERROR, &message))
+            }
         }
     }
 
     fn identify(&self, exchange: &mut Exchange, body: Option<Parsed>) -> Result<Arc<Credential>, Refusal> {
-        let mut hidden = None;
-        let mut found = Err(Refusal::NoKey);
         for name in &self.names {
-            match self.find(exchange, body.as_ref(), name) {
+            let mut found = self.find_in_head(exchange, name);
+            if let (Found::Nothing, Some(body)) = (&found, &body) {
+                found = find_in_body(body, &name.name);
+            }
+            match found {
                 Found::Key(key) => {
-                    hidden = Some(name);
-                    found = look_up(exchange, &key);
-                    break;
+                    let credential = look_up(exchange, &key);
+                    if self.config.hide_credentials {
+                        hide(exchange, body, name);
+                    }
+                    return credential;
                 }
                 Found::Many => return Err(Refusal::Duplicate),
                 Found::Other | Found::Nothing => {}
             }
         }
-        if let Some(name) = hidden.filter(|_| self.config.hide_credentials) {
-            self.hide(exchange, body, name);
-        }
-        found
+        Err(Refusal::NoKey)
     }
 
-    fn find<'a>(&self, exchange: &'a Exchange, body: Option<&'a Parsed>, name: &'a KeyName) -> Found<'a> {
+    fn find_in_head<'a>(&self, exchange: &'a Exchange, name: &KeyName) -> Found<'a> {
         if self.config.key_in_header {
-            let mut values = exchange
-                .head
-                .headers
-                .get_all(&name.name)
-                .chain(name.dashed.iter().flat_map(|dashed| exchange.head.headers.get_all(dashed)));
-            match (values.next(), values.next()) {
-                (Some(value), None) => return Found::Key(String::from_utf8_lossy(value)),
-                (Some(_), Some(_)) => return Found::Many,
-                _ => {}
+            let spellings = std::iter::once(&name.name).chain(&name.dashed);
+            let found = spellings.map(|name| find_in_headers(exchange, name));
+            if let Some(found) = found.into_iter().find(|found| !matches!(found, Found::Nothing)) {
+                return found;
             }
         }
-        if self.config.key_in_query
-            && let Some(query) = &exchange.query
-        {
-            let mut values = query::parse(query).filter(|(other, _)| *other == *name.name);
-            match (values.next(), values.next()) {
-                (Some((_, Some(value))), None) => return Found::Key(Cow::Owned(value.into_owned())),
-                (Some((_, None)), None) => return Found::Other,
-                (Some(_), Some(_)) => return Found::Many,
-                _ => {}
-            }
-        }
-        match body.map(|body| body.values(&name.name)).unwrap_or_default().as_slice() {
-            [] => Found::Nothing,
-            [Value::String(value)] => Found::Key(Cow::Owned(value.clone())),
-            [Value::Array(_) | Value::Object(_)] => Found::Many,
-            [_] => Found::Other,
-            _ => Found::Many,
-        }
-    }
-
-    /// Takes the key out of the request, wherever it stands under this name.
-    fn hide(&self, exchange: &mut Exchange, body: Option<Parsed>, name: &KeyName) {
-        exchange.head.headers.remove(&name.name);
-        if let Some(dashed) = &name.dashed {
-            exchange.head.headers.remove(dashed);
-        }
-        if let Some(query) = &exchange.query {
-            let kept: Vec<_> = query::parse(query).filter(|(other, _)| *other != *name.name).collect();
-            let written = query::write(kept.iter().map(|(name, value)| (&**name, value.as_deref())));
-            exchange.query = (!written.is_empty()).then(|| Bytes::from(written));
-        }
-        if let Some(mut body) = body.filter(|_| self.config.key_in_body)
-            && body.remove(&name.name)
-        {
-            let (bytes, content_type) = body.write();
-            exchange.set_body(bytes);
-            if let Some(content_type) = content_type {
-                exchange.head.headers.set("Content-Type", content_type);
-            }
+        let Some(query) = exchange.query.as_deref().filter(|_| self.config.key_in_query) else {
+            return Found::Nothing;
+        };
+        let mut values = query::pairs(query).filter(|(other, _)| **other == *name.name.as_bytes());
+        match (values.next(), values.next()) {
+            (None, _) => Found::Nothing,
+            (Some((_, Some(value))), None) => Found::Key(value),
+            (Some((_, None)), None) => Found::Other,
+            (Some(_), Some(_)) => Found::Many,
         }
     }
 }
 
-fn look_up(exchange: &Exchange, key: &str) -> Result<Arc<Credential>, Refusal> {
+fn find_in_headers<'a>(exchange: &'a Exchange, name: &str) -> Found<'a> {
+    let seen = exchange.head.headers.iter().take(query::MAX_ARGUMENTS);
+    let mut values = seen.filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
+    match (values.next(), values.next()) {
+        (None, _) => Found::Nothing,
+        (Some((_, value)), None) => Found::Key(Cow::Borrowed(value)),
+        (Some(_), Some(_)) => Found::Many,
+    }
+}
+
+fn find_in_body<'a>(body: &'a Parsed, name: &'a str) -> Found<'a> {
+    match body.values(name).as_slice() {
+        [] => Found::Nothing,
+        [FieldValue::Text(value)] => Found::Key(Cow::Borrowed(value)),
+        [FieldValue::Json(Value::String(value))] => Found::Key(Cow::Borrowed(value.as_bytes())),
+        [FieldValue::Json(Value::Array(_) | Value::Object(_))] => Found::Many,
+        [_] => Found::Other,
+        _ => Found::Many,
+    }
+}
+
+/// Takes the key out of the request, wherever it stands under this name. The query and a body that was read
+/// are written anew, as Kong does, even where they did not hold it.
+fn hide(exchange: &mut Exchange, body: Option<Parsed>, name: &KeyName) {
+    exchange.head.headers.remove(&name.name);
+    if let Some(dashed) = &name.dashed {
+        exchange.head.headers.remove(dashed);
+    }
+    if let Some(query) = &exchange.query {
+        let kept = query::pairs(query).filter(|(other, _)| **other != *name.name.as_bytes());
+        let written = query::write(kept);
+        exchange.query = (!written.is_empty()).then(|| Bytes::from(written));
+    }
+    if let Some(mut body) = body {
+        body.remove(&name.name);
+        let (bytes, content_type) = body.write();
+        exchange.set_body(bytes);
+        if let Some(content_type) = content_type {
+            exchange.head.headers.set("Content-Type", content_type);
+        }
+    }
+}
+
+fn look_up(exchange: &Exchange, key: &[u8]) -> Result<Arc<Credential>, Refusal> {
     if key.is_empty() {
         return Err(Refusal::NoKey);
     }
+    // Keys are text: bytes that are none match no key, and are not made into one.
+    let key = std::str::from_utf8(key).map_err(|_| Refusal::Unknown)?;
     let found = exchange.snapshot.consumers.credential(Kind::KeyAuthCredential, exchange.workspace(), key);
     let valid =
         |credential: &&Arc<Credential>| credential.expires_at.is_none_or(|end| end > clock::seconds());

@@ -4,10 +4,11 @@ use proptest::prelude::*;
 use super::{Chunked, write_chunk_size};
 use crate::framing::Decoded;
 
+/// The body, what follows it, and a trailer.
+type Read = (Vec<u8>, Vec<u8>, Option<Bytes>);
+
 /// Decodes a body that arrives in these pieces: its bytes, what follows it, and its trailers.
-fn decode<'a>(
-    pieces: impl IntoIterator<Item = &'a [u8]>,
-) -> Result<(Vec<u8>, Vec<u8>, Option<Bytes>), &'static str> {
+fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Read, &'static str> {
     let mut chunked = Chunked::default();
     let mut buffer = BytesMut::new();
     let mut body = Vec::new();

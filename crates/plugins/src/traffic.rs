@@ -1,0 +1,3 @@
+//! Plugins that decide how much traffic passes, and from where.
+
+pub mod rate_limiting;

@@ -1,0 +1,7 @@
+//! Plugins that change requests and answers.
+
+mod arguments;
+mod edits;
+mod pair;
+pub mod request_transformer;
+mod template;
