@@ -1,6 +1,7 @@
 //! Certificates and the list of server names that is shown with each (Kong 3.11: `snis`, which is no field of
 //! the entity).
 
+use tollgate_model::check::Mode;
 use tollgate_model::{FieldErrors, Kind, Map, Value, json};
 use tollgate_store::{StoreError, Transaction, View};
 use uuid::Uuid;
@@ -43,17 +44,8 @@ pub(crate) fn take_names(
         None if put => return Ok(Some(Vec::new())),
         None => return Ok(None),
         Some(Value::Null) => return Ok(Some(Vec::new())),
-        Some(Value::String(name)) => vec![name],
-        Some(Value::Array(list)) => {
-            let mut names = Vec::with_capacity(list.len());
-            for name in list {
-                match name {
-                    Value::String(name) => names.push(name),
-                    _ => return Err(FieldErrors::of("snis", "expected a string").into()),
-                }
-            }
-            names
-        }
+        Some(Value::String(name)) => read_names(vec![name.into()])?,
+        Some(Value::Array(list)) => read_names(list)?,
         Some(_) => return Err(FieldErrors::of("snis", "expected an array").into()),
     };
     if let Some(name) = path_name.filter(|_| put)
@@ -66,6 +58,19 @@ pub(crate) fn take_names(
         return Err(FieldErrors::of("snis", format!("{twice} is duplicated")).into());
     }
     Ok(Some(names))
+}
+
+/// Server names as they may be, or what is wrong with which.
+fn read_names(list: Vec<Value>) -> Result<Vec<String>, Failure> {
+    let field = Kind::Sni.schema().fields.iter().find(|field| field.name == "name");
+    let check = |name: &Value| field.and_then(|field| field.shape.check(name.clone(), Mode::Insert).err());
+    let wrong: Vec<Value> = list.iter().map(|name| check(name).unwrap_or_default()).collect();
+    if wrong.iter().any(|error| !error.is_null()) {
+        let mut errors = FieldErrors::new();
+        errors.nest("snis", wrong.into());
+        return Err(errors.into());
+    }
+    Ok(list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
 /// Gives a certificate exactly these names.

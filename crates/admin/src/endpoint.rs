@@ -38,6 +38,12 @@ pub(crate) enum Endpoint<'a> {
     AbsentSchema(&'static str, &'a str),
     /// `/schemas/{entity}/validate`
     Validate(&'a str),
+    /// `/cache`
+    WholeCache,
+    /// `/cache/{key}`
+    Cache,
+    /// `/debug/node/log-level`
+    LogLevel,
     /// `/tags`, `/tags/{tag}`
     Tags(Option<&'a str>),
     /// `/clustering/data-planes`, `/clustering/status`
@@ -68,7 +74,10 @@ pub(crate) enum Endpoint<'a> {
 
 /// First segments that are the node's own, and so no workspace.
 pub(crate) fn is_reserved(segment: &str) -> bool {
-    const OWN: [&str; 13] = [
+    const OWN: [&str; 16] = [
+        "cache",
+        "debug",
+        "robots.txt",
         "status",
         "schemas",
         "tags",
@@ -107,6 +116,9 @@ impl<'a> Endpoint<'a> {
             ["schemas", "vaults", name] => Self::AbsentSchema("vault", name),
             ["schemas", "partials", name] => Self::AbsentSchema("partial", name),
             ["schemas", entity] => Self::Schema(entity),
+            ["cache"] => Self::WholeCache,
+            ["cache", _] => Self::Cache,
+            ["debug", "node", "log-level"] => Self::LogLevel,
             ["tags"] => Self::Tags(None),
             ["tags", tag] => Self::Tags(Some(tag)),
             ["clustering", "data-planes" | "status"] => Self::Clustering,
@@ -168,11 +180,14 @@ impl<'a> Endpoint<'a> {
             | Self::Schema(_)
             | Self::PluginSchema(_)
             | Self::AbsentSchema(..)
+            | Self::LogLevel
             | Self::Tags(_)
             | Self::Clustering
             | Self::WorkspaceMeta(_)
             | Self::UpstreamHealth(_)
             | Self::AllTargets(_) => &["GET", "HEAD", "OPTIONS"],
+            Self::WholeCache => &["DELETE", "OPTIONS"],
+            Self::Cache => &["DELETE", "GET", "HEAD", "OPTIONS"],
             Self::Validate(_) => &["OPTIONS", "POST"],
             Self::TargetHealth { .. } => &["OPTIONS", "PUT"],
             Self::Config | Self::Collection(..) => &["GET", "HEAD", "OPTIONS", "POST"],

@@ -81,14 +81,14 @@ impl Admin {
                 ok(self.show(kind, stored)?)
             }
             "DELETE" => match found.filter(belongs) {
+                None if above.is_some() => Err(not_found()),
+                None if kind == Kind::Certificate && id_of(key).is_none() => Err(missing(kind, key)),
                 _ if self.facts.declarative => Err(unsupported("remove", kind, Some(key))),
                 Some(stored) if kind == Kind::Workspace => self.delete_workspace(call, stored.id),
                 Some(stored) => {
                     self.commit(call, kind, |transaction| transaction.delete(kind, stored.id))?;
                     nothing()
                 }
-                None if above.is_some() => Err(not_found()),
-                None if kind == Kind::Certificate && id_of(key).is_none() => Err(missing(kind, key)),
                 None => nothing(),
             },
             _ => match found.filter(belongs) {

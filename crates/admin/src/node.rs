@@ -3,9 +3,9 @@
 use tollgate_http::StatusCode;
 use tollgate_model::{Kind, Map, Value, check_entity, json};
 
-use crate::answer::{Answer, Failure, not_found, ok, text};
+use crate::answer::{Answer, Failure, not_found, nothing, ok, text};
 use crate::endpoint::Endpoint;
-use crate::{Admin, Call, absent, names};
+use crate::{Admin, Call, absent, certificates, names};
 
 /// Kong's version whose behaviour is followed.
 const KONG_VERSION: &str = "3.11.0";
@@ -44,6 +44,13 @@ impl Admin {
                 let kind = Kind::from_plural(name).ok_or_else(|| not_named("entity", name))?;
                 self.validate(call, kind)
             }
+            // What Kong keeps in its cache is compiled here: there is nothing to find, and nothing to forget.
+            Endpoint::WholeCache => nothing(),
+            Endpoint::Cache if call.method == "DELETE" => nothing(),
+            Endpoint::LogLevel => {
+                let level = self.facts.configuration.get("log_level").and_then(Value::as_str);
+                ok(json!({"message": format!("log level: {}", level.unwrap_or("notice"))}))
+            }
             Endpoint::Tags(tag) => self.tags(call, tag),
             Endpoint::WorkspaceMeta(workspace) => self.workspace_meta(call, workspace),
             Endpoint::Clustering => {
@@ -74,7 +81,7 @@ impl Admin {
             }
         }
         if kind == Kind::Certificate {
-            input.remove("snis");
+            certificates::take_names(call, &mut input, None)?;
         }
         check_entity(kind, input, None, &*self.plugins, &*self.source)?;
         ok(json!({"message": "schema validation successful"}))
@@ -142,9 +149,12 @@ fn not_named(what: &str, name: &str) -> Failure {
 fn endpoints() -> Vec<String> {
     let mut list: Vec<String> = [
         "/",
+        "/cache",
+        "/cache/{key}",
         "/clustering/data-planes",
         "/clustering/status",
         "/config",
+        "/debug/node/log-level",
         "/endpoints",
         "/metrics",
         "/plugins/enabled",

@@ -1,6 +1,7 @@
 //! Changing.
 
 use rusqlite::{Connection, OptionalExtension, params};
+use tollgate_model::kind::ForeignKey;
 use tollgate_model::{Kind, Map, Value};
 use uuid::Uuid;
 
@@ -81,7 +82,7 @@ impl<'a> Transaction<'a> {
         let Some(entity) = self.view().get(kind, id)? else { return Ok(false) };
         for other in Kind::ALL {
             for key in other.foreign_keys().iter().filter(|key| key.to == kind) {
-                for referring in self.referring(other, key.field, id)? {
+                for referring in self.referring(other, key, id)? {
                     if !key.cascade {
                         return Err(StoreError::Referenced { kind, by: other });
                     }
@@ -169,11 +170,12 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    fn referring(&self, kind: Kind, field: &str, to: Uuid) -> Result<Vec<Uuid>, StoreError> {
-        let mut statement =
-            self.sql.prepare_cached("SELECT id FROM refs WHERE target = ?1 AND kind = ?2 AND field = ?3")?;
-        let rows = statement
-            .query_map(params![to.as_bytes(), kind.plural(), field], |row| row.get::<_, Vec<u8>>(0))?;
+    fn referring(&self, kind: Kind, key: &ForeignKey, to: Uuid) -> Result<Vec<Uuid>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT id FROM refs WHERE target = ?1 AND target_kind = ?2 AND kind = ?3 AND field = ?4",
+        )?;
+        let values = params![to.as_bytes(), key.to.plural(), kind.plural(), key.field];
+        let rows = statement.query_map(values, |row| row.get::<_, Vec<u8>>(0))?;
         rows.map(|row| uuid(&row?)).collect()
     }
 

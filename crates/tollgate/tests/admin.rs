@@ -106,7 +106,8 @@ impl Run {
         }
         for (member, whole) in [("answer", true), ("has", false)] {
             if let Some(expected) = case.get(member) {
-                let actual: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+                let actual: Value =
+                    serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
                 same(&self.fill_json(expected), &actual, whole)
                     .map_err(|at| format!("body{at}\n    of {actual}"))?;
             }
@@ -224,9 +225,8 @@ fn with_a_token() {
 #[test]
 fn without_a_token_it_keeps_to_the_loopback() {
     let folder = tempfile::tempdir().unwrap();
-    let start = |settings: &[(&str, &str)]| {
-        common::run(Tollgate::command(folder.path(), settings).arg("start"))
-    };
+    let start =
+        |settings: &[(&str, &str)]| common::run(Tollgate::command(folder.path(), settings).arg("start"));
     let (code, _, err) = start(&[("KONG_ADMIN_LISTEN", "0.0.0.0:0")]);
     assert_ne!(code, 0);
     assert!(err.contains("admin_listen") && err.contains("admin_token"), "{err}");

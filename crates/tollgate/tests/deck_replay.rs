@@ -108,7 +108,11 @@ fn usable(path: &str, body: &Value, made: &HashSet<String>) -> Result<(), String
         let has = body["data"].as_array().is_some_and(|list| {
             list.iter().any(|group| group["name"] == "serverless-default" && group["id"].is_string())
         });
-        return if has && body["page"] == body["pageCount"] { Ok(()) } else { Err("no control plane".into()) };
+        return if has && body["page"] == body["pageCount"] {
+            Ok(())
+        } else {
+            Err("no control plane".into())
+        };
     }
     if path.contains("/v1/schemas/json/") {
         return if body["properties"].is_object() { Ok(()) } else { Err("no properties".into()) };
@@ -147,7 +151,11 @@ fn usable(path: &str, body: &Value, made: &HashSet<String>) -> Result<(), String
         _ => 0,
     };
     let known = list.iter().filter(|entity| made.contains(entity["id"].as_str().unwrap_or_default())).count();
-    if (known, list.len()) == (expected, expected) { Ok(()) } else { Err(format!("{known} entities, not {expected}")) }
+    if (known, list.len()) == (expected, expected) {
+        Ok(())
+    } else {
+        Err(format!("{known} entities, not {expected}"))
+    }
 }
 
 #[test]

@@ -24,10 +24,26 @@ fn operations(generation: usize, action: &str, upstream: u16) -> Value {
     let mut list = Vec::new();
     for number in 0..EACH {
         let entities = [
-            ("services", 1, json!({"name": format!("s-{number}"), "host": "127.0.0.1", "port": upstream, "path": format!("/g-{generation}")})),
-            ("routes", 2, json!({"paths": [format!("/r-{number}-g-{generation}")], "service": {"id": id(1, number)}})),
-            ("consumers", 3, json!({"username": format!("c-{number}"), "custom_id": format!("g-{generation}-{number}")})),
-            ("keyauth_credentials", 4, json!({"key": format!("k-{number}-g-{generation}"), "consumer": {"id": id(3, number)}})),
+            (
+                "services",
+                1,
+                json!({"name": format!("s-{number}"), "host": "127.0.0.1", "port": upstream, "path": format!("/g-{generation}")}),
+            ),
+            (
+                "routes",
+                2,
+                json!({"paths": [format!("/r-{number}-g-{generation}")], "service": {"id": id(1, number)}}),
+            ),
+            (
+                "consumers",
+                3,
+                json!({"username": format!("c-{number}"), "custom_id": format!("g-{generation}-{number}")}),
+            ),
+            (
+                "keyauth_credentials",
+                4,
+                json!({"key": format!("k-{number}-g-{generation}"), "consumer": {"id": id(3, number)}}),
+            ),
         ];
         for (kind, place, entity) in entities {
             list.push(json!({"action": action, "kind": kind, "id": id(place, number), "entity": entity}));
@@ -71,7 +87,11 @@ fn generation(tollgate: &Tollgate) -> usize {
     for number in [0, EACH / 2, EACH - 1] {
         assert_eq!(served(tollgate, number, generation, generation), 200);
         assert_eq!(served(tollgate, number, generation, generation + 1), 401, "a key of another generation");
-        assert_eq!(served(tollgate, number, generation + 1, generation), 404, "a route of another generation");
+        assert_eq!(
+            served(tollgate, number, generation + 1, generation),
+            404,
+            "a route of another generation"
+        );
     }
     generation
 }
