@@ -80,6 +80,11 @@ impl Failure {
         Self { status, body: Some(body) }
     }
 
+    /// Whether a reference leads nowhere (Kong's code 4), or something refers to what was to go.
+    pub(crate) fn is_about_references(&self) -> bool {
+        self.body.as_ref().and_then(|body| body.get("code")).is_some_and(|code| code == 4)
+    }
+
     /// A query argument that is not what it should be.
     pub(crate) fn option(name: &str, message: impl std::fmt::Display) -> Self {
         let body = json!({

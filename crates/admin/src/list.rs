@@ -22,7 +22,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Entities of a page where none are asked for, and at most (Kong 3.11).
 const USUAL_PAGE: usize = 100;
-const LARGEST_PAGE: usize = 1000;
+pub(crate) const LARGEST_PAGE: usize = 1000;
 
 /// How many entities a page shall have.
 pub(crate) fn page_size(call: &Call) -> Result<usize, Failure> {

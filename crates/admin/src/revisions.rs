@@ -81,9 +81,9 @@ fn changes(list: Vec<Change>) -> Value {
     list.into_iter().map(show).collect()
 }
 
-/// The latest revisions; `offset` is the number of the first.
+/// The latest revisions, all that are kept unless a `size` is given; `offset` is the number of the first.
 fn history(admin: &Admin, call: &Call) -> Answer {
-    let size = list::page_size(call)?;
+    let size = if call.has_query("size") { list::page_size(call)? } else { list::LARGEST_PAGE };
     let from = call.query("offset").map(revision_number).transpose()?;
     let mut revisions = admin.store.read(|view| view.history(size + 1, from))?;
     let next = if revisions.len() > size { revisions.pop() } else { None };
@@ -160,24 +160,49 @@ fn transaction(admin: &Admin, call: &Call) -> Answer {
     let Some(Value::Array(operations)) = body.remove("operations") else {
         return Err(Failure::message(StatusCode::BAD_REQUEST, "operations: expected an array"));
     };
-    let mut refused = None;
+    let mut refused: Vec<(usize, Failure)> = Vec::new();
     let outcome = admin.store.commit(Author { name: &author, message: &message }, |transaction| {
         for (index, operation) in operations.into_iter().enumerate() {
-            if let Err(mut failure) = apply(admin, workspace, transaction, operation) {
-                if let Some(Value::Object(body)) = &mut failure.body {
-                    body.insert("operation".into(), index.into());
-                }
-                refused = Some(failure);
-                return Err(StoreError::Refused(String::new()));
+            match apply(admin, workspace, transaction, operation) {
+                Ok(()) => {}
+                // What refers to something refused before is refused because of that alone.
+                Err(failure) if !refused.is_empty() && failure.is_about_references() => {}
+                Err(failure) => refused.push((index, failure)),
+            }
+            if refused.len() >= MOST_REFUSALS {
+                break;
             }
         }
-        Ok(())
+        if refused.is_empty() { Ok(()) } else { Err(StoreError::Refused(String::new())) }
     });
-    match (outcome, refused) {
-        (_, Some(failure)) => Err(failure),
-        (Ok(((), revision)), None) => ok(json!({"revision": revision})),
-        (Err(error), None) => Err(error.into()),
+    match outcome {
+        Err(_) if !refused.is_empty() => Err(all_refused(refused)),
+        Ok(((), revision)) => ok(json!({"revision": revision})),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// How many refused operations of a transaction are told.
+const MOST_REFUSALS: usize = 100;
+
+/// The first refusal, with all of them in `errors`; each says which `operation` it is about.
+fn all_refused(refused: Vec<(usize, Failure)>) -> Failure {
+    let status = refused.first().map_or(StatusCode::BAD_REQUEST, |(_, failure)| failure.status);
+    let errors: Vec<Value> = refused
+        .into_iter()
+        .map(|(index, failure)| {
+            let mut body = failure.body.unwrap_or_else(|| json!({}));
+            if let Some(body) = body.as_object_mut() {
+                body.insert("operation".into(), index.into());
+            }
+            body
+        })
+        .collect();
+    let mut body = errors.first().cloned().unwrap_or_else(|| json!({}));
+    if let Some(body) = body.as_object_mut() {
+        body.insert("errors".into(), Value::Array(errors));
+    }
+    Failure { status, body: Some(body) }
 }
 
 fn apply(

@@ -235,6 +235,20 @@ fn without_a_token_it_keeps_to_the_loopback() {
     assert_eq!(tollgate.admin_call("GET", "/", None).0, 401);
 }
 
+/// A whole configuration may be large, a call about one entity may not (Kong 3.11: 10 MB).
+#[test]
+fn bodies_have_a_largest_size() {
+    let tollgate = Tollgate::with_store(&[]);
+    let long = "x".repeat(11 << 20);
+    let entity = serde_json::json!({"name": "s", "host": "a.test", "tags": [long]});
+    assert_eq!(tollgate.admin_call("POST", "/services", Some(&entity)).0, 413);
+    let control_plane = "/v2/control-planes/5e127e55-0000-4000-8000-000000000001/core-entities";
+    let sync = serde_json::json!({"message": long, "operations": []});
+    for path in ["/tollgate/transaction".to_owned(), format!("{control_plane}/tollgate/transaction")] {
+        assert_eq!(tollgate.admin_call("POST", &path, Some(&sync)).0, 200, "{path}");
+    }
+}
+
 #[test]
 fn who_writes_and_who_reads_get_along() {
     let tollgate = Tollgate::with_store(&[]);
