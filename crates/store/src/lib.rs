@@ -207,13 +207,21 @@ impl Store {
     /// # Errors
     /// What `read` returns.
     pub fn read<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let Some(readers) = &self.readers else { return read(&View::new(&lock(&self.writer))) };
+        let Some(readers) = &self.readers else { return self.hold(read) };
         let mut connection = readers.take()?;
         let transaction = connection.transaction()?;
         let result = read(&View::new(&transaction))?;
         transaction.finish()?;
         readers.give_back(connection);
         Ok(result)
+    }
+
+    /// Reads the latest state, and lets nobody commit before that is done.
+    ///
+    /// # Errors
+    /// What `read` returns.
+    pub fn hold<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        read(&View::new(&lock(&self.writer)))
     }
 
     /// Makes the next revision of what `change` does, or nothing at all: an error rolls everything back. Where
