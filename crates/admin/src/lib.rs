@@ -30,7 +30,8 @@ use uuid::Uuid;
 use answer::{Answer, Failure, method_not_allowed, not_found};
 use endpoint::Endpoint;
 pub use health::Upstreams;
-pub use status::{StatusApi, StatusSource};
+pub use node::KONG_VERSION;
+pub use status::{StatusApi, StatusSource, Unit};
 
 /// Reads DB-less declarations for `POST /config`.
 pub trait Declarations: Send + Sync {
@@ -159,6 +160,13 @@ impl Admin {
         }
     }
 
+    /// Metrics are text that takes time to gather.
+    fn asks_for_metrics(&self, head: &RequestHead) -> bool {
+        let path = head.path();
+        let path = path.strip_suffix(b"/").unwrap_or(path);
+        matches!(head.method, Method::GET | Method::HEAD) && path == b"/metrics"
+    }
+
     /// Whether the caller may call: it shows the token, or only asks what it may ask (a browser shows none then).
     fn admit(&self, head: &RequestHead) -> Result<(), Failure> {
         match &self.facts.token {
@@ -271,19 +279,21 @@ impl Handler for AdminServer {
         let started = Instant::now();
         let head_only = request.head.method == Method::HEAD;
         let origin = request.head.headers.get("origin").map(<[u8]>::to_vec);
-        let answer = match self.0.admit(&request.head) {
-            Ok(()) => match request.body.buffer(self.largest_body(&request.head)).await {
-                Ok(body) => {
-                    let admin = Arc::clone(&self.0);
-                    tokio::task::spawn_blocking(move || admin.answer(&request.head, body))
-                        .await
-                        .unwrap_or_else(|_| Err(answer::unexpected()))
-                }
-                Err(_) => Err(Failure::message(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large")),
-            },
-            Err(stranger) => Err(stranger),
+        let mut response = match self.0.admit(&request.head) {
+            Ok(()) if self.0.asks_for_metrics(&request.head) => status::metrics(&*self.0.status).await,
+            Ok(()) => {
+                answer::into_response(match request.body.buffer(self.largest_body(&request.head)).await {
+                    Ok(body) => {
+                        let admin = Arc::clone(&self.0);
+                        tokio::task::spawn_blocking(move || admin.answer(&request.head, body))
+                            .await
+                            .unwrap_or_else(|_| Err(answer::unexpected()))
+                    }
+                    Err(_) => Err(Failure::message(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large")),
+                })
+            }
+            Err(stranger) => answer::into_response(Err(stranger)),
         };
-        let mut response = answer::into_response(answer);
         let headers = &mut response.headers;
         match origin {
             Some(origin) => headers.set("Access-Control-Allow-Origin", origin),

@@ -5,10 +5,11 @@ use tollgate_model::{Kind, Map, Value, check_entity, json};
 
 use crate::answer::{Answer, Failure, not_found, nothing, ok, text};
 use crate::endpoint::Endpoint;
+use crate::status::Unit;
 use crate::{Admin, Call, absent, certificates, names};
 
 /// Kong's version whose behaviour is followed.
-const KONG_VERSION: &str = "3.11.0";
+pub const KONG_VERSION: &str = "3.11.0";
 
 impl Admin {
     /// Answers a call about the node.
@@ -16,12 +17,14 @@ impl Admin {
         let no_plugin = |name: &str| not_named("plugin", name);
         match *endpoint {
             Endpoint::Root => ok(self.root()),
-            Endpoint::Status => ok(self.status.status()),
+            Endpoint::Status => {
+                let unit = Unit::parse(call.query("unit"), call.query("scale"))?;
+                ok(self.status.status(unit))
+            }
             Endpoint::StatusDns => {
                 let message = "not implemented with the legacy DNS client";
                 Err(Failure::message(StatusCode::NOT_IMPLEMENTED, message))
             }
-            Endpoint::Metrics => text(self.status.metrics()),
             Endpoint::Robots => text("User-agent: *\nDisallow: /"),
             Endpoint::Endpoints => ok(json!({"data": endpoints()})),
             Endpoint::EnabledPlugins => {

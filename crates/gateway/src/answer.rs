@@ -237,6 +237,9 @@ pub fn refusal(
         Refusal::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
         Refusal::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
         Refusal::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "Not implemented"),
+        Refusal::VersionNotSupported => {
+            (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP version not supported")
+        }
     };
     let mut response = low_level(status, message, head, id, settings);
     if head.is_some_and(|head| head.method == Method::HEAD) {

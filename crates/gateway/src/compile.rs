@@ -9,11 +9,12 @@ mod services;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tollgate_model::{Config, Kind, Map, Value};
+use tollgate_model::{Config, Kind, Map, Secret, Value};
 use uuid::Uuid;
 
 use crate::consumers::Consumers;
 use crate::plugin::{BuildError, PluginTypes};
+use crate::secrets::SecretNames;
 use crate::snapshot::{DEFAULT_WORKSPACE, Snapshot};
 
 /// Where entities come from: a view of the store, or a file.
@@ -73,13 +74,22 @@ pub enum CompileError {
 pub struct Compiler {
     types: Arc<dyn PluginTypes>,
     verify_upstreams: bool,
+    /// Chain and key that upstreams are shown where nothing else says.
+    client_certificate: Option<(String, Secret)>,
 }
 
 impl Compiler {
     /// A compiler that knows these plugins. `verify_upstreams` counts where a service's `tls_verify` is not
     /// set.
     pub fn new(types: Arc<dyn PluginTypes>, verify_upstreams: bool) -> Self {
-        Self { types, verify_upstreams }
+        Self { types, verify_upstreams, client_certificate: None }
+    }
+
+    /// Has upstreams shown this certificate (chain and key, in PEM) where neither the service nor the upstream
+    /// has one.
+    #[must_use]
+    pub fn with_client_certificate(self, chain: String, key: Secret) -> Self {
+        Self { client_certificate: Some((chain, key)), ..self }
     }
 
     /// Compiles everything `source` holds. Plugins and balancers that have not changed since `previous` are
@@ -141,6 +151,9 @@ impl Compiler {
             consumers,
             certificates: certificates.served(source)?,
             upstreams: upstreams.balancers,
+            secret_names: SecretNames::new(
+                plugins.values().flat_map(|(_, configured)| configured.plugin.secret_names()),
+            ),
             workspaces,
             plugins,
         })

@@ -13,6 +13,8 @@ pub struct Destination {
     pub host: Host,
     /// How to speak TLS; `None` for plain HTTP.
     pub tls: Option<Arc<TlsProfile>>,
+    /// Whether it speaks HTTP/2 (Kong 3.11: services of `grpc` and `grpcs`), else HTTP/1.1.
+    pub http2: bool,
 }
 
 /// What stands in the host of a service.
@@ -27,6 +29,6 @@ pub enum Host {
 impl Destination {
     /// A destination for a host that is no upstream.
     pub fn new(host: &str, port: u16, tls: Option<Arc<TlsProfile>>) -> Self {
-        Self { host: Host::One(Arc::new(Peer::new(host, port, None))), tls }
+        Self { host: Host::One(Arc::new(Peer::new(host, port, None))), tls, http2: false }
     }
 }

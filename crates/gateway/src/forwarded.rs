@@ -6,7 +6,6 @@ mod tests;
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use tollgate_http::{Connection, Headers, Version};
@@ -96,23 +95,23 @@ pub(crate) fn wants_websocket(headers: &Headers) -> bool {
 
 /// Makes the request's fields what the upstream is to see.
 pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &Settings) {
-    let connection = Arc::clone(&exchange.connection);
+    let Exchange { head, connection, received_target, .. } = exchange;
     let port = connection.local.port();
-    let path_end = memchr::memchr(b'?', &exchange.received_target).unwrap_or(exchange.received_target.len());
+    let path_end = memchr::memchr(b'?', received_target).unwrap_or(received_target.len());
     let origin = Origin {
         trusted: settings.forwarded.trusts(connection.peer.ip()),
         peer: connection.peer.ip().to_canonical(),
         client: exchange.client_ip,
-        scheme: scheme(&connection),
+        scheme: scheme(connection),
         port: settings.port_maps.get(&port).copied().unwrap_or(port),
-        path: &exchange.received_target[..path_end],
+        path: &received_target[..path_end],
         stripped: exchange.stripped_prefix.as_deref(),
     };
-    let headers = &mut exchange.head.headers;
+    let headers = &mut head.headers;
     origin.tell(headers);
     clean_request(headers);
     headers.set("Host", host);
-    let version = match exchange.head.version {
+    let version = match head.version {
         Version::HTTP_2 => "2",
         // Kong 3.11 writes the number, without zeros behind the point.
         Version::HTTP_10 => "1",
@@ -120,7 +119,7 @@ pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &S
     };
     add_via(headers, version, &settings.product);
     if settings.upstream_request_id {
-        headers.set("X-Kong-Request-Id", exchange.request_id.as_str());
+        headers.set("X-Kong-Request-Id", exchange.request_id.as_bytes());
     }
 }
 
@@ -185,7 +184,7 @@ pub(crate) fn host(exchange: &Exchange) -> Vec<u8> {
 }
 
 /// `Host` without port and last dot; where there is none, the name Kong's server has (nginx: `$host`).
-fn bare_host(headers: &Headers) -> &[u8] {
+pub(crate) fn bare_host(headers: &Headers) -> &[u8] {
     let host = headers.get("host").unwrap_or_default();
     let port = memchr::memrchr(b':', host).filter(|at| host[at + 1..].iter().all(u8::is_ascii_digit));
     let name = &host[..port.unwrap_or(host.len())];

@@ -102,6 +102,10 @@ pub struct Settings {
     pub debug_header: bool,
     /// Listening port to the port clients use (`port_maps`).
     pub port_maps: HashMap<u16, u16>,
+    /// Where requests have a line each (`proxy_access_log`).
+    pub access_log: Option<Arc<tollgate_telemetry::Sink>>,
+    /// Whether connections to upstreams are kept (`upstream_keepalive_pool_size` is not 0).
+    pub keeps_connections: bool,
     /// How the gateway's own errors look.
     pub errors: crate::answer::ErrorSettings,
     /// Whether upstream certificates are checked where a service does not say (`tls_certificate_verify`).

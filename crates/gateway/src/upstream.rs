@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use tollgate_http::client::{Endpoint, SendError, SendErrorKind, TlsProfile};
@@ -49,6 +49,7 @@ impl<'a> Choice<'a> {
 
     /// The target of the next try.
     pub(crate) async fn next(&mut self) -> Result<Target<'a>, Nobody> {
+        let (chosen_at, started) = (crate::clock::now(), Instant::now());
         let (peer, balanced) = match &self.destination.host {
             Host::One(peer) => (&**peer, None),
             Host::Upstream(balancer) => {
@@ -63,7 +64,10 @@ impl<'a> Choice<'a> {
             address: SocketAddr::new(ip, peer.port),
             host: peer.host_field(tls.is_some()),
             tls,
+            http2: self.destination.http2,
             balanced,
+            chosen_at,
+            chosen_after: started.elapsed(),
         })
     }
 }
@@ -74,14 +78,19 @@ pub(crate) struct Target<'a> {
     /// Its value of `Host`.
     pub(crate) host: &'a str,
     tls: Option<&'a Arc<TlsProfile>>,
+    http2: bool,
     balanced: Option<(&'a Balancer, usize)>,
+    /// When choosing it began, since 1970.
+    pub(crate) chosen_at: Duration,
+    /// How long that took.
+    pub(crate) chosen_after: Duration,
 }
 
 impl Target<'_> {
     /// Whom to connect to for a request with this `Host`: TLS asks for, and checks, the same name (Kong 3.11).
     pub(crate) fn endpoint(&self, host: &[u8]) -> Endpoint {
         let tls = self.tls.map(|profile| (Arc::clone(profile), server_name(host, self.address.ip())));
-        Endpoint { address: self.address, tls }
+        Endpoint { address: self.address, tls, http2: self.http2 }
     }
 
     pub(crate) fn lease(&self) -> Option<Lease> {

@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let workers = arguments.next().map_or(Ok(1), |count| count.parse())?;
     let proxy = Proxy {
         client: Client::default(),
-        upstream: Endpoint { address: upstream, tls: None },
+        upstream: Endpoint { address: upstream, tls: None, http2: false },
         timeouts: Timeouts::default(),
     };
     let (chain, key) = self_signed()?;

@@ -1,7 +1,9 @@
-//! Requests to upstreams: HTTP/1.1 over pooled connections, one pool per worker thread.
+//! Requests to upstreams: HTTP/1.1 over pooled connections, HTTP/2 where an endpoint asks for it; one pool per
+//! worker thread.
 
 mod connection;
 mod exchange;
+mod http2;
 mod pool;
 mod resolver;
 mod tls;
@@ -28,6 +30,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// TLS, with the name the certificate must have; `None` for plain.
     pub tls: Option<(Arc<TlsProfile>, ServerName<'static>)>,
+    /// Whether HTTP/2 is spoken, without asking first.
+    pub http2: bool,
 }
 
 impl Endpoint {
@@ -39,7 +43,7 @@ impl Endpoint {
 
 impl PartialEq for Endpoint {
     fn eq(&self, other: &Self) -> bool {
-        self.address == other.address && self.identity() == other.identity()
+        self.address == other.address && self.http2 == other.http2 && self.identity() == other.identity()
     }
 }
 
@@ -196,6 +200,9 @@ impl Client {
         body: &mut Body,
         timeouts: &Timeouts,
     ) -> Result<Response, SendError> {
+        if endpoint.http2 {
+            return http2::send(endpoint, head, body, timeouts).await;
+        }
         if let Some(pooled) = pool::take(endpoint, &self.pool) {
             match exchange::run(pooled, head, body, timeouts, &self.pool).await {
                 Err(error) if error.kind == SendErrorKind::Closed && error.may_retry(&head.method) => {}

@@ -4,6 +4,8 @@ pub(crate) mod partial;
 mod request;
 mod response;
 mod target;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use request::{ParsedRequest, RequestFraming, parse_request};
 pub(crate) use response::{ParsedResponse, ResponseFraming, parse_response};

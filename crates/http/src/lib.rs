@@ -9,6 +9,7 @@ mod date;
 mod framing;
 mod head;
 pub mod headers;
+mod http2;
 pub mod message;
 mod outgoing;
 pub mod server;

@@ -120,6 +120,8 @@ pub enum Refusal {
     MethodNotAllowed,
     /// A `Transfer-Encoding` other than `chunked` (501).
     NotImplemented,
+    /// A version of HTTP that does not come this way (505).
+    VersionNotSupported,
     /// Plain HTTP on a TLS port (400).
     PlainOnTls,
 }

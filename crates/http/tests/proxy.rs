@@ -19,7 +19,7 @@ use tollgate_http::{Request, Response, StatusCode};
 
 /// Passes requests on; failures are told as text.
 async fn pass(mut request: Request, address: SocketAddr, timeouts: Timeouts) -> Response {
-    let endpoint = Endpoint { address, tls: None };
+    let endpoint = Endpoint { address, tls: None, http2: false };
     match Client::default().send(&endpoint, &request.head, &mut request.body, &timeouts).await {
         Ok(response) => response,
         Err(error) => text(
@@ -418,7 +418,7 @@ async fn failures_say_what_failed() {
     })
     .await;
     let quick = Timeouts { write: Duration::from_millis(50), ..Timeouts::default() };
-    let endpoint = Endpoint { address: deaf, tls: None };
+    let endpoint = Endpoint { address: deaf, tls: None, http2: false };
     let (_server, address) = start(Limits::default(), move |request| {
         let endpoint = endpoint.clone();
         async move {

@@ -82,7 +82,14 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("a host with a user", "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", "BadRequest"),
     ("a host with an odd port", "GET / HTTP/1.1\r\nHost: a:99999\r\n\r\n", "BadRequest"),
     ("no version", "GET /\r\n\r\n", "BadRequest"),
-    ("another version", "GET / HTTP/3.0\r\nHost: a\r\n\r\n", "BadRequest"),
+    ("a newer version", "GET / HTTP/3.0\r\nHost: a\r\n\r\n", "VersionNotSupported"),
+    ("another version", "GET / HTTP/0.9\r\nHost: a\r\n\r\n", "BadRequest"),
+    (
+        "two authorizations",
+        "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n",
+        "BadRequest",
+    ),
+    ("two expectations", "GET / HTTP/1.1\r\nHost: a\r\nExpect: a\r\nExpect: b\r\n\r\n", "BadRequest"),
     ("another target", "GET a HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
     ("a scheme that is not served", "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
     ("a star for GET", "GET * HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
@@ -91,9 +98,10 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("a percent sign that opens no triplet", "GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
     ("NUL in a path", "GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
     ("TRACE", "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "MethodNotAllowed"),
-    ("CONNECT", "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "MethodNotAllowed"),
+    ("CONNECT", "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "BadRequest"),
+    ("CONNECT of a path", "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", "MethodNotAllowed"),
     ("TLS on a plain port", "\x16\x03\x01\x02\n", "BadRequest"),
-    ("HTTP/2 where it is not spoken", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "BadRequest"),
+    ("HTTP/2 where it is not spoken", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "VersionNotSupported"),
 ];
 
 #[tokio::test]
@@ -358,6 +366,82 @@ fn any_split_gives_the_same_requests() {
             read_all(&mut stream).await
         });
         prop_assert_eq!(&answer, &whole);
+    });
+}
+
+/// A request with a body that looks like much, and how it is to be understood.
+fn request() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+    let text = prop::sample::select(vec![
+        "",
+        "x",
+        "\r\n",
+        "0\r\n\r\n",
+        "GET /evil HTTP/1.1\r\nHost: e\r\n\r\n",
+        "5\r\nhello\r\n",
+    ]);
+    let body = prop::collection::vec(text, 0..5).prop_map(|parts| parts.concat().into_bytes());
+    (body, prop::option::of(1..9_usize)).prop_map(|(body, chunked)| {
+        let bytes = match chunked {
+            None => {
+                let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+                [head.as_bytes(), &body].concat()
+            }
+            Some(size) => {
+                let mut bytes = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+                for chunk in body.chunks(size) {
+                    bytes.extend_from_slice(format!("{:x};ext\r\n", chunk.len()).as_bytes());
+                    bytes.extend_from_slice(chunk);
+                    bytes.extend_from_slice(b"\r\n");
+                }
+                bytes.extend_from_slice(b"0\r\nT: 1\r\n\r\n");
+                bytes
+            }
+        };
+        (bytes, body)
+    })
+}
+
+#[test]
+fn requests_on_one_connection_stay_apart() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // Answers with the body behind its length, or leaves it unread.
+    let (_server, address) = start(limits(), |mut request| async move {
+        match request.head.headers.contains("x-unread") {
+            true => text(StatusCode::OK, "unread"),
+            false => text(StatusCode::OK, request.body.buffer(usize::MAX).await.unwrap()),
+        }
+    });
+    let one = (request(), any::<bool>());
+    proptest!(ProptestConfig::with_cases(96), |(requests in prop::collection::vec(one, 1..6), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12))| {
+        let (mut sent, mut expected) = (Vec::new(), Vec::new());
+        for ((bytes, body), unread) in &requests {
+            let mut bytes = bytes.clone();
+            if *unread {
+                let at = bytes.windows(7).position(|part| part == b"Host: a").unwrap();
+                bytes.splice(at..at, b"X-Unread: 1\r\n".iter().copied());
+            }
+            sent.extend_from_slice(&bytes);
+            let body = if *unread { b"unread" } else { body.as_slice() };
+            expected.extend_from_slice(format!("HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: {}\r\nConnection: keep-alive\r\n\r\n", body.len()).as_bytes());
+            expected.extend_from_slice(body);
+        }
+        sent.extend_from_slice(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        expected.extend_from_slice(b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(sent.len())).collect();
+        cuts.push(sent.len());
+        cuts.sort_unstable();
+        let answer = runtime.block_on(async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let mut from = 0;
+            for cut in cuts {
+                stream.write_all(&sent[from..cut]).await.unwrap();
+                tokio::task::yield_now().await;
+                from = cut;
+            }
+            read_all(&mut stream).await
+        });
+        prop_assert_eq!(answer, String::from_utf8_lossy(&expected));
     });
 }
 

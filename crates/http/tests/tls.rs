@@ -45,7 +45,7 @@ async fn fetch(
 ) -> Result<String, SendErrorKind> {
     let tls = Some((profile.clone(), ServerName::try_from(name).unwrap()));
     let sent = Client::default()
-        .send(&Endpoint { address, tls }, &get("/"), &mut Body::Empty, &Timeouts::default())
+        .send(&Endpoint { address, tls, http2: false }, &get("/"), &mut Body::Empty, &Timeouts::default())
         .await
         .map_err(|error| error.kind);
     let body = soon(sent?.body.buffer(10_000)).await.unwrap();
@@ -114,7 +114,7 @@ async fn large_answers_pass_over_tls() {
         });
     let profile = Arc::new(TlsProfile::new(false, &[], None).unwrap());
     let tls = Some((profile, ServerName::try_from("localhost").unwrap()));
-    let endpoint = Endpoint { address, tls };
+    let endpoint = Endpoint { address, tls, http2: false };
     for _ in 0..3 {
         let sent = Client::default().send(&endpoint, &get("/"), &mut Body::Empty, &Timeouts::default()).await;
         assert_eq!(soon(sent.unwrap().body.buffer(2_000_000)).await.unwrap().len(), 1_000_000);
@@ -294,4 +294,183 @@ async fn http2_requests_are_checked_too() {
     assert_eq!(ask("GET", "http://a..b/", "").await, (400, "BadRequest".to_owned()));
     assert_eq!(ask("POST", "http://a/", "hello").await, (413, "BodyTooLarge".to_owned()));
     assert_eq!(ask("HEAD", "http://a/", "").await, (200, String::new()));
+}
+
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[tokio::test]
+async fn streams_opened_to_be_reset_end_the_connection() {
+    let listener = Listener { http2: true, ..any_port() };
+    let (server, address) = start_with(config(Limits::default(), listener), describe);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut attack = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    attack.extend(http2_frame(4, 0, 0, &[]));
+    for number in 0..500 {
+        // `GET`, `http`, `/` and an authority; then at once RST_STREAM with CANCEL.
+        attack.extend(http2_frame(1, 5, number * 2 + 1, &[0x82, 0x86, 0x84, 0x41, 1, b'a']));
+        attack.extend(http2_frame(3, 0, number * 2 + 1, &8_u32.to_be_bytes()));
+    }
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &attack).await.unwrap();
+    let mut received = Vec::new();
+    let _ = soon(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut received)).await;
+    let mut rest = received.as_slice();
+    let mut kinds = Vec::new();
+    while let [high, middle, low, kind, ..] = rest {
+        kinds.push(*kind);
+        let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+        rest = rest.get(9 + length..).unwrap_or_default();
+    }
+    assert!(kinds.contains(&7), "no GOAWAY among {kinds:?}");
+    soon(async {
+        while server.open_connections() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn http2_carries_many_streams_and_large_bodies_at_once() {
+    let (_server, address) = start_with(
+        config(Limits::default(), Listener { http2: true, ..any_port() }),
+        |mut request| async move {
+            let mut response = Response::new(StatusCode::OK);
+            response.body = std::mem::take(&mut request.body);
+            response
+        },
+    );
+    let sender = http2::<Full<Bytes>>(address, None).await;
+    let mut all = Vec::new();
+    for number in 0..200_u32 {
+        let mut sender = sender.clone();
+        all.push(tokio::spawn(async move {
+            let body = Bytes::from(vec![number as u8; 1000 * number as usize]);
+            let request = http::Request::post("http://a/").body(Full::new(body.clone())).unwrap();
+            let answer = sender.send_request(request).await.unwrap();
+            let got = answer.into_body().collect().await.unwrap().to_bytes();
+            assert!(got == body, "stream {number}: {} bytes", got.len());
+        }));
+    }
+    for one in all {
+        soon(one).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn http2_fields_are_bounded() {
+    let (_server, address) =
+        start_with(config(Limits::default(), Listener { http2: true, ..any_port() }), describe);
+    let mut sender = http2::<Empty<Bytes>>(address, None).await;
+    let large = http::Request::get("http://a/").header("x", "a".repeat(40_000)).body(Empty::new()).unwrap();
+    let refused = soon(sender.send_request(large)).await;
+    assert!(refused.is_err() || refused.is_ok_and(|answer| answer.status() == 431));
+    let small = http::Request::get("http://a/").body(Empty::new()).unwrap();
+    assert_eq!(soon(sender.send_request(small)).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn stopping_lets_streams_end() {
+    let (server, address) =
+        start_with(config(Limits::default(), Listener { http2: true, ..any_port() }), |request| async move {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            describe(request).await
+        });
+    let mut sender = http2::<Empty<Bytes>>(address, None).await;
+    let busy = sender.send_request(http::Request::get("http://a/busy").body(Empty::new()).unwrap());
+    tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    let stopping = tokio::task::spawn_blocking(move || server.stop(common::PATIENCE));
+    assert_eq!(soon(busy).await.unwrap().status(), 200);
+    soon(stopping).await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// Breaks off at once.
+struct Breaks;
+
+impl BodyStream for Breaks {
+    fn poll_chunk(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Bytes, BodyError>>> {
+        std::task::Poll::Ready(Some(Err(BodyError::Closed)))
+    }
+}
+
+#[tokio::test]
+async fn http2_is_spoken_to_upstreams_that_want_it() {
+    let pair = named("localhost");
+    for ssl in [false, true] {
+        let certificates = Arc::new(Certificates::new((&pair.0, &pair.1), true).unwrap());
+        let listener = Listener { ssl, http2: true, ..any_port() };
+        let settings =
+            tollgate_http::server::ServerConfig { certificates, ..config(Limits::default(), listener) };
+        let (server, address) = start_with(settings, |mut request| async move {
+            if request.head.target.as_ref() == b"/fails" {
+                let mut response = Response::new(StatusCode::OK);
+                response.body = Body::stream(Breaks);
+                return response;
+            }
+            let mut response = Response::new(StatusCode::OK);
+            let host = request.head.headers.get("host").unwrap_or_default().to_vec();
+            response
+                .headers
+                .set("x-seen", [format!("{:?} ", request.head.version).as_bytes(), &host].concat());
+            response.body = std::mem::take(&mut request.body);
+            response
+        });
+        let tls = ssl.then(|| {
+            let profile = Arc::new(TlsProfile::new(true, &[&pair.0], None).unwrap());
+            (profile, ServerName::try_from("localhost").unwrap())
+        });
+        let endpoint = Endpoint { address, tls, http2: true };
+        let client = Client::default();
+        for number in 0..5_usize {
+            let mut head = get("/pkg.Service/Method?a");
+            head.method = Method::POST;
+            head.headers.set("Connection", "keep-alive");
+            head.headers.set("TE", "trailers");
+            let sent = Bytes::from(vec![b'x'; number * 50_000]);
+            let mut body = Body::from(sent.clone());
+            let mut response =
+                soon(client.send(&endpoint, &head, &mut body, &Timeouts::default())).await.unwrap();
+            assert_eq!(response.headers.get("x-seen"), Some(&b"HTTP/2.0 a"[..]));
+            let got = soon(response.body.buffer(10_000_000)).await.unwrap();
+            assert!(got == sent, "{} bytes", got.len());
+        }
+        assert_eq!(server.accepted_connections(), 1, "one connection carries all");
+        let (head, mut none, timeouts) = (get("/fails"), Body::Empty, Timeouts::default());
+        // The reset may come before the head is out.
+        if let Ok(mut broken) = soon(client.send(&endpoint, &head, &mut none, &timeouts)).await {
+            assert!(soon(broken.body.buffer(100)).await.is_err());
+        }
+        drop(server);
+        let gone = soon(client.send(&endpoint, &get("/"), &mut Body::Empty, &Timeouts::default())).await;
+        assert!(gone.is_err());
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_http2_come_through() {
+    let listener = Listener { http2: true, ..any_port() };
+    let (_server, address) = start_with(config(Limits::default(), listener), |_| async {
+        let mut response = Response::new(StatusCode::OK);
+        let (feed, fed) = mpsc::unbounded_channel();
+        feed.send("a").unwrap();
+        feed.send("b").unwrap();
+        response.body = Body::stream(Fed(fed));
+        response
+    });
+    let endpoint = Endpoint { address, tls: None, http2: true };
+    let mut response =
+        Client::default().send(&endpoint, &get("/"), &mut Body::Empty, &Timeouts::default()).await.unwrap();
+    let mut got = Vec::new();
+    while let Some(chunk) = soon(response.body.chunk()).await {
+        got.extend_from_slice(&chunk.unwrap());
+    }
+    assert_eq!(got, b"ab");
+    assert_eq!(response.body.take_trailers().unwrap().get("grpc-status"), Some(&b"0"[..]));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tollgate_gateway::{BuildError, Plugin, PluginTypes, Scope};
 use tollgate_model::{Map, PluginSchema, PluginSchemas, Value};
 
-use crate::{ai, auth, traffic, transform};
+use crate::{ai, auth, observe, traffic, transform};
 
 type Build = fn(&Map<String, Value>, &Scope) -> Result<Arc<dyn Plugin>, BuildError>;
 
@@ -17,6 +17,8 @@ type Entry = (fn() -> PluginSchema, Build);
 const PLUGINS: &[Entry] = &[
     (ai::ai_proxy::schema, ai::ai_proxy::build),
     (auth::key_auth::schema, auth::key_auth::build),
+    (observe::file_log::schema, observe::file_log::build),
+    (observe::prometheus::schema, observe::prometheus::build),
     (traffic::rate_limiting::schema, traffic::rate_limiting::build),
     (transform::request_transformer::schema, transform::request_transformer::build),
 ];

@@ -310,6 +310,31 @@ fn a_read_sees_one_state() {
 }
 
 #[test]
+fn nobody_commits_while_the_store_is_held() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        std::thread::scope(|scope| {
+            let writer = store
+                .hold(|view| {
+                    let before = view.revision()?;
+                    let write = || {
+                        store.commit(AUTHOR, |transaction| {
+                            transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(1, "one"))
+                        })
+                    };
+                    let writer = scope.spawn(write);
+                    std::thread::sleep(Duration::from_millis(20));
+                    assert_eq!(view.revision()?, before);
+                    Ok(writer)
+                })
+                .unwrap();
+            writer.join().unwrap().unwrap();
+        });
+        assert_eq!(store.read(|view| view.count(Kind::Service, DEFAULT_WORKSPACE)).unwrap(), 1);
+    }
+}
+
+#[test]
 fn writers_take_turns() {
     let (_folder, stores) = stores();
     for store in stores {

@@ -144,11 +144,15 @@ pub fn wait_for_signal() -> Result<Duration, String> {
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
         let mut quit = signal(SignalKind::quit()).map_err(|error| error.to_string())?;
-        Ok(tokio::select! {
-            _ = terminate.recv() => Duration::ZERO,
-            _ = interrupt.recv() => Duration::ZERO,
-            _ = quit.recv() => Duration::from_secs(10),
-        })
+        let mut rotated = signal(SignalKind::user_defined1()).map_err(|error| error.to_string())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(Duration::ZERO),
+                _ = interrupt.recv() => return Ok(Duration::ZERO),
+                _ = quit.recv() => return Ok(Duration::from_secs(10)),
+                _ = rotated.recv() => tollgate_telemetry::sink::reopen_all(),
+            }
+        }
     })
 }
 

@@ -4,21 +4,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_admin::{Admin, AdminServer, Declarations, NodeFacts, StatusApi, StatusSource, Upstreams};
+use tollgate_admin::{Admin, AdminServer, Declarations, KONG_VERSION, NodeFacts, StatusApi};
 use tollgate_declare::{Declaration, Dialect, resolve};
 use tollgate_gateway::answer::{ContentType, ErrorSettings};
-use tollgate_gateway::balancer::Balancer;
 use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
 use tollgate_gateway::forwarded::TrustSettings;
+use tollgate_gateway::logging::Logged;
 use tollgate_gateway::{Gateway, Settings, Snapshot};
 use tollgate_http::client::Client;
 use tollgate_http::server::{Certificates, Limits, Listener, ServerConfig, ServerHandle, self_signed, serve};
-use tollgate_model::{Kind, Map, Source, Value, json};
+use tollgate_model::{Kind, Map, Secret, Source, Value};
 use tollgate_plugins::Registry;
 use tollgate_store::{Author, Change, DEFAULT_WORKSPACE, Observer, Store, StoreError, View};
+use tollgate_telemetry::{Sink, log};
 use uuid::Uuid;
 
 use crate::conf::{Database, Node};
+use crate::logs::Logs;
+use crate::node_status::NodeStatus;
+
+/// How long the last lines of the logs may take.
+const FLUSH_AT_MOST: Duration = Duration::from_secs(2);
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +61,7 @@ pub struct Running {
 /// # Errors
 /// What keeps it from starting, with the mend.
 pub fn start(node: &Node) -> Result<Running, StartError> {
+    let logs = Logs::open(node).map_err(StartError)?;
     let registry = Registry::new(&node.plugins)
         .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
     let registry = Arc::new(registry);
@@ -62,7 +69,11 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     if node.database == Database::Off {
         load_file(node, &store, &registry)?;
     }
-    let compiler = Compiler::new(registry.clone(), node.verify_upstreams);
+    let mut compiler = Compiler::new(registry.clone(), node.verify_upstreams);
+    if let Some((certificate, key)) = &node.client_certificate {
+        let read = |value: &str| pem(value).map_err(|error| StartError(format!("client_ssl_cert: {error}")));
+        compiler = compiler.with_client_certificate(read(certificate)?, Secret::new(read(key)?));
+    }
     let snapshot = store.read(|view| {
         let revision = view.revision()?;
         compiler
@@ -71,7 +82,7 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     })?;
     let certificates = Arc::new(default_certificate(node)?);
     serve_certificates(&certificates, &snapshot).map_err(StartError)?;
-    let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node)));
+    let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node, logs.access)?));
     store.observe(Arc::new(Follow {
         compiler,
         gateway: Arc::clone(&gateway),
@@ -90,29 +101,45 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     };
     let (config, failed) = listen("proxy_listen", &node.proxy, node.workers, node.limits);
     let proxy = Arc::new(serve(config, Arc::clone(&gateway)).map_err(failed)?);
-    let facts = Arc::new(Facts {
+    let node_id = Uuid::new_v4().to_string();
+    let status_source = Arc::new(NodeStatus {
         gateway: Arc::clone(&gateway),
         proxy: Arc::clone(&proxy),
+        store: Arc::clone(&store),
+        registry: Arc::clone(&registry),
         declarative: node.database == Database::Off,
+        node_id: node_id.clone(),
+        version: KONG_VERSION,
     });
     let admin = if node.admin.is_empty() {
         None
     } else {
         let declarations = Arc::new(Reader(Arc::clone(&registry)));
         let clock = Box::new(SystemClock);
-        let admin =
-            Admin::new(store, registry, declarations, clock, facts.clone(), facts.clone(), node_facts(node));
-        let api = AdminServer::new(admin);
+        let facts = node_facts(node, node_id);
+        let (status, upstreams) = (status_source.clone(), status_source.clone());
+        let api =
+            AdminServer::new(Admin::new(store, registry, declarations, clock, status, upstreams, facts));
         let limits = Limits { body: 0, ..Limits::default() };
         let (config, failed) = listen("admin_listen", &node.admin, 1, limits);
+        let api = Logged::new(Arc::new(api), logs.admin_access);
         Some(serve(config, Arc::new(api)).map_err(failed)?)
     };
     let status = if node.status.is_empty() {
         None
     } else {
         let (config, failed) = listen("status_listen", &node.status, 1, Limits::default());
-        Some(serve(config, Arc::new(StatusApi::new(facts, node.product.clone()))).map_err(failed)?)
+        let api = StatusApi::new(status_source, node.product.clone());
+        let api = Logged::new(Arc::new(api), logs.status_access);
+        Some(serve(config, Arc::new(api)).map_err(failed)?)
     };
+    log!(
+        Notice,
+        "tollgate {} serves revision {} with {} workers",
+        env!("CARGO_PKG_VERSION"),
+        gateway.snapshot().revision,
+        node.workers
+    );
     Ok(Running { proxy, admin, status })
 }
 
@@ -128,68 +155,15 @@ impl Declarations for Reader {
 /// Largest body of an Admin API call (Kong 3.11: 10 MB; a whole sync in one call may be larger).
 const LARGEST_ADMIN_BODY: usize = 1 << 30;
 
-fn node_facts(node: &Node) -> NodeFacts {
+fn node_facts(node: &Node, node_id: String) -> NodeFacts {
     NodeFacts {
         configuration: node.shown.clone(),
-        node_id: Uuid::new_v4().to_string(),
+        node_id,
         product: node.product.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         declarative: node.database == Database::Off,
         token: node.admin_token.clone(),
         largest_body: LARGEST_ADMIN_BODY,
-    }
-}
-
-/// What the node tells about itself.
-struct Facts {
-    gateway: Arc<Gateway>,
-    proxy: Arc<ServerHandle>,
-    declarative: bool,
-}
-
-impl StatusSource for Facts {
-    fn status(&self) -> Value {
-        let open = self.proxy.open_connections();
-        let requests = self.gateway.counters().requests.load(std::sync::atomic::Ordering::Relaxed);
-        let accepted = self.proxy.accepted_connections();
-        let mut status = json!({
-            "memory": {"lua_shared_dicts": {}, "workers_lua_vms": []},
-            "server": {
-                "connections_accepted": accepted, "connections_handled": accepted, "connections_active": open,
-                "connections_reading": 0, "connections_writing": open, "connections_waiting": 0, "total_requests": requests
-            },
-        });
-        if let Some(status) = status.as_object_mut() {
-            let revision = self.gateway.snapshot().revision;
-            match self.declarative {
-                true => status.insert("configuration_hash".into(), format!("{revision:032x}").into()),
-                false => status.insert("database".into(), json!({"reachable": true})),
-            };
-            status.insert("tollgate".into(), json!({"revision": revision}));
-        }
-        status
-    }
-
-    fn not_ready(&self) -> Option<String> {
-        let empty = self.declarative && self.gateway.snapshot().routes.is_empty();
-        empty.then(|| "no configuration available (empty configuration present)".to_owned())
-    }
-
-    fn metrics(&self) -> String {
-        let requests = self.gateway.counters().requests.load(std::sync::atomic::Ordering::Relaxed);
-        let open = self.proxy.open_connections();
-        format!(
-            "# HELP kong_nginx_requests_total Requests received since the start\n# TYPE kong_nginx_requests_total gauge\n\
-             kong_nginx_requests_total {requests}\n\
-             # HELP kong_nginx_connections_total Connections by state\n# TYPE kong_nginx_connections_total gauge\n\
-             kong_nginx_connections_total{{state=\"active\"}} {open}\n"
-        )
-    }
-}
-
-impl Upstreams for Facts {
-    fn balancer(&self, workspace: Uuid, name: &str) -> Option<Arc<Balancer>> {
-        self.gateway.snapshot().upstreams.get(&(workspace, name.into())).cloned()
     }
 }
 
@@ -267,8 +241,15 @@ fn pem(value: &str) -> std::io::Result<String> {
     }
 }
 
-fn settings(node: &Node) -> Settings {
-    Settings {
+fn settings(node: &Node, access_log: Option<Arc<Sink>>) -> Result<Settings, StartError> {
+    let template = |kind: &str, path: &Option<std::path::PathBuf>| {
+        let Some(path) = path else { return Ok(None) };
+        std::fs::read_to_string(path)
+            .map(|text| Some(text.into()))
+            .map_err(|error| StartError(format!("error_template_{kind}: {}: {error}", path.display())))
+    };
+    let [json, html, xml, plain] = &node.error_templates;
+    Ok(Settings {
         headers: node.headers,
         upstream_request_id: node.upstream_request_id,
         product: node.product.as_str().into(),
@@ -279,12 +260,17 @@ fn settings(node: &Node) -> Settings {
         },
         debug_header: node.debug_header,
         port_maps: node.port_maps.clone(),
+        access_log,
+        keeps_connections: node.pool.size > 0,
         errors: ErrorSettings {
             default_type: ContentType::named(&node.error_default_type).unwrap_or_default(),
-            ..ErrorSettings::default()
+            json: template("json", json)?,
+            html: template("html", html)?,
+            xml: template("xml", xml)?,
+            plain: template("plain", plain)?,
         },
         verify_upstreams: node.verify_upstreams,
-    }
+    })
 }
 
 fn serve_certificates(certificates: &Certificates, snapshot: &Snapshot) -> Result<(), String> {
@@ -380,5 +366,7 @@ impl Running {
         if let Ok(proxy) = Arc::try_unwrap(self.proxy) {
             proxy.stop(grace);
         }
+        log!(Notice, "tollgate has stopped");
+        tollgate_telemetry::sink::flush_all(FLUSH_AT_MOST);
     }
 }

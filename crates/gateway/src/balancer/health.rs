@@ -97,27 +97,30 @@ impl TargetHealth {
         !self.unhealthy.load(Ordering::Relaxed)
     }
 
-    /// Counts an outcome. A success ends all rows of failures, a failure the row of successes.
+    /// Counts an outcome. A success ends all rows of failures, a failure the row of successes; what has no limit
+    /// is not counted at all and ends nothing (Kong 3.11).
     pub(super) fn report(&self, outcome: Outcome, thresholds: &Thresholds) {
         let (counter, limit) = match outcome {
+            Outcome::Status(status) if thresholds.healthy_statuses.contains(&status) => {
+                (&self.successes, thresholds.successes)
+            }
             Outcome::Status(status) if thresholds.unhealthy_statuses.contains(&status) => {
                 (&self.http_failures, thresholds.http_failures)
             }
-            Outcome::Status(status) => {
-                if thresholds.healthy_statuses.contains(&status) {
-                    forget(&[&self.http_failures, &self.tcp_failures, &self.timeouts]);
-                    if !self.is_healthy() && reaches(&self.successes, thresholds.successes) {
-                        self.set(true);
-                    }
-                }
-                return;
-            }
+            Outcome::Status(_) => return,
             Outcome::Failed => (&self.tcp_failures, thresholds.tcp_failures),
             Outcome::TimedOut => (&self.timeouts, thresholds.timeouts),
         };
-        forget(&[&self.successes]);
-        if self.is_healthy() && reaches(counter, limit) {
-            self.set(false);
+        if limit == 0 {
+            return;
+        }
+        let succeeded = std::ptr::eq(counter, &self.successes);
+        match succeeded {
+            true => forget(&[&self.http_failures, &self.tcp_failures, &self.timeouts]),
+            false => forget(&[&self.successes]),
+        }
+        if succeeded != self.is_healthy() && counter.fetch_add(1, Ordering::Relaxed) + 1 >= limit {
+            self.set(succeeded);
         }
     }
 
@@ -125,11 +128,6 @@ impl TargetHealth {
         forget(&[&self.successes, &self.http_failures, &self.tcp_failures, &self.timeouts]);
         self.unhealthy.store(!healthy, Ordering::Relaxed);
     }
-}
-
-/// Counts one more; whether that reaches a limit that is not 0.
-fn reaches(counter: &AtomicU32, limit: u32) -> bool {
-    limit > 0 && counter.fetch_add(1, Ordering::Relaxed) + 1 >= limit
 }
 
 /// Ends rows. Written only where there is one, so that success costs no shared write.

@@ -100,7 +100,7 @@ async fn ask(balancer: &Balancer, target: usize) -> Outcome {
                 Some((profile(checks.verify)?, ServerName::try_from(name).unwrap_or_else(|_| ip.into())))
             }
         };
-        let endpoint = Endpoint { address: (ip, peer.port).into(), tls };
+        let endpoint = Endpoint { address: (ip, peer.port).into(), tls, http2: false };
         let client = Client::new(PoolSettings { size: 0, ..PoolSettings::default() });
         let timeouts = Timeouts { connect: checks.timeout, write: checks.timeout, read: checks.timeout };
         Some(client.send(&endpoint, &question(balancer, target), &mut Body::Empty, &timeouts).await)

@@ -114,38 +114,43 @@ fn the_same_value_goes_to_the_same_target() {
 
 #[test]
 fn rows_of_failures_make_a_target_unhealthy() {
-    let passive = Thresholds {
-        healthy_statuses: vec![200],
-        successes: 0,
-        unhealthy_statuses: vec![500, 503],
-        http_failures: 3,
-        tcp_failures: 2,
-        timeouts: 0,
-    };
-    let new = || {
-        let settings = BalancerSettings { passive: passive.clone(), ..BalancerSettings::default() };
-        Balancer::new("u", None, settings, vec![target("a", 1)], None)
-    };
     let (bad, good, other) = (Outcome::Status(503), Outcome::Status(200), Outcome::Status(404));
     let (broken, slow) = (Outcome::Failed, Outcome::TimedOut);
-    for (outcomes, expected) in [
-        (&[bad, bad][..], Health::Healthy),
-        (&[bad, bad, bad], Health::Unhealthy),
-        (&[bad, bad, good, bad, bad], Health::Healthy),
-        (&[bad, bad, other, bad], Health::Unhealthy),
-        (&[bad, broken, bad], Health::Healthy),
-        (&[broken, broken], Health::Unhealthy),
-        (&[slow; 9], Health::Healthy),
-        (&[Outcome::Status(504); 9], Health::Healthy),
-        (&[broken, broken, good, good], Health::Unhealthy),
+    let (well, sick) = (Health::Healthy, Health::Unhealthy);
+    // `successes` of the thresholds, what happened, and what the target is taken for.
+    for (successes, outcomes, expected) in [
+        (0, &[bad, bad][..], well),
+        (0, &[bad, bad, bad], sick),
+        (0, &[bad, bad, other, bad], sick),
+        (0, &[bad, broken, bad], well),
+        (0, &[broken, broken], sick),
+        (0, &[slow; 9], well),
+        (0, &[Outcome::Status(504); 9], well),
+        // Successes that are not counted end no row.
+        (0, &[bad, bad, good, bad], sick),
+        (0, &[broken, broken, good, good], sick),
+        (2, &[bad, bad, good, bad, bad], well),
+        (2, &[bad, bad, bad, good], sick),
+        (2, &[bad, bad, bad, good, good], well),
+        (2, &[bad, bad, bad, good, broken, good], sick),
+        (2, &[bad, bad, bad, good, slow, good], well),
     ] {
-        let balancer = new();
+        let passive = Thresholds {
+            healthy_statuses: vec![200],
+            successes,
+            unhealthy_statuses: vec![500, 503],
+            http_failures: 3,
+            tcp_failures: 2,
+            timeouts: 0,
+        };
+        let settings = BalancerSettings { passive, ..BalancerSettings::default() };
+        let balancer = Balancer::new("u", None, settings, vec![target("a", 1)], None);
         outcomes.iter().for_each(|outcome| balancer.report(0, *outcome, Duration::ZERO));
         assert_eq!(balancer.health(0), Some(expected), "{outcomes:?}");
-        assert_eq!(balancer.pick(&[], None).is_some(), expected == Health::Healthy);
+        assert_eq!(balancer.pick(&[], None).is_some(), expected == well);
         balancer.set_healthy(0, true);
         balancer.report(0, broken, Duration::ZERO);
-        assert_eq!(balancer.health(0), Some(Health::Healthy), "counts begin anew");
+        assert_eq!(balancer.health(0), Some(well), "counts begin anew");
     }
     assert_eq!(balancer(Algorithm::RoundRobin, &[target("a", 1)]).health(0), Some(Health::Off));
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::certificates::Certificates;
 use super::{CompileError, Compiler, EntitySource, read};
-use crate::balancer::{BalancedTarget, Balancer, BalancerSettings};
+use crate::balancer::{BalancedTarget, Balancer, BalancerSettings, Peer};
 use crate::destination::{Destination, Host};
 use crate::snapshot::{Service, Snapshot};
 
@@ -84,12 +84,14 @@ impl Compiler {
                 None => upstreams.client_certificates.get(&name),
             };
             let tls = self
-                .tls_of(&service, certificates, certificates.shown(shown))
+                .tls_of(&service, certificates, certificates.shown(shown).or(self.own_certificate()))
                 .map_err(|error| CompileError::Entity { kind: Kind::Service, id: read.id, message: error })?;
-            let destination = match upstreams.balancers.get(&name) {
-                Some(balancer) => Destination { host: Host::Upstream(Arc::clone(balancer)), tls },
-                None => Destination::new(&service.host, service.port, tls),
+            let host = match upstreams.balancers.get(&name) {
+                Some(balancer) => Host::Upstream(Arc::clone(balancer)),
+                None => Host::One(Arc::new(Peer::new(&service.host, service.port, None))),
             };
+            let http2 = matches!(service.protocol.as_str(), "grpc" | "grpcs");
+            let destination = Destination { host, tls, http2 };
             let milliseconds =
                 |value: Option<i64>| Duration::from_millis(value.unwrap_or(60_000).max(1) as u64);
             let compiled = Service {
@@ -108,6 +110,10 @@ impl Compiler {
             services.insert(read.id, Arc::new(compiled));
         }
         Ok(services)
+    }
+
+    fn own_certificate(&self) -> Option<(&str, &str)> {
+        self.client_certificate.as_ref().map(|(chain, key)| (chain.as_str(), key.expose()))
     }
 
     fn tls_of(

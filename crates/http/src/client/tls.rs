@@ -15,6 +15,8 @@ use tokio_rustls::client::TlsStream;
 /// How to speak TLS to an upstream: whom to trust, what to show.
 pub struct TlsProfile {
     connector: TlsConnector,
+    /// The same, agreeing on HTTP/2.
+    http2: TlsConnector,
     identity: u64,
 }
 
@@ -59,7 +61,13 @@ impl TlsProfile {
         };
         let mut hasher = DefaultHasher::new();
         (verify, authorities, certificate).hash(&mut hasher);
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), identity: hasher.finish() })
+        let mut http2 = config.clone();
+        http2.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Self {
+            connector: TlsConnector::from(Arc::new(config)),
+            http2: TlsConnector::from(Arc::new(http2)),
+            identity: hasher.finish(),
+        })
     }
 
     /// Equal for profiles made of the same settings, so that they share connections.
@@ -73,6 +81,14 @@ impl TlsProfile {
         name: ServerName<'static>,
     ) -> std::io::Result<TlsStream<TcpStream>> {
         self.connector.connect(name, stream).await
+    }
+
+    pub(super) async fn connect_http2(
+        &self,
+        stream: TcpStream,
+        name: ServerName<'static>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        self.http2.connect(name, stream).await
     }
 }
 

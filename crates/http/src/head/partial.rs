@@ -22,6 +22,13 @@ pub(crate) fn read(received: &[u8]) -> Option<Box<RequestHead>> {
     Some(Box::new(RequestHead { method, target: target.to_vec().into(), version, headers }))
 }
 
+/// Whether the request line names a version of HTTP from 2 on.
+pub(crate) fn has_newer_version(received: &[u8]) -> bool {
+    let line = received.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    matches!(version.strip_prefix(b"HTTP/"), Some([b'2'..=b'9', b'.', minor]) if minor.is_ascii_digit())
+}
+
 fn split_field(line: &[u8]) -> Option<(&str, &[u8])> {
     let (name, value) = line.split_at(memchr::memchr(b':', line)?);
     let name = std::str::from_utf8(name).ok()?;

@@ -41,6 +41,7 @@ pub(crate) fn parse_request(bytes: Bytes, limits: &HeadLimits) -> Result<ParsedR
         Err(httparse::Error::TooManyHeaders) => {
             return Err((Refusal::HeadersTooLarge, partial::read(&bytes)));
         }
+        _ if partial::has_newer_version(&bytes) => return Err((Refusal::VersionNotSupported, None)),
         _ => return Err((Refusal::BadRequest, partial::read(&bytes))),
     }
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
@@ -54,13 +55,13 @@ pub(crate) fn parse_request(bytes: Bytes, limits: &HeadLimits) -> Result<ParsedR
     let headers = Headers::from_received(bytes.clone(), ranges(base, parsed.headers));
     let mut head = RequestHead { method, target, version, headers };
 
-    let forbidden = matches!(head.method, Method::TRACE | Method::CONNECT);
-    let is_clear = forbidden || target::reduce(&mut head) && target::is_sound(head.path());
+    let is_clear = target::reduce(&mut head) && target::is_sound(head.path());
     if !is_clear {
         // The request line comes first: what the fields say does not count any more.
         head.headers = Headers::new();
         return Err((Refusal::BadRequest, Some(Box::new(head))));
     }
+    let forbidden = matches!(head.method, Method::TRACE | Method::CONNECT);
     let refusal = said.refusal.or(forbidden.then_some(Refusal::MethodNotAllowed));
     if let Some(refusal) = refusal {
         return Err((refusal, Some(Box::new(head))));
@@ -88,6 +89,8 @@ struct Said {
     close: bool,
     expects_continue: bool,
     takes_trailers: bool,
+    /// Bits of the fields that may be sent once and were.
+    sent: u8,
     refusal: Option<Refusal>,
 }
 
@@ -106,8 +109,14 @@ impl Said {
                 }
                 // Other expectations are passed over (nginx).
                 6 if is("expect") => {
-                    said.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue");
+                    said.only_once(0);
+                    said.expects_continue = field.value.eq_ignore_ascii_case(b"100-continue");
                 }
+                8 if is("if-range") => said.only_once(1),
+                13 if is("authorization") => said.only_once(2),
+                13 if is("content-range") => said.only_once(3),
+                17 if is("if-modified-since") => said.only_once(4),
+                19 if is("if-unmodified-since") => said.only_once(5),
                 10 if is("connection") => {
                     said.close |= has_token(field.value, "close");
                     said.keep_alive |= has_token(field.value, "keep-alive");
@@ -131,6 +140,14 @@ impl Said {
             said.refuse(Refusal::BadRequest);
         }
         said
+    }
+
+    /// Notes a field that makes no sense twice (nginx refuses repeats).
+    fn only_once(&mut self, bit: u8) {
+        if self.sent & 1 << bit != 0 {
+            self.refuse(Refusal::BadRequest);
+        }
+        self.sent |= 1 << bit;
     }
 
     /// A malformed message outweighs a wish that cannot be met.

@@ -141,12 +141,12 @@ impl<'a> Served<'a> {
                         Ok(Some(end)) => return Poll::Ready(Ok(wire.buffer.split_to(end).freeze())),
                         Ok(None) => {}
                         Err(error) => {
-                            let refusal = match error {
-                                ScanError::BareLineFeed => Refusal::BadRequest,
-                                ScanError::FirstLineTooLong => Refusal::UriTooLong,
-                                ScanError::TooLong => Refusal::HeadersTooLarge,
+                            let (refusal, head) = match error {
+                                ScanError::FirstLineTooLong => (Refusal::UriTooLong, None),
+                                ScanError::BareLineFeed => (Refusal::BadRequest, partial::read(&wire.buffer)),
+                                ScanError::TooLong => (Refusal::HeadersTooLarge, partial::read(&wire.buffer)),
                             };
-                            return Poll::Ready(Err(End::Refused(refusal, partial::read(&wire.buffer))));
+                            return Poll::Ready(Err(End::Refused(refusal, head)));
                         }
                     }
                 } else if state.is_stopping() {
@@ -207,7 +207,8 @@ impl<'a> Served<'a> {
         let Some(mut response) = answered else { return false };
         {
             let wire = self.wire.lock();
-            terms.keep_alive &= !self.state.is_stopping() && !wire.gone && !wire.is_continue_owed();
+            terms.keep_alive &=
+                !self.state.is_stopping() && !wire.gone && !wire.is_continue_owed() && !wire.is_body_broken();
         }
         if response.status == StatusCode::SWITCHING_PROTOCOLS
             && let Some(upstream) = response.upgrade.take()
@@ -263,9 +264,12 @@ impl<'a> Served<'a> {
             terms.keep_alive = false;
         }
         put_head(self.out.start(), &response, framing, terms);
-        let mut body =
-            if framing == Framing::None { Body::Empty } else { std::mem::take(&mut response.body) };
+        let mut body = std::mem::take(&mut response.body);
         drop(response);
+        body.head_sent(self.out.len() as u64);
+        if framing == Framing::None {
+            return self.send(&mut body).await;
+        }
         let mut left = match framing {
             Framing::Length(length) => length,
             _ => u64::MAX,
@@ -305,17 +309,25 @@ impl<'a> Served<'a> {
             })
             .await;
             match gathered {
-                Gathered::More => self.flush().await?,
-                Gathered::All => return self.flush().await,
+                Gathered::More => self.send(&mut body).await?,
+                Gathered::All => return self.send(&mut body).await,
                 Gathered::Gone => return Err(Broken),
                 Gathered::Failed => {
                     // What came before the failure is the client's; the missing end tells it that more was due.
-                    self.flush().await?;
+                    self.send(&mut body).await?;
                     self.wire.lock().transport.break_off();
                     return Err(Broken);
                 }
             }
         }
+    }
+
+    /// Writes all that is to go out, and tells the body.
+    async fn send(&mut self, body: &mut Body) -> Result<(), Broken> {
+        let bytes = self.out.len() as u64;
+        self.flush().await?;
+        body.sent(bytes);
+        Ok(())
     }
 
     /// Writes all that is to go out.

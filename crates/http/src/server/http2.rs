@@ -11,28 +11,25 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 
 use super::Limits;
 use super::worker::Shared;
 use crate::head::{is_sound, valid_host};
-use crate::timer::Timer;
+use crate::http2::{Outgoing, Received, is_connection_field};
 use crate::{
-    Body, BodyError, BodyStream, Connection, Handler, Headers, Method, Refusal, Request, RequestHead,
-    Response, StatusCode,
+    Body, BodyError, Connection, Handler, Headers, Method, Refusal, Request, RequestHead, Response,
+    StatusCode,
 };
 
 /// Concurrent streams of one connection (nginx: `http2_max_concurrent_streams`).
 const MOST_STREAMS: u32 = 128;
+/// What precedes the bytes of a frame (RFC 9113 §4.1).
+const FRAME_HEADER: usize = 9;
 /// How often a silent peer is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Streams reset by the client before they were looked at, beyond which the connection is ended: a client that
 /// opens streams to reset them costs much and gets nothing (CVE-2023-44487).
 const MOST_EARLY_RESETS: usize = 20;
-
-/// Fields that mean something on one HTTP/1 connection only (RFC 9113 §8.2.2).
-const CONNECTION_FIELDS: [&str; 5] =
-    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
 /// What the streams of one connection share.
 struct Streams<H> {
@@ -102,7 +99,7 @@ pub(super) async fn serve<H: Handler>(
 async fn answer<H: Handler>(
     streams: Arc<Streams<H>>,
     request: http::Request<Incoming>,
-) -> http::Response<Outgoing<H>> {
+) -> http::Response<Answered<H>> {
     streams.begun.fetch_add(1, Ordering::Relaxed);
     streams.active.fetch_add(1, Ordering::Relaxed);
     let active = Active(streams.clone());
@@ -120,15 +117,7 @@ async fn answer<H: Handler>(
             let body = if incoming.is_end_stream() {
                 Body::Empty
             } else {
-                Body::stream(Received {
-                    incoming,
-                    left: most,
-                    limit: most,
-                    timeout: limits.body_timeout,
-                    timer: Timer::default(),
-                    deadline: None,
-                    trailers: None,
-                })
+                Body::stream(Received::new(incoming, most, limits.body_timeout))
             };
             streams.handler.handle(Request { head, body, connection: streams.connection.clone() }).await
         }
@@ -178,18 +167,18 @@ fn read_head(parts: http::request::Parts) -> (RequestHead, Option<Refusal>) {
     (head, refusal)
 }
 
-fn write_head<H>(mut response: Response, is_head: bool, active: Active<H>) -> http::Response<Outgoing<H>> {
+fn write_head<H>(mut response: Response, is_head: bool, active: Active<H>) -> http::Response<Answered<H>> {
     // Protocols are not switched on a stream (RFC 9113 §8.6).
     if response.status.is_informational() {
         response = Response::new(StatusCode::BAD_GATEWAY);
     }
     let bodiless = is_head || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let mut answer = http::Response::new(Outgoing { body: Body::Empty, active });
+    let mut answer = http::Response::new(Answered { body: Outgoing(Body::Empty), active });
     *answer.status_mut() = response.status;
     let fields = answer.headers_mut();
     for (name, value) in response.headers.iter() {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        if CONNECTION_FIELDS.iter().any(|field| is(field)) || is("content-length") && !bodiless {
+        if is_connection_field(name) || is("content-length") && !bodiless {
             continue;
         }
         if let (Ok(name), Ok(value)) =
@@ -204,8 +193,12 @@ fn write_head<H>(mut response: Response, is_head: bool, active: Active<H>) -> ht
         }
         _ => {}
     }
+    // What hyper writes is not seen; this is what it would be without compression.
+    let head: usize = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    response.body.head_sent((head + FRAME_HEADER) as u64);
+    response.body.sent((head + FRAME_HEADER) as u64);
     if !bodiless {
-        answer.body_mut().body = response.body;
+        answer.body_mut().body = Outgoing(response.body);
     }
     answer
 }
@@ -219,75 +212,14 @@ impl<H> Drop for Active<H> {
     }
 }
 
-/// A request body of hyper's as one of ours.
-struct Received {
-    incoming: Incoming,
-    left: u64,
-    limit: u64,
-    timeout: Duration,
-    timer: Timer,
-    deadline: Option<Instant>,
-    trailers: Option<Headers>,
-}
-
-impl BodyStream for Received {
-    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        loop {
-            let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => {
-                    let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + self.timeout);
-                    ready!(self.timer.poll_expired(context, deadline));
-                    return Poll::Ready(Some(Err(BodyError::TimedOut)));
-                }
-            };
-            self.deadline = None;
-            let frame = match frame {
-                None => return Poll::Ready(None),
-                Some(Err(_)) => return Poll::Ready(Some(Err(BodyError::Closed))),
-                Some(Ok(frame)) => frame,
-            };
-            match frame.into_data() {
-                Ok(data) if data.is_empty() => {}
-                Ok(data) => {
-                    return Poll::Ready(Some(match self.left.checked_sub(data.len() as u64) {
-                        Some(left) => {
-                            self.left = left;
-                            Ok(data)
-                        }
-                        None => Err(BodyError::TooLarge {
-                            limit: usize::try_from(self.limit).unwrap_or(usize::MAX),
-                        }),
-                    }));
-                }
-                Err(frame) => {
-                    let mut trailers = Headers::new();
-                    for (name, value) in frame.trailers_ref().into_iter().flatten() {
-                        trailers.append(name.as_str(), value.as_bytes());
-                    }
-                    self.trailers = Some(trailers);
-                }
-            }
-        }
-    }
-
-    fn remaining(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
-    }
-
-    fn take_trailers(&mut self) -> Option<Headers> {
-        self.trailers.take()
-    }
-}
-
-/// A response body of ours as one of hyper's.
-struct Outgoing<H> {
-    body: Body,
+/// A response body, with the stream it is for.
+struct Answered<H> {
+    body: Outgoing,
     #[allow(dead_code, reason = "held for its drop")]
     active: Active<H>,
 }
 
-impl<H> http_body::Body for Outgoing<H> {
+impl<H> http_body::Body for Answered<H> {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -296,27 +228,18 @@ impl<H> http_body::Body for Outgoing<H> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = &mut self.get_mut().body;
-        Poll::Ready(match ready!(body.poll_chunk(context)) {
-            Some(chunk) => Some(chunk.map(Frame::data)),
-            None => {
-                let mut fields = http::HeaderMap::new();
-                for (name, value) in body.take_trailers().iter().flat_map(Headers::iter) {
-                    if let (Ok(name), Ok(value)) =
-                        (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value))
-                    {
-                        fields.append(name, value);
-                    }
-                }
-                (!fields.is_empty()).then(|| Ok(Frame::trailers(fields)))
-            }
-        })
+        let frame = ready!(Pin::new(&mut *body).poll_frame(context));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
+            body.0.sent((data.len() + FRAME_HEADER) as u64);
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.body, Body::Empty)
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.body.size_hint()
     }
 }

@@ -188,6 +188,11 @@ impl Wire {
         self.incoming.as_ref().is_some_and(|incoming| !incoming.interim.is_empty())
     }
 
+    /// Whether the body of the request cannot be read to its end.
+    pub(super) fn is_body_broken(&self) -> bool {
+        self.incoming.as_ref().is_some_and(|incoming| incoming.failure.is_some())
+    }
+
     /// Throws away the unread rest of the request body. `Ready(true)` once the next request can be read,
     /// `Ready(false)` when it cannot: the rest is longer than `bound`, broken, or the client has gone.
     pub(super) fn poll_drain(&mut self, context: &mut Context<'_>, bound: &mut u64) -> Poll<bool> {

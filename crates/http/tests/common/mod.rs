@@ -33,6 +33,7 @@ impl Handler for Answers {
             Refusal::Timeout => StatusCode::REQUEST_TIMEOUT,
             Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Refusal::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Refusal::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             _ => StatusCode::BAD_REQUEST,
         };

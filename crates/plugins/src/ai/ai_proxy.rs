@@ -181,6 +181,10 @@ impl Plugin for AiProxy {
         Phases::ACCESS.and(Phases::RESPONSE)
     }
 
+    fn secret_names(&self) -> Vec<String> {
+        [&self.auth.header_name, &self.auth.param_name].into_iter().flatten().cloned().collect()
+    }
+
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         Access::wait(async move {
             match self.prepare(exchange).await {

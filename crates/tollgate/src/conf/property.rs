@@ -31,10 +31,20 @@ pub const PROPERTIES: &[Property] = &[
     property(
         "log_level",
         "notice",
-        "Least severe messages that are logged: debug, info, notice, warn, error, crit.",
+        "Least severe messages that are logged: debug, info, notice, warn, error, crit, alert, emerg.",
     ),
-    property("proxy_access_log", "logs/access.log", "File of the access log; `off` for none."),
-    property("proxy_error_log", "logs/error.log", "File of the error log."),
+    property(
+        "proxy_access_log",
+        "logs/access.log",
+        "File of the access log, relative ones below `prefix`; `/dev/stdout` for standard output, `off` for none.",
+    ),
+    property("proxy_error_log", "logs/error.log", "File of the error log; `off` for standard error."),
+    property(
+        "admin_access_log",
+        "logs/admin_access.log",
+        "File of the Admin API's access log; `off` for none.",
+    ),
+    property("status_access_log", "off", "File of the Status API's access log; `off` for none."),
     property(
         "plugins",
         "bundled",
@@ -69,6 +79,14 @@ pub const PROPERTIES: &[Property] = &[
     property("port_maps", "", "Ports that clients use for ports listened on: `80:8000, 443:8443`."),
     property("allow_debug_header", "off", "Whether `Kong-Debug: 1` is answered with route and service."),
     property("error_default_type", "text/plain", "Type of errors where the request asks for none."),
+    property(
+        "error_template_json",
+        "",
+        "File with the form of errors in JSON; its two `%s` stand for message and request id.",
+    ),
+    property("error_template_html", "", "The same for HTML."),
+    property("error_template_xml", "", "The same for XML."),
+    property("error_template_plain", "", "The same for plain text."),
     property("client_max_body_size", "0", "Largest request body; 0 for no limit."),
     property(
         "ssl_cert",
@@ -83,6 +101,13 @@ pub const PROPERTIES: &[Property] = &[
         "Whether upstream certificates are checked where a service does not say.",
     ),
     property(
+        "client_ssl",
+        "off",
+        "Whether upstreams are shown a certificate where neither service nor upstream has one.",
+    ),
+    property("client_ssl_cert", "", "That certificate: a file, or PEM."),
+    secret("client_ssl_cert_key", "Its key: a file, or PEM."),
+    property(
         "upstream_keepalive_pool_size",
         "512",
         "Idle connections kept for an upstream address, on each worker.",
@@ -93,9 +118,7 @@ pub const PROPERTIES: &[Property] = &[
 
 /// Properties of Kong without a meaning here; they are accepted.
 const OTHERS: &[&str] = &[
-    "admin_access_log",
     "admin_error_log",
-    "status_access_log",
     "status_error_log",
     "proxy_stream_access_log",
     "proxy_stream_error_log",
@@ -104,10 +127,6 @@ const OTHERS: &[&str] = &[
     "anonymous_reports",
     "proxy_server",
     "proxy_server_ssl_verify",
-    "error_template_html",
-    "error_template_json",
-    "error_template_xml",
-    "error_template_plain",
     "role",
     "cluster_mtls",
     "cluster_cert",
@@ -128,9 +147,6 @@ const OTHERS: &[&str] = &[
     "ssl_session_tickets",
     "ssl_session_timeout",
     "ssl_session_cache_size",
-    "client_ssl",
-    "client_ssl_cert",
-    "client_ssl_cert_key",
     "admin_ssl_cert",
     "admin_ssl_cert_key",
     "status_ssl_cert",

@@ -183,59 +183,95 @@ pub fn connect(port: u16) -> TcpStream {
 
 /// Reads one answer from a stream.
 pub fn read_answer(stream: &mut impl Read, to_head: bool) -> Answer {
-    let mut received = Vec::new();
-    let head_end = loop {
-        if let Some(end) = find(&received, b"\r\n\r\n") {
-            if received.starts_with(b"HTTP/1.1 100") {
-                received.drain(..end + 4);
-                continue;
-            }
-            break end;
-        }
-        if read_some(stream, &mut received) == 0 {
-            panic!("the connection closed before an answer: {:?}", String::from_utf8_lossy(&received));
-        }
-    };
-    let head = String::from_utf8_lossy(&received[..head_end]).into_owned();
-    let mut body = received.split_off(head_end + 4);
-    let mut lines = head.split("\r\n");
-    let status =
-        lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap();
-    let headers: Vec<(String, String)> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
-    let answer = Answer { status, headers, body: Vec::new() };
-    if to_head || status == 204 || status == 304 || status == 101 {
-        return answer;
+    Answers::new(stream).next(to_head)
+}
+
+/// Reads answers from a stream, one after the other.
+pub struct Answers<'a, S> {
+    stream: &'a mut S,
+    received: Vec<u8>,
+}
+
+impl<'a, S: Read> Answers<'a, S> {
+    /// A reader at the beginning of an answer.
+    pub fn new(stream: &'a mut S) -> Self {
+        Self { stream, received: Vec::new() }
     }
-    if answer.header("transfer-encoding") == Some("chunked") {
+
+    /// Whether the stream ends here.
+    pub fn is_closed(&mut self) -> bool {
+        self.received.is_empty() && !self.more()
+    }
+
+    /// The next answer; interim ones are skipped.
+    pub fn next(&mut self, to_head: bool) -> Answer {
+        let head_end = loop {
+            if let Some(end) = find(&self.received, b"\r\n\r\n") {
+                if self.received.starts_with(b"HTTP/1.1 100") {
+                    self.received.drain(..end + 4);
+                    continue;
+                }
+                break end;
+            }
+            assert!(
+                self.more(),
+                "the connection closed before an answer: {:?}",
+                String::from_utf8_lossy(&self.received)
+            );
+        };
+        let head = String::from_utf8_lossy(&self.received[..head_end]).into_owned();
+        self.received.drain(..head_end + 4);
+        let mut lines = head.split("\r\n");
+        let status =
+            lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap();
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        if !to_head && !matches!(status, 101 | 204 | 304) {
+            answer.body = self.body(&answer);
+        }
+        answer
+    }
+
+    fn body(&mut self, answer: &Answer) -> Vec<u8> {
+        if answer.header("transfer-encoding") == Some("chunked") {
+            return self.chunks();
+        }
+        if let Some(length) = answer.header("content-length").map(|length| length.parse::<usize>().unwrap()) {
+            while self.received.len() < length {
+                assert!(self.more(), "the connection closed inside a body");
+            }
+            return self.received.drain(..length).collect();
+        }
+        while self.more() {}
+        std::mem::take(&mut self.received)
+    }
+
+    fn chunks(&mut self) -> Vec<u8> {
         let mut whole = Vec::new();
         loop {
-            if let Some(end) = find(&body, b"\r\n") {
+            if let Some(end) = find(&self.received, b"\r\n") {
                 let size =
-                    usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap().trim(), 16).unwrap();
-                if body.len() >= end + 2 + size + 2 {
-                    whole.extend_from_slice(&body[end + 2..end + 2 + size]);
-                    body.drain(..end + 2 + size + 2);
+                    usize::from_str_radix(std::str::from_utf8(&self.received[..end]).unwrap().trim(), 16)
+                        .unwrap();
+                if self.received.len() >= end + 2 + size + 2 {
+                    whole.extend_from_slice(&self.received[end + 2..end + 2 + size]);
+                    self.received.drain(..end + 2 + size + 2);
                     if size == 0 {
-                        return Answer { body: whole, ..answer };
+                        return whole;
                     }
                     continue;
                 }
             }
-            assert!(read_some(stream, &mut body) > 0, "the connection closed inside a chunked body");
+            assert!(self.more(), "the connection closed inside a chunked body");
         }
     }
-    match answer.header("content-length").map(|length| length.parse::<usize>().unwrap()) {
-        Some(length) => {
-            while body.len() < length {
-                assert!(read_some(stream, &mut body) > 0, "the connection closed inside a body");
-            }
-        }
-        None => while read_some(stream, &mut body) > 0 {},
+
+    fn more(&mut self) -> bool {
+        read_some(self.stream, &mut self.received) > 0
     }
-    Answer { body, ..answer }
 }
 
 fn read_some(stream: &mut impl Read, into: &mut Vec<u8>) -> usize {
