@@ -14,6 +14,9 @@ use crate::answer::{
 use crate::endpoint::{self, Above};
 use crate::{Admin, Call, certificates, form, id_of};
 
+/// Longest time to live of a credential, in seconds (Kong 3.11).
+const LONGEST_TTL: f64 = 100_000_000.0;
+
 /// What a body says of an entity.
 struct Input {
     fields: Map<String, Value>,
@@ -210,6 +213,13 @@ impl Admin {
                 form::infer(config, &tollgate_model::schema::Shape::new(record));
             }
         }
+        if let Some(Value::Number(ttl)) = fields.get("ttl").filter(|_| kind == Kind::KeyAuthCredential) {
+            // Kong 3.11: an option of the call, not a field.
+            if ttl.as_f64().is_none_or(|ttl| ttl.fract() != 0.0 || !(0.0..=LONGEST_TTL).contains(&ttl)) {
+                let message = format!("must be an integer between 0 and {LONGEST_TTL}");
+                return Err(Failure::option("ttl", message));
+            }
+        }
         // Kong 3.11: when something was changed is the server's to say.
         if fields.get("updated_at").is_some_and(Value::is_number) {
             fields.remove("updated_at");
@@ -343,7 +353,10 @@ impl Admin {
         input: Input,
         before: Option<&Stored>,
     ) -> Result<Stored, Failure> {
-        let fields = self.check(&transaction.view(), workspace, kind, input.fields, before)?;
+        let mut fields = self.check(&transaction.view(), workspace, kind, input.fields, before)?;
+        if kind == Kind::Certificate {
+            fields.remove("snis");
+        }
         let id = fields.get("id").and_then(Value::as_str).and_then(id_of).unwrap_or_default();
         transaction.put(kind, workspace, fields.clone())?;
         if let Some(names) = input.names {

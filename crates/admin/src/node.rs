@@ -41,7 +41,7 @@ impl Admin {
             Endpoint::Schema("consumer_group_plugins") => ok(absent::consumer_group_plugins()),
             Endpoint::Schema(name) => {
                 let kind = Kind::from_plural(name).ok_or_else(|| not_named("entity", name))?;
-                ok(kind.schema().to_kong_schema())
+                ok(kind.to_kong_schema())
             }
             Endpoint::Validate(name) => {
                 let kind = Kind::from_plural(name).ok_or_else(|| not_named("entity", name))?;

@@ -43,6 +43,17 @@ pub struct Stored {
     pub fields: Map<String, Value>,
 }
 
+impl Stored {
+    /// Whether its time to live is over (Kong 3.11: `ttl`, in seconds; such an entity is no longer there).
+    fn has_expired(&self) -> bool {
+        let number = |name: &str| self.fields.get(name).and_then(Value::as_u64);
+        match (number("ttl"), number("created_at")) {
+            (Some(ttl @ 1..), Some(created)) => created.saturating_add(ttl) <= seconds(),
+            _ => false,
+        }
+    }
+}
+
 /// What a transaction did to an entity.
 #[derive(Debug, Clone)]
 pub struct Change {

@@ -377,3 +377,41 @@ fn lists_go_along_indexes() {
         })
         .unwrap();
 }
+
+#[test]
+fn what_has_expired_is_not_there() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let key = |number: u128, created: u64, ttl: Value| {
+            fields(json!({
+                "id": id(number).to_string(), "key": "k", "consumer": {"id": id(1).to_string()}, "tags": ["t"],
+                "created_at": created, "ttl": ttl
+            }))
+        };
+        let put = |fields: Map<String, Value>| {
+            store.commit(AUTHOR, |transaction| {
+                let consumer = fields_of_consumer();
+                transaction.put(Kind::Consumer, DEFAULT_WORKSPACE, consumer)?;
+                transaction.put(Kind::KeyAuthCredential, DEFAULT_WORKSPACE, fields)
+            })
+        };
+        let count = |filter: Option<&TagFilter>| {
+            let list =
+                |view: &View<'_>| view.list(Kind::KeyAuthCredential, DEFAULT_WORKSPACE, filter, 9, None);
+            store.read(list).unwrap().entities.len()
+        };
+        let tag = TagFilter::parse("t").unwrap();
+        put(key(2, seconds() - 10, json!(5))).unwrap();
+        assert_eq!((count(None), count(Some(&tag))), (0, 0));
+        let by_key = |view: &View<'_>| view.get_by_name(Kind::KeyAuthCredential, DEFAULT_WORKSPACE, "k");
+        assert_eq!(store.read(by_key).unwrap(), None);
+        // Its key is free again.
+        put(key(3, seconds(), json!(500))).unwrap();
+        assert_eq!((count(None), count(Some(&tag))), (1, 1));
+        assert!(matches!(put(key(4, seconds(), Value::Null)), Err(StoreError::Unique { .. })));
+    }
+}
+
+fn fields_of_consumer() -> Map<String, Value> {
+    fields(json!({"id": id(1).to_string(), "username": "u"}))
+}

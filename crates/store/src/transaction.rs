@@ -1,6 +1,6 @@
 //! Changing.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use tollgate_model::kind::ForeignKey;
 use tollgate_model::{Kind, Map, Value};
 use uuid::Uuid;
@@ -35,7 +35,8 @@ impl<'a> Transaction<'a> {
     pub fn put(&mut self, kind: Kind, workspace: Uuid, fields: Map<String, Value>) -> Result<(), StoreError> {
         let workspace = scope(kind, workspace);
         let id = id_of(&fields)?;
-        let before = self.view().get(kind, id)?;
+        self.forget_expired(kind, workspace, &fields)?;
+        let before = self.view().get_even_expired(kind, id)?;
         if before.as_ref().is_some_and(|before| before.workspace != workspace) {
             return Err(StoreError::PrimaryKey { kind, id });
         }
@@ -79,7 +80,7 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// Others that refer to it and do not go with it.
     pub fn delete(&mut self, kind: Kind, id: Uuid) -> Result<bool, StoreError> {
-        let Some(entity) = self.view().get(kind, id)? else { return Ok(false) };
+        let Some(entity) = self.view().get_even_expired(kind, id)? else { return Ok(false) };
         for other in Kind::ALL {
             for key in other.foreign_keys().iter().filter(|key| key.to == kind) {
                 for referring in self.referring(other, key, id)? {
@@ -112,6 +113,24 @@ impl<'a> Transaction<'a> {
             after: None,
         });
         Ok(true)
+    }
+
+    /// Removes what has expired and still holds a value that an entity is to have.
+    fn forget_expired(
+        &mut self,
+        kind: Kind,
+        workspace: Uuid,
+        fields: &Map<String, Value>,
+    ) -> Result<(), StoreError> {
+        for (number, group) in kind.unique().iter().enumerate() {
+            let Some(value) = unique_value(group, fields) else { continue };
+            let Some(holder) = self.view().holder(kind, workspace, number, &value)? else { continue };
+            let there = self.view().get_even_expired(kind, holder)?;
+            if there.is_some_and(|there| there.has_expired()) {
+                self.delete(kind, holder)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes every entity of a kind in a workspace, without looking at who refers to them: for replacing a
@@ -189,11 +208,7 @@ impl<'a> Transaction<'a> {
         let unique_within = unique_scope(kind, workspace);
         for (number, group) in kind.unique().iter().enumerate() {
             let Some(value) = unique_value(group, fields) else { continue };
-            let taken: Option<Vec<u8>> = self
-                .sql
-                .prepare_cached("SELECT id FROM uniques WHERE kind = ?1 AND workspace = ?2 AND fields = ?3 AND value = ?4")?
-                .query_row(params![kind.plural(), unique_within.as_bytes(), number as i64, value], |row| row.get(0))
-                .optional()?;
+            let taken = self.view().holder(kind, workspace, number, &value)?;
             if taken.is_some() {
                 let fields = group
                     .iter()

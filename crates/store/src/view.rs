@@ -22,6 +22,10 @@ impl<'a> View<'a> {
     /// # Errors
     /// What SQLite reports.
     pub fn get(&self, kind: Kind, id: Uuid) -> Result<Option<Stored>, StoreError> {
+        Ok(self.get_even_expired(kind, id)?.filter(|stored| !stored.has_expired()))
+    }
+
+    pub(crate) fn get_even_expired(&self, kind: Kind, id: Uuid) -> Result<Option<Stored>, StoreError> {
         self.sql
             .prepare_cached("SELECT id, workspace, body FROM entities WHERE kind = ?1 AND id = ?2")?
             .query_row(params![kind.plural(), id.as_bytes()], raw)
@@ -54,21 +58,29 @@ impl<'a> View<'a> {
         let Some(fields) = kind.unique().iter().position(|fields| *fields == [field]) else {
             return Ok(None);
         };
+        match self.holder(kind, workspace, fields, &Value::from(value).to_string())? {
+            Some(id) => self.get(kind, id),
+            None => Ok(None),
+        }
+    }
+
+    /// The entity that has the value of a group of unique fields.
+    pub(crate) fn holder(
+        &self,
+        kind: Kind,
+        workspace: Uuid,
+        fields: usize,
+        value: &str,
+    ) -> Result<Option<Uuid>, StoreError> {
         let workspace = unique_scope(kind, workspace);
         let id: Option<Vec<u8>> = self
             .sql
             .prepare_cached(
                 "SELECT id FROM uniques WHERE kind = ?1 AND workspace = ?2 AND fields = ?3 AND value = ?4",
             )?
-            .query_row(
-                params![kind.plural(), workspace.as_bytes(), fields as i64, Value::from(value).to_string()],
-                |row| row.get(0),
-            )
+            .query_row(params![kind.plural(), workspace.as_bytes(), fields as i64, value], |row| row.get(0))
             .optional()?;
-        match id {
-            Some(id) => self.get(kind, uuid(&id)?),
-            None => Ok(None),
-        }
+        id.map(|id| uuid(&id)).transpose()
     }
 
     /// One page of the entities of a workspace, by id; `from` is where the last page said the next starts.
@@ -404,7 +416,7 @@ fn collect(
     let mut page = Page::default();
     for row in rows {
         let entity = stored(row?)?;
-        if !tags.is_none_or(|filter| filter.shows(&tags_of(&entity.fields))) {
+        if entity.has_expired() || !tags.is_none_or(|filter| filter.shows(&tags_of(&entity.fields))) {
             continue;
         }
         if page.is_full_with(entity, size) {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tollgate_admin::{StatusSource, Unit, Upstreams};
+use tollgate_admin::{ConfigurationHash, StatusSource, Unit, Upstreams};
 use tollgate_gateway::Gateway;
 use tollgate_gateway::balancer::{Balancer, Health};
 use tollgate_http::server::ServerHandle;
@@ -33,6 +33,8 @@ pub struct NodeStatus {
     pub registry: Arc<Registry>,
     /// Whether the configuration comes from a declarative file.
     pub declarative: bool,
+    /// Hash of that configuration.
+    pub hash: Arc<ConfigurationHash>,
     /// The node's id.
     pub node_id: String,
     /// Version of Kong whose behaviour is followed, as `GET /` tells it.
@@ -167,7 +169,7 @@ impl StatusSource for NodeStatus {
             "tollgate": {"revision": snapshot.revision},
         });
         match self.declarative {
-            true => status["configuration_hash"] = format!("{:032x}", snapshot.revision).into(),
+            true => status["configuration_hash"] = self.hash.get().into(),
             false => status["database"] = json!({"reachable": self.is_reachable()}),
         }
         status
