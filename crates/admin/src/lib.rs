@@ -22,6 +22,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tollgate_declare::{Entity, Invalid, Node};
+use tollgate_gateway::HeaderTokens;
 use tollgate_http::{Body, Connection, Handler, Method, Refusal, Request, RequestHead, Response, StatusCode};
 use tollgate_model::{Kind, Map, PluginSchemas, Source, Value, json};
 use tollgate_store::{DEFAULT_WORKSPACE, Store};
@@ -55,6 +56,8 @@ pub struct NodeFacts {
     pub node_id: String,
     /// Name and version in `Server`.
     pub product: String,
+    /// Fields to add to answers.
+    pub headers: HeaderTokens,
     /// Tollgate's version.
     pub version: String,
     /// Whether the configuration comes from a declarative file, so that entities cannot be written.
@@ -304,8 +307,13 @@ impl Handler for AdminServer {
             None => headers.set("Access-Control-Allow-Origin", "*"),
         }
         headers.set("Access-Control-Allow-Credentials", "true");
-        headers.set("X-Kong-Admin-Latency", started.elapsed().as_millis().to_string());
-        headers.set("Server", &self.0.facts.product);
+        let facts = &self.0.facts;
+        if facts.headers.admin_latency {
+            headers.set("X-Kong-Admin-Latency", started.elapsed().as_millis().to_string());
+        }
+        if facts.headers.server {
+            headers.set("Server", &facts.product);
+        }
         if head_only {
             tollgate_gateway::answer::drop_body(&mut response);
         }

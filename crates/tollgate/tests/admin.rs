@@ -235,6 +235,18 @@ fn without_a_token_it_keeps_to_the_loopback() {
     assert_eq!(tollgate.admin_call("GET", "/", None).0, 401);
 }
 
+#[test]
+fn headers_can_be_turned_off() {
+    for (setting, latency, server) in
+        [("off", false, false), ("server_tokens", false, true), ("X-Kong-Admin-Latency", true, false)]
+    {
+        let tollgate = Tollgate::with_store(&[("KONG_HEADERS", setting)]);
+        let answer = exchange(tollgate.admin(), &common::json_request("GET", "/services", None));
+        assert_eq!(answer.header("x-kong-admin-latency").is_some(), latency, "{setting}");
+        assert_eq!(answer.header("server").is_some(), server, "{setting}");
+    }
+}
+
 /// A whole configuration may be large, a call about one entity may not (Kong 3.11: 10 MB).
 #[test]
 fn bodies_have_a_largest_size() {
