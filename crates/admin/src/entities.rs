@@ -157,7 +157,7 @@ impl Admin {
         }
     }
 
-    fn delete_workspace(&self, call: &Call, workspace: Uuid) -> Answer {
+    pub(crate) fn delete_workspace(&self, call: &Call, workspace: Uuid) -> Answer {
         let refuse = |message| Err(Failure::message(StatusCode::BAD_REQUEST, message));
         if workspace == DEFAULT_WORKSPACE {
             return refuse("cannot delete default workspace");

@@ -5,7 +5,7 @@ use tollgate_model::{Kind, Map, Value, check_entity, json, merge_entity};
 use tollgate_store::Stored;
 use uuid::Uuid;
 
-use crate::answer::{Answer, Failure, created, nothing, ok};
+use crate::answer::{Answer, Failure, created, ok};
 use crate::{Admin, Call, form, id_of, json_schema, names};
 
 /// What a path of Konnect's API leads to.
@@ -233,6 +233,7 @@ fn as_workspace(mut input: Map<String, Value>) -> Map<String, Value> {
 }
 
 fn create(admin: &Admin, call: &Call) -> Answer {
+    admin.must_have_store()?;
     let input = as_workspace(form::read(call, None)?);
     let checked = check_entity(Kind::Workspace, input, None, &*admin.plugins, &*admin.source)?;
     let stored = admin.put(call, Kind::Workspace, checked, true)?;
@@ -247,11 +248,11 @@ fn control_plane(admin: &Admin, call: &Call, key: &str) -> Answer {
     let found = found.ok_or_else(|| missing("control plane", key))?;
     match call.method.as_str() {
         "DELETE" => {
-            admin
-                .commit(call, Kind::Workspace, |transaction| transaction.delete(Kind::Workspace, found.id))?;
-            nothing()
+            admin.must_have_store()?;
+            admin.delete_workspace(call, found.id)
         }
         "PATCH" | "PUT" => {
+            admin.must_have_store()?;
             let changes = as_workspace(form::read(call, None)?);
             let plugins = &*admin.plugins;
             let merged = merge_entity(Kind::Workspace, changes, &found.fields, plugins, &*admin.source)?;

@@ -130,7 +130,8 @@ fn rollback(admin: &Admin, call: &Call, number: u64) -> Answer {
 }
 
 impl Admin {
-    fn must_have_store(&self) -> Result<(), Failure> {
+    /// Whether entities can be changed at all.
+    pub(crate) fn must_have_store(&self) -> Result<(), Failure> {
         if self.facts.declarative {
             let message = "cannot change entities when not using a database; change the declarative file, or POST /config";
             return Err(Failure::message(StatusCode::METHOD_NOT_ALLOWED, message));

@@ -6,7 +6,7 @@ use tollgate_model::{Kind, Map, Value};
 use uuid::Uuid;
 
 use crate::view::{View, scope, tags_of, unique_scope, uuid};
-use crate::{Change, StoreError};
+use crate::{Change, DEFAULT_WORKSPACE, StoreError};
 
 /// Changes on the way to the next revision. Reads see them; nobody else does before the commit.
 pub struct Transaction<'a> {
@@ -95,6 +95,9 @@ impl<'a> Transaction<'a> {
             self.must_be_unused(id)?;
         }
         if kind == Kind::Workspace {
+            if id == DEFAULT_WORKSPACE {
+                return Err(StoreError::Refused("the default workspace cannot be deleted".into()));
+            }
             for other in Kind::ALL.into_iter().filter(|other| other.workspaced()) {
                 if self.view().count(other, id)? > 0 {
                     return Err(StoreError::Referenced { kind, by: other });
