@@ -5,6 +5,7 @@
 mod common;
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::upstream::Upstream;
@@ -56,9 +57,9 @@ fn transaction(operations: Value) -> Vec<u8> {
     json_request("POST", "/tollgate/transaction", Some(&json!({"message": "sync", "operations": operations})))
 }
 
-/// Sends a sync and tells whether it was answered as done.
+/// Sends a sync and tells whether it was answered as done. The server may be gone at any moment.
 fn sync(port: u16, request: &[u8]) -> bool {
-    let mut stream = common::connect(port);
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     let mut answer = Vec::new();
     let _ = stream.write_all(request);
     let _ = stream.read_to_end(&mut answer);
