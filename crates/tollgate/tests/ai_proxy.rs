@@ -180,6 +180,23 @@ fn events_arrive_at_once() {
     }
 }
 
+/// The same over TLS with HTTP/2, where Kong does not stream.
+#[test]
+fn streams_over_http2() {
+    let scripted = Scripted::start();
+    let events = ["data: {\"choices\":[]}\n\n", "data: [DONE]\n\n"];
+    scripted.answer_with(&json!({"headers": ["Content-Type: text/event-stream"], "chunks": events}));
+    let tollgate = start(scripted.upstream.port);
+    let url = format!("https://127.0.0.1:{}/statistics", tollgate.port("proxy_tls"));
+    let body = std::str::from_utf8(STREAM).unwrap();
+    let json = "Content-Type: application/json";
+    let curl = ["-sik", "--http2", "--max-time", "20", "-H", json, "-d", body, &url];
+    let (_, answer, _) = common::run(std::process::Command::new("curl").args(curl));
+    assert!(answer.starts_with("HTTP/2 200"), "{answer}");
+    assert!(answer.contains("content-type: text/event-stream"), "{answer}");
+    assert!(answer.ends_with(&events.concat()), "{answer}");
+}
+
 /// A client that leaves takes the upstream's connection with it, streamed or not, head or no head.
 #[test]
 fn the_upstream_is_closed_when_the_client_has_gone() {
