@@ -14,23 +14,27 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tollgate_declare::{Entity, Problem};
+use tollgate_declare::{Entity, Invalid, Node};
 use tollgate_http::{Body, Connection, Handler, Method, Refusal, Request, RequestHead, Response, StatusCode};
 use tollgate_model::{Map, PluginSchemas, Source, Value, json};
 use tollgate_store::{DEFAULT_WORKSPACE, Store};
 use uuid::Uuid;
 
 use answer::{Answer, Failure};
+pub use config::ConfigurationHash;
 pub use node::KONG_VERSION;
 pub use status::{StatusApi, StatusSource, Unit};
 
 /// Reads DB-less declarations for `POST /config`.
 pub trait Declarations: Send + Sync {
-    /// Reads and checks a declaration.
+    /// Reads and checks a declaration; its entities in an order in which each comes after those it refers to.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    fn read(&self, text: &str) -> Result<Vec<Entity>, Vec<Problem>>;
+    fn read(&self, document: Node) -> Result<Vec<Entity>, Invalid>;
+
+    /// Hash of the declaration that is served.
+    fn hash(&self) -> &ConfigurationHash;
 }
 
 /// Facts about the node for `GET /`.

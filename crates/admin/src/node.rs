@@ -65,7 +65,7 @@ pub(crate) fn answer(admin: &Admin, call: &Call) -> Option<Answer> {
             None => Err(Failure::message(StatusCode::NOT_FOUND, &format!("No entity named '{name}'"))),
         }),
         ["schemas", name] => get(&|| match Kind::from_plural(name) {
-            Some(kind) => ok(kind.schema().to_kong_schema()),
+            Some(kind) => ok(kind.to_kong_schema()),
             None => Err(Failure::message(StatusCode::NOT_FOUND, &format!("No entity named '{name}'"))),
         }),
         ["tags"] => get(&|| tags(admin, call, None)),

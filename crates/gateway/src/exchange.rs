@@ -26,6 +26,8 @@ pub struct Exchange {
     pub body: Body,
     /// The connection the request came on.
     pub connection: Arc<Connection>,
+    /// How many requests had begun on the connection with this one.
+    pub connection_requests: u64,
     /// Path and query as received.
     pub received_target: Bytes,
     /// Identifies the request in headers, errors and logs.
@@ -216,9 +218,9 @@ impl Exchange {
         answer::negotiated(status, message, &self.head, &self.request_id, &self.settings.errors)
     }
 
-    /// An answer with a JSON body as given.
+    /// An answer with a JSON body as given; to a gRPC client, with its `message` as `grpc-message`.
     pub fn exit(&self, status: StatusCode, body: &Value) -> Response {
-        answer::json(status, body)
+        answer::exit(status, body, &self.head)
     }
 
     /// Leaves a filter for this plugin's response phase. Only in access; at most one a plugin.

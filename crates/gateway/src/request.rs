@@ -101,6 +101,7 @@ impl Gateway {
             path: Bytes::new(),
             query: None,
             upstream_path: Bytes::new(),
+            connection_requests: connection.requests.fetch_add(1, Ordering::Relaxed) + 1,
             stripped_prefix: None,
             destination: None,
             upstream_host: None,

@@ -88,6 +88,7 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
     if exchange.facts.source == Source::Upstream {
         forwarded::clean_response(&mut response.headers, &exchange.head.headers);
     }
+    set_fields(exchange, &mut response.headers);
     each_plugin(exchange, Phases::RESPONSE, |configured, exchange, place| {
         let left = exchange.filters.iter().position(|(owner, _)| *owner == place);
         let filter = match left {
@@ -100,15 +101,7 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
         };
         filters.extend(filter);
     });
-    for (name, value) in exchange.response_headers.iter() {
-        if let Ok(name) = std::str::from_utf8(name) {
-            // Cookies stand beside each other.
-            match name.eq_ignore_ascii_case("set-cookie") {
-                true => response.headers.append(name, value),
-                false => response.headers.set(name, value),
-            }
-        }
-    }
+    set_fields(exchange, &mut response.headers);
     add_fields(exchange, &mut response, settings);
     if exchange.head.method == Method::HEAD && exchange.facts.source != Source::Upstream {
         answer::drop_body(&mut response);
@@ -125,6 +118,19 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
     }
     response.body = Body::stream(FollowedBody { body, flight, ended: false, bodiless });
     response
+}
+
+/// Sets the fields that the exchange has for the answer, and forgets them: plugins that run later may change them.
+fn set_fields(exchange: &mut Exchange, headers: &mut Headers) {
+    for (name, value) in std::mem::take(&mut exchange.response_headers).iter() {
+        if let Ok(name) = std::str::from_utf8(name) {
+            // Cookies stand beside each other.
+            match name.eq_ignore_ascii_case("set-cookie") {
+                true => headers.append(name, value),
+                false => headers.set(name, value),
+            }
+        }
+    }
 }
 
 /// The chain of the exchange's route.

@@ -96,6 +96,10 @@ pub struct Settings {
     pub upstream_request_id: bool,
     /// Name and version in `Server` and `Via`, such as `tollgate/0.1.0`.
     pub product: Arc<str>,
+    /// Id of this node, as the Admin API tells it.
+    pub node_id: Arc<str>,
+    /// Name of this machine.
+    pub hostname: Arc<str>,
     /// Whose `X-Forwarded-*` and real-address fields are believed.
     pub forwarded: crate::forwarded::TrustSettings,
     /// Whether `Kong-Debug: 1` is answered (`allow_debug_header`).

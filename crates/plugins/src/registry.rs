@@ -19,8 +19,12 @@ const PLUGINS: &[Entry] = &[
     (auth::key_auth::schema, auth::key_auth::build),
     (observe::file_log::schema, observe::file_log::build),
     (observe::prometheus::schema, observe::prometheus::build),
+    (traffic::correlation_id::schema, traffic::correlation_id::build),
+    (traffic::cors::schema, traffic::cors::build),
     (traffic::rate_limiting::schema, traffic::rate_limiting::build),
+    (traffic::request_termination::schema, traffic::request_termination::build),
     (transform::request_transformer::schema, transform::request_transformer::build),
+    (transform::response_transformer::schema, transform::response_transformer::build),
 ];
 
 /// The enabled plugins.
@@ -51,6 +55,15 @@ impl Registry {
             return Err(unknown);
         }
         Ok(Self { enabled: all.into_iter().filter(|(name, _)| wanted(name)).collect() })
+    }
+
+    /// The same for a node without a store.
+    #[must_use]
+    pub fn without_store(mut self) -> Self {
+        for (schema, _) in self.enabled.values_mut() {
+            schema.config = schema.config_without_store.unwrap_or(schema.config);
+        }
+        self
     }
 
     /// All plugins.

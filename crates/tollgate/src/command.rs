@@ -212,8 +212,9 @@ fn check(conf: Option<PathBuf>) -> Result<(), String> {
         let registry = tollgate_plugins::Registry::new(&node.plugins)
             .map_err(|unknown| format!("plugins: there is no plugin '{}'", unknown.join("', '")))?;
         let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        serve::read_declaration(&file.display().to_string(), &text, &registry)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        serve::read_declaration(&file.display().to_string(), &text, &registry).map_err(|invalid| {
+            invalid.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        })?;
     }
     println!(
         "configuration at {} is valid",

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tollgate_admin::{StatusSource, Unit};
+use tollgate_admin::{ConfigurationHash, StatusSource, Unit};
 use tollgate_gateway::Gateway;
 use tollgate_gateway::balancer::Health;
 use tollgate_http::server::ServerHandle;
@@ -32,6 +32,8 @@ pub struct NodeStatus {
     pub registry: Arc<Registry>,
     /// Whether the configuration comes from a declarative file.
     pub declarative: bool,
+    /// Hash of that configuration.
+    pub hash: Arc<ConfigurationHash>,
     /// The node's id.
     pub node_id: String,
     /// Version of Kong whose behaviour is followed, as `GET /` tells it.
@@ -160,7 +162,7 @@ impl StatusSource for NodeStatus {
             "tollgate": {"revision": snapshot.revision},
         });
         match self.declarative {
-            true => status["configuration_hash"] = format!("{:032x}", snapshot.revision).into(),
+            true => status["configuration_hash"] = self.hash.get().into(),
             false => status["database"] = json!({"reachable": self.is_reachable()}),
         }
         status

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_admin::{Admin, Declarations, KONG_VERSION, NodeFacts, StatusApi};
-use tollgate_declare::{Declaration, Dialect, resolve};
+use tollgate_admin::{Admin, ConfigurationHash, Declarations, KONG_VERSION, NodeFacts, StatusApi};
+use tollgate_declare::{Entity, Invalid, Node as Document};
 use tollgate_gateway::answer::{ContentType, ErrorSettings};
 use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
 use tollgate_gateway::forwarded::TrustSettings;
@@ -64,10 +64,16 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     let logs = Logs::open(node).map_err(StartError)?;
     let registry = Registry::new(&node.plugins)
         .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
+    let registry = match node.database {
+        Database::Off => registry.without_store(),
+        _ => registry,
+    };
     let registry = Arc::new(registry);
+    let node_id = Uuid::new_v4();
     let store = Arc::new(open_store(node)?);
+    let hash = Arc::new(ConfigurationHash::default());
     if node.database == Database::Off {
-        load_file(node, &store, &registry)?;
+        load_file(node, &store, &registry, &hash)?;
     }
     let mut compiler = Compiler::new(registry.clone(), node.verify_upstreams);
     if let Some((certificate, key)) = &node.client_certificate {
@@ -82,7 +88,8 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     })?;
     let certificates = Arc::new(default_certificate(node)?);
     serve_certificates(&certificates, &snapshot).map_err(StartError)?;
-    let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node, logs.access)?));
+    let gateway =
+        Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node, node_id, logs.access)?));
     store.observe(Arc::new(Follow {
         compiler,
         gateway: Arc::clone(&gateway),
@@ -101,20 +108,20 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     };
     let (config, failed) = listen("proxy_listen", &node.proxy, node.workers, node.limits);
     let proxy = Arc::new(serve(config, Arc::clone(&gateway)).map_err(failed)?);
-    let node_id = Uuid::new_v4().to_string();
     let status_source = Arc::new(NodeStatus {
         gateway: Arc::clone(&gateway),
         proxy: Arc::clone(&proxy),
         store: Arc::clone(&store),
         registry: Arc::clone(&registry),
         declarative: node.database == Database::Off,
-        node_id: node_id.clone(),
+        node_id: node_id.to_string(),
         version: KONG_VERSION,
+        hash: Arc::clone(&hash),
     });
     let admin = if node.admin.is_empty() {
         None
     } else {
-        let declarations = Arc::new(Reader(Arc::clone(&registry)));
+        let declarations = Arc::new(Reader { registry: Arc::clone(&registry), hash });
         let api = Admin::new(
             store,
             registry,
@@ -147,21 +154,29 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
 }
 
 /// Reads declarations for `POST /config`.
-struct Reader(Arc<Registry>);
+struct Reader {
+    registry: Arc<Registry>,
+    hash: Arc<ConfigurationHash>,
+}
 
 impl Declarations for Reader {
-    fn read(&self, text: &str) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
-        read_declaration("", text, &self.0)
+    fn read(&self, document: Document) -> Result<Vec<Entity>, Invalid> {
+        let entities = Invalid::read("", document, &*self.registry, &SystemClock)?;
+        Ok(in_order(entities))
+    }
+
+    fn hash(&self) -> &ConfigurationHash {
+        &self.hash
     }
 }
 
 /// Largest body of an Admin API call (Kong 3.11: 10 MB; a whole sync in one call may be larger).
 const LARGEST_ADMIN_BODY: usize = 1 << 30;
 
-fn node_facts(node: &Node, node_id: String) -> NodeFacts {
+fn node_facts(node: &Node, node_id: Uuid) -> NodeFacts {
     NodeFacts {
         configuration: node.shown.clone(),
-        node_id,
+        node_id: node_id.to_string(),
         product: node.product.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         declarative: node.database == Database::Off,
@@ -182,7 +197,12 @@ fn open_store(node: &Node) -> Result<Store, StartError> {
 }
 
 /// Loads the declarative configuration into the store.
-fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), StartError> {
+fn load_file(
+    node: &Node,
+    store: &Store,
+    registry: &Registry,
+    hash: &ConfigurationHash,
+) -> Result<(), StartError> {
     let (file, text) = match (&node.declarative_config_string, &node.declarative_config) {
         (Some(text), _) => ("declarative_config_string".to_owned(), text.clone()),
         (None, Some(path)) => {
@@ -192,8 +212,8 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
         }
         (None, None) => return Ok(()),
     };
-    let entities = read_declaration(&file, &text, registry).map_err(|problems| {
-        let list: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+    let entities = read_declaration(&file, &text, registry).map_err(|invalid| {
+        let list: Vec<String> = invalid.problems.iter().map(|problem| format!("  {problem}")).collect();
         StartError(format!("error parsing declarative config file {file}:\n{}", list.join("\n")))
     })?;
     store.commit(Author { name: "declarative_config", message: &file }, |transaction| {
@@ -201,6 +221,7 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
             .into_iter()
             .try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields))
     })?;
+    hash.set(&text);
     Ok(())
 }
 
@@ -209,19 +230,18 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn read_declaration(
-    file: &str,
-    text: &str,
-    registry: &Registry,
-) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
-    let mut declaration = Declaration::default();
+pub fn read_declaration(file: &str, text: &str, registry: &Registry) -> Result<Vec<Entity>, Invalid> {
     // `${{ env … }}` counts here too, so that one file serves decK and DB-less mode.
     let text = tollgate_declare::environment::substitute(file, text, &|name| std::env::var(name).ok())
-        .map_err(|problem| vec![problem])?;
-    declaration.add(file, &text, Dialect::Kong, &|_| None)?;
-    let mut entities = resolve(declaration, registry, &tollgate_declare::resolve::Nothing, &SystemClock)?;
+        .map_err(Invalid::malformed)?;
+    let document = Document::parse(file, &text).map_err(Invalid::malformed)?;
+    Invalid::read(file, document, registry, &SystemClock).map(in_order)
+}
+
+/// Entities in an order in which each comes after those it refers to.
+fn in_order(mut entities: Vec<Entity>) -> Vec<Entity> {
     entities.sort_by_key(|entity| Kind::ALL.iter().position(|kind| *kind == entity.kind));
-    Ok(entities)
+    entities
 }
 
 fn default_certificate(node: &Node) -> Result<Certificates, StartError> {
@@ -244,7 +264,7 @@ fn pem(value: &str) -> std::io::Result<String> {
     }
 }
 
-fn settings(node: &Node, access_log: Option<Arc<Sink>>) -> Result<Settings, StartError> {
+fn settings(node: &Node, node_id: Uuid, access_log: Option<Arc<Sink>>) -> Result<Settings, StartError> {
     let template = |kind: &str, path: &Option<std::path::PathBuf>| {
         let Some(path) = path else { return Ok(None) };
         std::fs::read_to_string(path)
@@ -256,6 +276,8 @@ fn settings(node: &Node, access_log: Option<Arc<Sink>>) -> Result<Settings, Star
         headers: node.headers,
         upstream_request_id: node.upstream_request_id,
         product: node.product.as_str().into(),
+        node_id: node_id.to_string().into(),
+        hostname: std::fs::read_to_string("/etc/hostname").unwrap_or_default().trim().into(),
         forwarded: TrustSettings {
             trusted: node.trusted.clone(),
             real_ip_header: node.real_ip_header.clone(),

@@ -8,8 +8,9 @@
 //!  "sent": {"target": "/x?a=1", "headers": {"x-consumer-username": "bob"}, "text": "…", "json": {"a": 1}}}
 //! ```
 //!
-//! `sent: false` demands that nothing was sent on. Objects are compared as far as the case names members;
-//! `null` demands that a member or header is not there, `"*"` takes any value.
+//! `sent.line` is a header line as it was sent, name and all. `sent: false` demands that nothing was sent on. Objects are compared as far as the case names members;
+//! `null` demands that a member or header is not there, `"*"` takes any value; of a header, a list names all values
+//! in order, and text behind `~` is a regex.
 
 use std::sync::{Arc, Mutex};
 
@@ -160,7 +161,13 @@ pub fn check_answer(answer: &Answer, expect: &Value) -> Result<(), String> {
         return Err(format!("status {} became {}: {}", expect["status"], answer.status, answer.text()));
     }
     for (name, value) in expect["headers"].as_object().into_iter().flatten() {
-        check_header(name, value, answer.header(name))?;
+        let found: Vec<&str> = answer
+            .headers
+            .iter()
+            .filter(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
+            .collect();
+        check_header(name, value, &found)?;
     }
     let mut body = answer.body.clone();
     if answer.header("content-encoding") == Some("gzip") {
@@ -170,11 +177,16 @@ pub fn check_answer(answer: &Answer, expect: &Value) -> Result<(), String> {
     check_body(&text, expect)
 }
 
-fn check_header(name: &str, expected: &Value, actual: Option<&str>) -> Result<(), String> {
+fn check_header(name: &str, expected: &Value, actual: &[&str]) -> Result<(), String> {
     let same = match expected {
-        Value::Null => actual.is_none(),
-        Value::String(any) if any == "*" => actual.is_some(),
-        other => actual == other.as_str(),
+        Value::Null => actual.is_empty(),
+        Value::String(any) if any == "*" => !actual.is_empty(),
+        Value::String(pattern) if pattern.starts_with('~') => {
+            let pattern = regex::Regex::new(&pattern[1..]).unwrap();
+            actual.first().is_some_and(|value| pattern.is_match(value))
+        }
+        Value::Array(list) => list.iter().filter_map(Value::as_str).eq(actual.iter().copied()),
+        other => actual.first().copied() == other.as_str(),
     };
     if same { Ok(()) } else { Err(format!("header {name}: {expected} became {actual:?}")) }
 }
@@ -214,6 +226,11 @@ fn check_sent(received: Option<Vec<u8>>, expected: &Value) -> Result<(), String>
     {
         return Err(format!("method {method} became {line}"));
     }
+    if let Some(wanted) = expected["line"].as_str()
+        && !head.split("\r\n").any(|line| line == wanted)
+    {
+        return Err(format!("no line {wanted} in\n{head}"));
+    }
     let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
     for (name, value) in expected["headers"].as_object().into_iter().flatten() {
         let found: Vec<&str> = fields
@@ -221,10 +238,10 @@ fn check_sent(received: Option<Vec<u8>>, expected: &Value) -> Result<(), String>
             .filter(|(other, _)| other.eq_ignore_ascii_case(name))
             .map(|(_, value)| *value)
             .collect();
-        if found.len() > 1 {
+        if found.len() > 1 && !value.is_array() {
             return Err(format!("header {name} was sent {} times", found.len()));
         }
-        check_header(name, value, found.first().copied())?;
+        check_header(name, value, &found)?;
     }
     if expected["length"].is_u64() && expected["length"] != (received.len() - end - 4) as u64 {
         return Err(format!("body of {} bytes became {}", expected["length"], received.len() - end - 4));
