@@ -130,6 +130,26 @@ fn configurations() {
     cases::report(cases.len(), &wrong);
 }
 
+/// `GET /schemas/plugins/ai-proxy`: Kong 3.11's fields, defaults and checks, with a larger default of
+/// `max_request_body_size`. Descriptions are each product's own words.
+#[test]
+fn schema() {
+    fn without_descriptions(value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                members.remove("description");
+                members.values_mut().for_each(without_descriptions);
+            }
+            Value::Array(items) => items.iter_mut().for_each(without_descriptions),
+            _ => {}
+        }
+    }
+    let (status, mut schema) = Tollgate::with_store(&[]).admin_call("GET", "/schemas/plugins/ai-proxy", None);
+    without_descriptions(&mut schema);
+    let expected: Value = serde_json::from_str(include_str!("ai_proxy/schema.json")).unwrap();
+    assert_eq!((status, schema), (200, expected));
+}
+
 const STREAM: &[u8] = br#"{"messages":[{"role":"user","content":"Hi"}],"stream":true}"#;
 
 fn ask(port: u16, route: &str) -> std::net::TcpStream {
