@@ -200,6 +200,37 @@ fn events_arrive_at_once() {
     }
 }
 
+/// A provider's certificate is checked, unless the service says that it need not be.
+#[test]
+fn certificates_of_providers() {
+    let scripted = Scripted::start();
+    scripted.answer_with(&json!({"body": {"choices": []}}));
+    let behind = scripted.upstream.port;
+    let provider = Tollgate::with_file(
+        &format!(
+            "_format_version: '3.0'\nservices: [{{name: a, url: 'http://127.0.0.1:{behind}', routes: [{{name: a, paths: [/]}}]}}]"
+        ),
+        &[],
+    );
+    let url = format!("https://127.0.0.1:{}/v1/chat/completions", provider.port("proxy_tls"));
+    let service = |name: &str, more: Value| {
+        let config = json!({"route_type": "llm/v1/chat", "model": {"provider": "openai", "name": "m", "options": {"upstream_url": url}}});
+        let mut service = json!({
+            "name": name, "host": "never.test", "port": 1, "protocol": "https",
+            "routes": [{"name": name, "paths": [format!("/{name}")], "plugins": [{"name": "ai-proxy", "config": config}]}],
+        });
+        service.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        service
+    };
+    let services = [service("checking", json!({})), service("trusting", json!({"tls_verify": false}))];
+    let file = json!({"_format_version": "3.0", "services": services});
+    let tollgate = Tollgate::with_file(&file.to_string(), &[]);
+    let request =
+        json!({"method": "POST", "headers": ["Content-Type: application/json"], "body": {"messages": [1]}});
+    let ask = |route: &str| common::exchange(tollgate.proxy(), &cases::request_bytes(route, &request)).status;
+    assert_eq!((ask("checking"), ask("trusting")), (502, 200));
+}
+
 /// The same over TLS with HTTP/2, where Kong does not stream.
 #[test]
 fn streams_over_http2() {
