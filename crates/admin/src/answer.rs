@@ -74,6 +74,10 @@ impl Failure {
 
 impl From<FieldErrors> for Failure {
     fn from(errors: FieldErrors) -> Self {
+        // A time to live is an option of the call, not a field (Kong 3.11).
+        if let (1, Some(Value::String(message))) = (errors.fields().len(), errors.fields().get("ttl")) {
+            return Self::option("ttl", message);
+        }
         let message = errors.summary();
         Self::coded(StatusCode::BAD_REQUEST, 2, "schema violation", message, Some(errors.into_value()))
     }
