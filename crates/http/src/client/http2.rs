@@ -57,7 +57,7 @@ pub(super) async fn send(
     let (parts, incoming) = answer.into_parts();
     let mut response = Response::new(parts.status);
     response.headers = read_fields(&parts.headers);
-    response.body = Body::stream(Received::new(incoming, u64::MAX, timeouts.read));
+    response.body = Body::stream(Received::response(incoming, timeouts.read));
     Ok(response)
 }
 
