@@ -1,5 +1,6 @@
 """The official OpenAI Python client, unmodified, through /openai-route: plain, streamed, tools, errors."""
 
+import asyncio
 import os
 import unittest
 
@@ -19,7 +20,7 @@ WEATHER = {
 
 def client(key="123456", **more):
     return openai.OpenAI(
-        base_url=f"{URL}/openai-route", api_key="unused", default_headers={"apikey": key}, max_retries=0, **more
+        base_url=f"{URL}/openai-route", api_key="unused", default_headers={"apikey": key}, max_retries=0, timeout=20, **more
     )
 
 
@@ -72,10 +73,30 @@ class OpenAiClient(unittest.TestCase):
         self.assertEqual(names, ["get_weather"])
         self.assertTrue(arguments.startswith("{") and arguments.endswith("}"))
 
+    def test_many_at_once(self):
+        async def ask():
+            options = {"base_url": f"{URL}/openai-route", "api_key": "unused", "default_headers": {"apikey": "123456"}}
+            async with openai.AsyncOpenAI(**options, max_retries=0, timeout=20) as many:
+                create = many.chat.completions.create
+                return await asyncio.gather(*(create(model="gpt-4.1", messages=QUESTION) for _ in range(20)))
+
+        for answer in asyncio.run(ask()):
+            self.assertTrue(answer.choices[0].message.content)
+
+    def test_a_stream_that_the_client_leaves(self):
+        one = client()
+        slow = {"x-mock-chunk-delay-ms": "20"}
+        with one.chat.completions.create(
+            model="gpt-4.1", messages=QUESTION, stream=True, extra_headers=slow
+        ) as stream:
+            next(iter(stream))
+        self.assertTrue(one.chat.completions.create(model="gpt-4.1", messages=QUESTION).choices)
+
     def test_no_key_is_an_authentication_error(self):
         with self.assertRaises(openai.AuthenticationError) as caught:
             client("").chat.completions.create(model="gpt-4.1", messages=QUESTION)
         self.assertEqual(caught.exception.status_code, 401)
+        self.assertIn("No API key found in request", str(caught.exception))
 
     def test_another_model_is_a_bad_request(self):
         with self.assertRaises(openai.BadRequestError) as caught:
@@ -83,10 +104,27 @@ class OpenAiClient(unittest.TestCase):
         self.assertIn("cannot use own model - must be: gpt-4.1", str(caught.exception))
 
     def test_the_providers_error_arrives(self):
-        with self.assertRaises(openai.RateLimitError):
+        for stream in (False, True):
+            with self.subTest(stream=stream), self.assertRaises(openai.RateLimitError) as caught:
+                client().chat.completions.create(
+                    model="gpt-4.1", messages=QUESTION, stream=stream, extra_headers={"x-mock-status": "429"}
+                )
+            self.assertEqual(caught.exception.type, "rate_limit_exceeded")
+
+    def test_an_answer_that_is_none_is_a_server_error(self):
+        with self.assertRaises(openai.InternalServerError) as caught:
             client().chat.completions.create(
-                model="gpt-4.1", messages=QUESTION, extra_headers={"x-mock-status": "429"}
+                model="gpt-4.1", messages=QUESTION, extra_headers={"x-mock-malformed": "1"}
             )
+        self.assertIn("failed to decode llm/v1/chat response", str(caught.exception))
+
+    def test_a_stream_that_breaks_off_is_an_error(self):
+        stream = client().chat.completions.create(
+            model="gpt-4.1", messages=QUESTION, stream=True, extra_headers={"x-mock-abort-after": "2"}
+        )
+        with self.assertRaises(Exception) as caught:
+            list(stream)
+        self.assertNotIsInstance(caught.exception, AssertionError)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,52 @@
 //! `/config`: the whole configuration of a DB-less node at once.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+mod flattened;
 
-use tollgate_declare::Problem;
-use tollgate_http::{Method, StatusCode};
-use tollgate_model::{Kind, Map, Value, json};
+use std::sync::{Mutex, PoisonError};
+
+use md5::{Digest, Md5};
+use tollgate_declare::{Entity, Invalid, Node};
+use tollgate_http::Method;
+use tollgate_http::StatusCode;
+use tollgate_model::{Kind, Map, Value, json, lua};
 use tollgate_store::{Author, DEFAULT_WORKSPACE};
 
 use crate::answer::{Answer, Failure, Success, created, method_not_allowed, ok};
 use crate::{Admin, Call, form};
 
-/// Hash of the configuration loaded last through `/config`.
-static LOADED: Mutex<Option<u64>> = Mutex::new(None);
+/// Hash of the declarative configuration that is served: the MD5 of its text, or zeros before the first.
+#[derive(Debug)]
+pub struct ConfigurationHash(Mutex<String>);
+
+impl Default for ConfigurationHash {
+    fn default() -> Self {
+        Self(Mutex::new("0".repeat(32)))
+    }
+}
+
+impl ConfigurationHash {
+    /// The hash, in hex.
+    pub fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says which text is served.
+    pub fn set(&self, text: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = hash(text);
+    }
+}
+
+fn hash(text: &str) -> String {
+    Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Answers a call to `/config`.
 pub(crate) fn answer(admin: &Admin, call: &Call) -> Option<Answer> {
     if call.segments()[..] != ["config"] {
         return None;
     }
-    if !admin.facts.declarative {
+    let known = matches!(call.method, Method::GET | Method::POST);
+    if known && !admin.facts.declarative {
         let message = "this endpoint is only available when Kong is configured to not use a database";
         return Some(Err(Failure::message(StatusCode::BAD_REQUEST, message)));
     }
@@ -37,47 +64,118 @@ fn show(admin: &Admin) -> Answer {
     ]);
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Workspace) {
         let page = admin.store.read(|view| view.list(kind, DEFAULT_WORKSPACE, None, usize::MAX, None))?;
-        if !page.entities.is_empty() {
-            config.insert(
-                kind.plural().into(),
-                page.entities.into_iter().map(|stored| Value::Object(stored.fields)).collect(),
-            );
+        let entities: Vec<Value> = page
+            .entities
+            .into_iter()
+            .map(|stored| Value::Object(with_plain_references(kind, stored.fields)))
+            .collect();
+        if !entities.is_empty() {
+            config.insert(kind.plural().into(), entities.into());
         }
     }
-    ok(json!({"config": Value::Object(config).to_string()}))
+    ok(json!({"config": yaml(&config)}))
+}
+
+/// References as ids alone, as a declaration has them.
+fn with_plain_references(kind: Kind, mut fields: Map<String, Value>) -> Map<String, Value> {
+    for key in kind.foreign_keys() {
+        if let Some(id) = fields.get(key.field).and_then(|reference| reference.get("id")).cloned() {
+            fields.insert(key.field.into(), id);
+        }
+    }
+    fields
+}
+
+/// YAML with a line for each field of an entity, its value in JSON (which is YAML) and null as `~`.
+fn yaml(config: &Map<String, Value>) -> String {
+    let value = |value: &Value| if value.is_null() { "~".to_owned() } else { value.to_string() };
+    let mut out = String::new();
+    for (name, member) in config {
+        let Value::Array(entities) = member else {
+            out.push_str(&format!("{name}: {}\n", value(member)));
+            continue;
+        };
+        out.push_str(&format!("{name}:\n"));
+        for fields in entities.iter().filter_map(Value::as_object) {
+            for (place, (name, member)) in fields.iter().enumerate() {
+                let start = if place == 0 { "-" } else { " " };
+                out.push_str(&format!("{start} {name}: {}\n", value(member)));
+            }
+        }
+    }
+    out
+}
+
+/// What a call hands over.
+struct Given {
+    document: Node,
+    /// Of a configuration that came as a text.
+    hash: Option<String>,
+    check_hash: bool,
+    flatten: bool,
 }
 
 fn load(admin: &Admin, call: &Call) -> Answer {
-    let kind = call.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let text = if kind.starts_with("text/yaml") || kind.starts_with("application/yaml") {
-        String::from_utf8_lossy(&call.body).into_owned()
-    } else {
-        let body = form::read(call, None)?;
-        match body.get("config") {
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-            None if body.contains_key("_format_version") => Value::Object(body).to_string(),
-            None => String::new(),
-        }
-    };
-    if text.trim().is_empty() {
-        return Err(Failure::message(StatusCode::BAD_REQUEST, "expected a declarative configuration"));
-    }
-    let hash = {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        hasher.finish()
-    };
-    if matches!(call.query("check_hash"), Some("1" | "true"))
-        && *LOADED.lock().unwrap_or_else(PoisonError::into_inner) == Some(hash)
-    {
+    let given = read(call)?;
+    if given.check_hash && given.hash.as_ref() == Some(&admin.declarations.hash().get()) {
         return Ok(Success { status: StatusCode::NOT_MODIFIED, body: None, headers: Vec::new() });
     }
-    let entities = match admin.declarations.read(&text) {
-        Ok(entities) => entities,
-        Err(problems) => return Err(refuse(&problems, call)),
+    let document = given.flatten.then(|| given.document.clone().into_value());
+    let entities = admin.declarations.read(given.document).map_err(|invalid| refuse(invalid, document))?;
+    replace(admin, &entities)?;
+    let shown = shown(entities);
+    match given.hash {
+        Some(hash) => admin.declarations.hash().set_hash(hash),
+        None => admin.declarations.hash().set(&shown.to_string()),
+    }
+    created(shown)
+}
+
+impl ConfigurationHash {
+    fn set_hash(&self, hash: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = hash;
+    }
+}
+
+/// Takes a configuration out of a body: the body itself, or its member `config`.
+fn read(call: &Call) -> Result<Given, Failure> {
+    let kind = call.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let is_yaml = kind.starts_with("text/yaml") || kind.starts_with("application/yaml");
+    let mut body = if is_yaml { Map::new() } else { form::read(call, None)? };
+    let mut option = |name: &str| {
+        let in_body = body.remove(name);
+        call.query(name).map(Value::from).or(in_body).unwrap_or_default()
     };
+    let flatten = match option("flatten_errors") {
+        Value::String(text) => ["true", "1", "on", "yes"].contains(&text.to_ascii_lowercase().as_str()),
+        other => other == json!(true) || other == json!(1),
+    };
+    let check_hash = match option("check_hash") {
+        Value::String(text) => text == "1",
+        other => other == json!(1),
+    };
+    if body.contains_key("_format_version") {
+        let document = Node::from(Value::Object(body));
+        return Ok(Given { document, hash: None, check_hash, flatten });
+    }
+    let text = match body.remove("config") {
+        Some(Value::String(text)) => text,
+        Some(Value::Object(config)) => {
+            let document = Node::from(Value::Object(config));
+            return Ok(Given { document, hash: None, check_hash, flatten });
+        }
+        Some(other) => other.to_string(),
+        None => String::from_utf8_lossy(&call.body).into_owned(),
+    };
+    if text.is_empty() {
+        return Err(Failure::message(StatusCode::BAD_REQUEST, "expected a declarative configuration"));
+    }
+    let document = Node::parse("", &text).map_err(|problem| refuse(Invalid::malformed(problem), None))?;
+    Ok(Given { document, hash: Some(hash(&text)), check_hash, flatten })
+}
+
+/// Puts a configuration in the place of the one that is served, in one transaction.
+fn replace(admin: &Admin, entities: &[Entity]) -> Result<(), Failure> {
     admin.store.commit(Author { name: "config", message: "POST /config" }, |transaction| {
         for kind in Kind::ALL.into_iter().rev().filter(|kind| *kind != Kind::Workspace) {
             transaction.clear(kind, DEFAULT_WORKSPACE)?;
@@ -86,31 +184,29 @@ fn load(admin: &Admin, call: &Call) -> Answer {
             .iter()
             .try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields.clone()))
     })?;
-    *LOADED.lock().unwrap_or_else(PoisonError::into_inner) = Some(hash);
-    let mut shown: Map<String, Value> = Map::new();
-    for entity in entities {
-        let list = shown.entry(entity.kind.plural()).or_insert_with(|| json!({}));
-        if let (Some(list), Some(id)) =
-            (list.as_object_mut(), entity.fields.get("id").and_then(Value::as_str))
-        {
-            list.insert(id.to_owned(), Value::Object(entity.fields.clone()));
-        }
-    }
-    created(Value::Object(shown))
+    Ok(())
 }
 
-/// Everything that is wrong, in the shape of the document.
-fn refuse(problems: &[Problem], call: &Call) -> Failure {
-    let mut fields = Value::Object(Map::new());
-    for problem in problems {
-        if problem.path.is_empty() {
-            let message = format!("failed parsing declarative configuration: {}", problem.message);
-            place(&mut fields, "error", &message);
-        } else {
-            place(&mut fields, &problem.path, &problem.message);
+/// The configuration that is served now: by kind and id.
+fn shown(entities: Vec<Entity>) -> Value {
+    let mut shown: Map<String, Value> = Map::new();
+    for entity in entities {
+        let id = entity.fields.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let list = shown.entry(entity.kind.plural()).or_insert_with(|| json!({}));
+        if let Some(list) = list.as_object_mut() {
+            list.insert(id, Value::Object(entity.fields));
         }
     }
-    let message = format!("declarative config is invalid: {}", lua(&fields));
+    Value::Object(shown)
+}
+
+/// Everything that is wrong, in the shape of the document; and one by one, where that is asked for.
+fn refuse(invalid: Invalid, document: Option<Value>) -> Failure {
+    let mut fields = invalid.fields;
+    let flattened = document.map(|document| flattened::flatten(document, &mut fields));
+    // Kong's message has what is left in `fields`.
+    let fields = Value::Object(fields);
+    let message = format!("declarative config is invalid: {}", lua::compact(&fields));
     let mut failure = Failure::coded(
         StatusCode::BAD_REQUEST,
         14,
@@ -118,61 +214,8 @@ fn refuse(problems: &[Problem], call: &Call) -> Failure {
         message,
         Some(fields),
     );
-    let flatten = matches!(call.query("flatten_errors"), Some("1" | "true" | "on" | "yes"));
-    if let (true, Some(Value::Object(body))) = (flatten, &mut failure.body) {
-        let flattened: Vec<Value> = problems.iter().map(|problem| json!({"errors": [{"type": "field", "field": problem.path, "message": problem.message}]})).collect();
+    if let (Some(flattened), Some(Value::Object(body))) = (flattened, &mut failure.body) {
         body.insert("flattened_errors".into(), Value::Array(flattened));
     }
     failure
-}
-
-/// Puts a message at `services[1].routes[2].paths`.
-fn place(into: &mut Value, path: &str, message: &str) {
-    let mut at = into;
-    for step in path.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
-        match step.parse::<usize>() {
-            Ok(number @ 1..=100_000) => {
-                if !at.is_array() {
-                    *at = Value::Array(Vec::new());
-                }
-                let Value::Array(list) = at else { return };
-                if list.len() < number {
-                    list.resize(number, Value::Null);
-                }
-                let Some(slot) = list.get_mut(number - 1) else { return };
-                at = slot;
-            }
-            _ => {
-                if !at.is_object() {
-                    *at = Value::Object(Map::new());
-                }
-                let Value::Object(fields) = at else { return };
-                at = fields.entry(step).or_insert(Value::Null);
-            }
-        }
-    }
-    *at = message.into();
-}
-
-/// A value as Kong prints Lua tables in messages.
-fn lua(value: &Value) -> String {
-    match value {
-        Value::Object(fields) => {
-            let mut names: Vec<_> = fields.iter().collect();
-            names.sort_by_key(|(name, _)| name.as_str());
-            let list: Vec<String> = names
-                .into_iter()
-                .map(|(name, value)| {
-                    if name == "@entity" {
-                        format!("[\"@entity\"]={}", lua(value))
-                    } else {
-                        format!("{name}={}", lua(value))
-                    }
-                })
-                .collect();
-            format!("{{{}}}", list.join(","))
-        }
-        Value::Array(list) => format!("{{{}}}", list.iter().map(lua).collect::<Vec<_>>().join(",")),
-        other => other.to_string(),
-    }
 }

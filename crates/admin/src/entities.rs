@@ -333,16 +333,11 @@ impl Admin {
         for link in kind.foreign_keys() {
             self.resolve(view, call, link, &mut input)?;
         }
-        let snis = if kind == Kind::Certificate { input.remove("snis") } else { None };
         let plugins: &dyn PluginSchemas = &*self.plugins;
-        let mut checked = match before {
+        Ok(match before {
             Some(before) => merge_entity(kind, input, &before.fields, plugins, &*self.source)?,
             None => check_entity(kind, input, None, plugins, &*self.source)?,
-        };
-        if let Some(snis) = snis {
-            checked.insert("snis".into(), snis);
-        }
-        Ok(checked)
+        })
     }
 
     fn resolve(

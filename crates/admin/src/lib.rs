@@ -14,22 +14,27 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tollgate_declare::{Entity, Problem};
+use tollgate_declare::{Entity, Invalid, Node};
 use tollgate_http::{Body, Connection, Handler, Method, Refusal, Request, RequestHead, Response, StatusCode};
 use tollgate_model::{Map, PluginSchemas, Source, Value, json};
 use tollgate_store::{DEFAULT_WORKSPACE, Store};
 use uuid::Uuid;
 
 use answer::{Answer, Failure};
-pub use status::{StatusApi, StatusSource};
+pub use config::ConfigurationHash;
+pub use node::KONG_VERSION;
+pub use status::{StatusApi, StatusSource, Unit};
 
 /// Reads DB-less declarations for `POST /config`.
 pub trait Declarations: Send + Sync {
-    /// Reads and checks a declaration.
+    /// Reads and checks a declaration; its entities in an order in which each comes after those it refers to.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    fn read(&self, text: &str) -> Result<Vec<Entity>, Vec<Problem>>;
+    fn read(&self, document: Node) -> Result<Vec<Entity>, Invalid>;
+
+    /// Hash of the declaration that is served.
+    fn hash(&self) -> &ConfigurationHash;
 }
 
 /// Facts about the node for `GET /`.
@@ -104,9 +109,7 @@ impl Admin {
     }
 
     fn answer(&self, head: &RequestHead, body: Bytes) -> Answer {
-        if let Some(token) = &self.facts.token
-            && !shows_token(head, token)
-        {
+        if !self.may_call(head) {
             return Err(Failure::message(StatusCode::UNAUTHORIZED, "Invalid RBAC credentials"));
         }
         let mut call = self.open(head, body)?;
@@ -118,6 +121,15 @@ impl Admin {
             .or_else(|| config::answer(self, &call))
             .or_else(|| revisions::answer(self, &call))
             .unwrap_or_else(|| entities::answer(self, &call))
+    }
+
+    fn may_call(&self, head: &RequestHead) -> bool {
+        self.facts.token.as_ref().is_none_or(|token| shows_token(head, token))
+    }
+
+    /// Metrics are the one answer that is not JSON.
+    fn asks_for_metrics(&self, head: &RequestHead) -> bool {
+        matches!(head.method, Method::GET | Method::HEAD) && head.path() == b"/metrics" && self.may_call(head)
     }
 
     fn open(&self, head: &RequestHead, body: Bytes) -> Result<Call, Failure> {
@@ -204,12 +216,16 @@ impl Handler for Admin {
     async fn handle(&self, mut request: Request) -> Response {
         let started = Instant::now();
         let body = request.body.buffer(self.facts.largest_body).await;
-        let answer = match body {
-            _ if request.head.method == Method::OPTIONS => answer::options(&request.head),
-            Ok(body) => self.answer(&request.head, body),
-            Err(_) => Err(Failure::message(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large")),
+        let head = &request.head;
+        let mut response = match body {
+            _ if head.method == Method::OPTIONS => answer::into_response(answer::options(head)),
+            Ok(_) if self.asks_for_metrics(head) => status::metrics(&*self.status).await,
+            Ok(body) => answer::into_response(self.answer(head, body)),
+            Err(_) => answer::into_response(Err(Failure::message(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "Payload too large",
+            ))),
         };
-        let mut response = answer::into_response(answer);
         let headers = &mut response.headers;
         match request.head.headers.get("origin") {
             Some(origin) => headers.set("Access-Control-Allow-Origin", origin),

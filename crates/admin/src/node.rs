@@ -4,10 +4,11 @@ use tollgate_http::{Method, StatusCode};
 use tollgate_model::{Kind, Map, Value, json};
 
 use crate::answer::{Answer, Failure, method_not_allowed, ok};
+use crate::status::Unit;
 use crate::{Admin, Call, form};
 
 /// Kong's version whose behaviour is followed.
-const KONG_VERSION: &str = "3.11.0";
+pub const KONG_VERSION: &str = "3.11.0";
 
 /// First segments that are the node's own, and so no workspace.
 pub(crate) fn is_reserved(segment: &str) -> bool {
@@ -38,7 +39,10 @@ pub(crate) fn answer(admin: &Admin, call: &Call) -> Option<Answer> {
     };
     match segments[..] {
         [] | ["kong"] => get(&|| ok(admin.root())),
-        ["status"] => get(&|| ok(admin.status.status())),
+        ["status"] => get(&|| {
+            let unit = Unit::parse(call.query("unit"), call.query("scale"))?;
+            ok(admin.status.status(unit))
+        }),
         ["robots.txt"] => get(&|| ok(Value::from("User-agent: *\nDisallow: /"))),
         ["endpoints"] => get(&|| ok(json!({"data": endpoints()}))),
         ["plugins", "enabled"] => get(&|| {
@@ -61,7 +65,7 @@ pub(crate) fn answer(admin: &Admin, call: &Call) -> Option<Answer> {
             None => Err(Failure::message(StatusCode::NOT_FOUND, &format!("No entity named '{name}'"))),
         }),
         ["schemas", name] => get(&|| match Kind::from_plural(name) {
-            Some(kind) => ok(kind.schema().to_kong_schema()),
+            Some(kind) => ok(kind.to_kong_schema()),
             None => Err(Failure::message(StatusCode::NOT_FOUND, &format!("No entity named '{name}'"))),
         }),
         ["tags"] => get(&|| tags(admin, call, None)),

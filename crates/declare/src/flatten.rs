@@ -1,10 +1,11 @@
 //! From a document to a list of entities: nested forms hoisted, shorthands expanded, unknown keys refused.
 
 use serde_json::{Map, Value};
-use tollgate_model::Kind;
+use tollgate_model::{Kind, PluginSchemas};
 
+use crate::invalid::Step;
 use crate::node::{Data, Node};
-use crate::{Problem, environment};
+use crate::{Problem, environment, hint};
 
 /// Whose files are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +41,25 @@ impl Declared {
 
     /// A problem with a field of it.
     pub fn problem(&self, field: &str, message: impl Into<String>) -> Problem {
-        let own = self.path_text();
-        Problem {
-            file: self.file.clone(),
-            line: self.node.line_of(field),
-            path: if field.is_empty() { own } else { format!("{own}.{field}") },
-            message: message.into(),
-        }
+        self.problem_with(field, message, None)
+    }
+
+    /// A problem with a field of it, with a hint that may come from the plugin's schema.
+    pub(crate) fn problem_with(
+        &self,
+        field: &str,
+        message: impl Into<String>,
+        plugins: Option<&dyn PluginSchemas>,
+    ) -> Problem {
+        let (own, message) = (self.path_text(), message.into());
+        let path = if field.is_empty() { own } else { format!("{own}.{field}") };
+        let hint = hint::of_field(self.kind, &self.node, field, &message, plugins);
+        Problem::at(&self.file, self.node.line_of(field), &path, message).with_hint(hint)
+    }
+
+    /// The steps to it in the document.
+    pub(crate) fn steps(&self) -> Vec<Step<'_>> {
+        self.path.iter().flat_map(|(name, place)| [Step::Name(name), Step::Place(*place)]).collect()
     }
 }
 
@@ -65,7 +78,11 @@ pub struct Declaration {
     pub entities: Vec<Declared>,
     /// `_info.defaults`, by singular kind.
     pub defaults: Map<String, Value>,
+    /// The other members of `_info`.
+    pub info: Map<String, Value>,
     plugin_configs: Map<String, Value>,
+    /// What is wrong with the structure of a DB-less document; the rest is checked all the same.
+    pub(crate) structure: Vec<Problem>,
 }
 
 /// Lists an entity may hold: the key, the kind of what it lists.
@@ -80,16 +97,16 @@ fn nested(kind: Kind) -> &'static [(&'static str, Kind)] {
     }
 }
 
-const TOP_LEVEL: [Kind; 7] = [
-    Kind::Service,
-    Kind::Route,
-    Kind::Consumer,
-    Kind::Plugin,
-    Kind::Upstream,
-    Kind::Certificate,
-    Kind::CaCertificate,
-];
-const KONG_TOP_LEVEL: [Kind; 3] = [Kind::Sni, Kind::Target, Kind::KeyAuthCredential];
+/// Kinds that can be declared at the top.
+fn top_level(dialect: Dialect) -> impl Iterator<Item = Kind> {
+    let only_nested = |kind: &Kind| matches!(kind, Kind::Sni | Kind::Target | Kind::KeyAuthCredential);
+    let all = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Workspace);
+    all.filter(move |kind| dialect == Dialect::Kong || !only_nested(kind))
+}
+
+/// Members of a document that are no lists of entities.
+const SETTINGS: [&str; 6] =
+    ["_format_version", "_transform", "_workspace", "_konnect", "_info", "_plugin_configs"];
 
 impl Declaration {
     /// Adds a file: text with expressions, YAML or JSON.
@@ -116,151 +133,225 @@ impl Declaration {
     /// Adds a document that has been read.
     ///
     /// # Errors
-    /// Everything that is wrong with it, with lines.
+    /// Everything that is wrong with it, with lines. Of a DB-less document only what is no object at all; the
+    /// rest is told with what is wrong with its entities.
     pub fn add_document(&mut self, file: &str, document: Node, dialect: Dialect) -> Result<(), Vec<Problem>> {
-        let mut problems = Vec::new();
-        let problem = |line: u32, path: &str, message: String| Problem {
-            file: file.to_owned(),
-            line: line as usize,
-            path: path.to_owned(),
-            message,
-        };
         let members = match document.data {
             Data::Map(members) => members,
             Data::Scalar(Value::Null) if dialect == Dialect::Deck => return Ok(()),
             _ => {
-                return Err(vec![problem(
-                    document.line,
-                    "",
-                    "expected an object with _format_version and lists of entities".into(),
-                )]);
+                let message = "expected an object with _format_version and lists of entities";
+                return Err(vec![Problem::at(file, document.line as usize, "", message)]);
             }
         };
-        if dialect == Dialect::Kong && !members.iter().any(|(name, _)| name == "_format_version") {
-            problems.push(problem(document.line, "_format_version", "required field missing".into()));
+        let mut reading = Reading { file, dialect, old_paths: false, problems: Vec::new() };
+        match (members.iter().find(|(name, _)| name == "_format_version"), dialect) {
+            (Some((_, node)), _) => reading.version(node),
+            (None, Dialect::Kong) => {
+                reading.wrong(document.line, "_format_version", "required field missing")
+            }
+            (None, Dialect::Deck) => {}
         }
         for (name, node) in members {
-            let kind = Kind::from_plural(&name).filter(|kind| {
-                TOP_LEVEL.contains(kind) || dialect == Dialect::Kong && KONG_TOP_LEVEL.contains(kind)
-            });
-            if let Some(kind) = kind {
-                self.add_list(kind, &name, node, None, &[], file, &mut problems);
-                continue;
-            }
-            match (name.as_str(), dialect) {
-                ("_format_version", _) => self.check_version(&node, dialect, file, &mut problems),
-                ("_transform", _) | ("_comment" | "_ignore", Dialect::Kong) => {}
-                ("_workspace", _) => self.workspace = node.as_str().map(str::to_owned),
-                ("_konnect", _) => {
-                    self.konnect = true;
-                    let named = node.get("control_plane_name").or_else(|| node.get("runtime_group_name"));
-                    self.control_plane = named.and_then(Node::as_str).map(str::to_owned);
-                }
-                ("_info", _) => self.read_info(node),
-                ("_plugin_configs", Dialect::Deck) => {
-                    if let Value::Object(configs) = node.into_value() {
-                        self.plugin_configs.extend(configs);
-                    }
-                }
-                _ => problems.push(problem(node.line, &name, unknown_key(&name))),
+            let kind = Kind::from_plural(&name).filter(|kind| top_level(dialect).any(|other| other == *kind));
+            match kind {
+                Some(kind) => self.add_list(kind, &name, node, None, &[], &mut reading),
+                None => self.add_setting(&name, node, &mut reading),
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        match dialect {
+            Dialect::Kong => self.structure.extend(reading.problems),
+            Dialect::Deck if !reading.problems.is_empty() => return Err(reading.problems),
+            Dialect::Deck => {}
+        }
+        Ok(())
     }
 
-    fn check_version(&self, node: &Node, dialect: Dialect, file: &str, problems: &mut Vec<Problem>) {
-        let known: &[&str] = match dialect {
-            Dialect::Deck => &["3.0"],
-            Dialect::Kong => &["1.1", "2.1", "3.0"],
+    /// A member of the document that is no list of entities.
+    fn add_setting(&mut self, name: &str, node: Node, reading: &mut Reading<'_>) {
+        let line = node.line;
+        match (name, reading.dialect) {
+            ("_format_version", _) => {}
+            ("_transform", dialect) => match node.data {
+                Data::Scalar(Value::Bool(true)) => {}
+                Data::Scalar(Value::Bool(false)) if dialect == Dialect::Kong => {}
+                Data::Scalar(Value::Bool(false)) => {
+                    reading.wrong(line, name, "_transform: false is not supported");
+                }
+                _ => reading.wrong(line, name, "expected a boolean"),
+            },
+            ("_comment", Dialect::Kong) if node.as_str().is_none() && !node.is_null() => {
+                reading.wrong(line, name, "expected a string");
+            }
+            ("_ignore", Dialect::Kong) if !matches!(node.data, Data::List(_)) && !node.is_null() => {
+                reading.wrong(line, name, "expected an array");
+            }
+            ("_comment" | "_ignore", Dialect::Kong) => {}
+            ("_workspace", _) => match (node.as_str(), &self.workspace) {
+                (Some(workspace), Some(other)) if workspace != other => {
+                    let message = format!("the files name two workspaces, '{other}' and '{workspace}'");
+                    reading.wrong(line, name, message);
+                }
+                (Some(workspace), _) => self.workspace = Some(workspace.to_owned()),
+                (None, _) => reading.wrong(line, name, "expected a string"),
+            },
+            ("_konnect", _) => self.add_konnect(&node, reading),
+            ("_info", _) => self.add_info(node, reading),
+            ("_plugin_configs", _) => match node.into_value() {
+                Value::Object(configs) => self.plugin_configs.extend(configs),
+                Value::Null => {}
+                _ => reading.wrong(line, name, "expected a map"),
+            },
+            (_, dialect) => {
+                let known = top_level(dialect).map(Kind::plural).chain(SETTINGS);
+                let hint = hint::did_you_mean(name, known);
+                let message = if dialect == Dialect::Kong { "unknown field" } else { "unknown key" };
+                let problem = Problem::at(reading.file, line as usize, name, message);
+                reading.problems.push(problem.with_hint(hint));
+            }
+        }
+    }
+
+    fn add_konnect(&mut self, node: &Node, reading: &mut Reading<'_>) {
+        let Data::Map(members) = &node.data else {
+            return reading.wrong(node.line, "_konnect", "expected an object");
         };
-        if !node.as_str().is_some_and(|version| known.contains(&version)) {
-            let message = format!("expected one of: {} (a string, in quotes)", known.join(", "));
-            problems.push(Problem {
-                file: file.to_owned(),
-                line: node.line as usize,
-                path: "_format_version".into(),
-                message,
-            });
+        self.konnect = true;
+        let mut named = Vec::new();
+        for (name, member) in members {
+            let path = format!("_konnect.{name}");
+            match (name.as_str(), member.as_str()) {
+                ("control_plane_name" | "runtime_group_name", Some(value)) => named.push(value),
+                ("control_plane_name" | "runtime_group_name", None) => {
+                    reading.wrong(member.line, &path, "expected a string");
+                }
+                _ => reading.wrong(member.line, &path, "unknown key"),
+            }
+        }
+        match (named.as_slice(), &self.control_plane) {
+            ([], _) => {}
+            ([name], Some(other)) if name != other => {
+                let message = format!("the files name two control planes, '{other}' and '{name}'");
+                reading.wrong(node.line, "_konnect", message);
+            }
+            ([name], _) => self.control_plane = Some((*name).to_owned()),
+            _ => {
+                let message = "control_plane_name and runtime_group_name are the same; give one of them";
+                reading.wrong(node.line, "_konnect", message);
+            }
         }
     }
 
-    fn read_info(&mut self, node: Node) {
-        let Value::Object(mut info) = node.into_value() else { return };
-        if let Some(Value::Array(tags)) = info.remove("select_tags") {
-            self.select_tags.extend(tags.iter().filter_map(Value::as_str).map(str::to_owned));
-            self.select_tags.sort();
-            self.select_tags.dedup();
-        }
-        if let Some(Value::Object(defaults)) = info.remove("defaults") {
-            self.defaults.extend(defaults);
+    fn add_info(&mut self, node: Node, reading: &mut Reading<'_>) {
+        let Data::Map(members) = node.data else {
+            return reading.wrong(node.line, "_info", "expected an object");
+        };
+        for (name, member) in members {
+            let (line, path) = (member.line, format!("_info.{name}"));
+            match (name.as_str(), member.into_value()) {
+                ("select_tags", Value::Array(tags)) if tags.iter().all(Value::is_string) => {
+                    self.select_tags.extend(tags.iter().filter_map(Value::as_str).map(str::to_owned));
+                    self.select_tags.sort();
+                    self.select_tags.dedup();
+                }
+                ("select_tags", Value::Null) => {}
+                ("select_tags", _) => reading.wrong(line, &path, "expected a list of strings"),
+                ("defaults", Value::Object(defaults)) => self.add_defaults(defaults, line, reading),
+                ("defaults", Value::Null) => {}
+                ("defaults", _) => reading.wrong(line, &path, "expected an object"),
+                (
+                    "default_lookup_tags"
+                    | "consumer_group_policy_overrides"
+                    | "skip_hash_for_basic_auth"
+                    | "include_plugin_definitions",
+                    value,
+                ) => {
+                    self.info.insert(name, value);
+                }
+                _ => {
+                    let known = ["select_tags", "defaults", "default_lookup_tags"];
+                    let hint = hint::did_you_mean(&name, known.into_iter());
+                    let problem = Problem::at(reading.file, line as usize, &path, "unknown key");
+                    reading.problems.push(problem.with_hint(hint));
+                }
+            }
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
+    /// `_info.defaults`: by kind, but never what tells entities apart (decK).
+    fn add_defaults(&mut self, defaults: Map<String, Value>, line: u32, reading: &mut Reading<'_>) {
+        for (kind, fields) in defaults {
+            let path = format!("_info.defaults.{kind}");
+            let restricted: &[&str] = match kind.as_str() {
+                "service" | "route" | "upstream" => &["id", "name"],
+                "target" => &["id", "target"],
+                _ => {
+                    reading.wrong(line, &path, "expected one of: service, route, upstream, target");
+                    continue;
+                }
+            };
+            let Value::Object(fields) = fields else {
+                reading.wrong(line, &path, "expected an object");
+                continue;
+            };
+            let set: Vec<&str> =
+                restricted.iter().copied().filter(|name| fields.contains_key(*name)).collect();
+            if !set.is_empty() {
+                let list = set.join(", ");
+                let message = format!("{kind} defaults cannot have these restricted fields set: {list}");
+                reading.wrong(line, &path, message);
+            }
+            self.defaults.insert(kind, Value::Object(fields));
+        }
+    }
+
     fn add_list(
         &mut self,
         kind: Kind,
         name: &str,
         node: Node,
         parent: Option<usize>,
-        path: &[(String, usize)],
-        file: &str,
-        problems: &mut Vec<Problem>,
+        above: &[(String, usize)],
+        reading: &mut Reading<'_>,
     ) {
-        let line = node.line as usize;
-        let at = |place: Option<usize>| {
-            let mut steps: Vec<String> =
-                path.iter().map(|(name, place)| format!("{name}[{place}]")).collect();
-            steps.push(place.map_or_else(|| name.to_owned(), |place| format!("{name}[{place}]")));
-            steps.join(".")
-        };
         let list = match node.data {
             Data::List(list) => list,
+            Data::Map(members) if members.is_empty() => return,
             Data::Scalar(Value::Null) => return,
-            _ => {
-                problems.push(Problem {
-                    file: file.to_owned(),
-                    line,
-                    path: at(None),
-                    message: "expected an array".into(),
-                });
-                return;
-            }
+            _ => return reading.wrong(node.line, &path_text(above, name, None), "expected an array"),
         };
         for (index, node) in list.into_iter().enumerate() {
-            let Data::Map(members) = node.data else {
-                let message = "expected a record".to_owned();
-                problems.push(Problem {
-                    file: file.to_owned(),
-                    line: node.line as usize,
-                    path: at(Some(index + 1)),
-                    message,
-                });
-                continue;
+            let line = node.line;
+            let members = match node.data {
+                Data::Map(members) => members,
+                Data::List(list) if list.is_empty() => Vec::new(),
+                other => {
+                    let missing = other == Data::Scalar(Value::Null);
+                    let message = if missing { "required field missing" } else { "expected a record" };
+                    reading.wrong(line, &path_text(above, name, Some(index + 1)), message);
+                    continue;
+                }
             };
-            let mut path = path.to_vec();
+            let mut path = above.to_vec();
             path.push((name.to_owned(), index + 1));
             let (mut own, mut lists) = (Vec::new(), Vec::new());
             for (name, node) in members {
                 match nested(kind).iter().find(|(list, _)| *list == name) {
                     Some((list, kind)) => lists.push((*kind, *list, node)),
+                    None if name == "_comment" || name == "_ignore" => {}
                     None => own.push((name, node)),
                 }
             }
-            let node = Node { line: node.line, data: Data::Map(own) };
+            let node = Node { line, data: Data::Map(own) };
             let Value::Object(mut fields) = node.clone().into_value() else { continue };
-            fields.retain(|name, _| !matches!(name.as_str(), "_comment" | "_ignore"));
+            if reading.old_paths && kind == Kind::Route {
+                mark_regexes(&mut fields);
+            }
             let place = self.entities.len();
-            self.entities.push(Declared {
-                kind,
-                fields,
-                parent,
-                file: file.to_owned(),
-                path: path.clone(),
-                node,
-            });
+            let file = reading.file.to_owned();
+            self.entities.push(Declared { kind, fields, parent, file, path: path.clone(), node });
             for (kind, list, node) in lists {
-                self.add_list(kind, list, node, Some(place), &path, file, problems);
+                self.add_list(kind, list, node, Some(place), &path, reading);
             }
         }
     }
@@ -271,13 +362,61 @@ impl Declaration {
     }
 }
 
-fn unknown_key(name: &str) -> String {
-    let near = TOP_LEVEL.iter().map(|kind| kind.plural()).find(|plural| {
-        plural.trim_end_matches('s') == name.trim_end_matches('s')
-            || plural.replace('_', "") == name.replace(['_', '-'], "")
-    });
-    match near {
-        Some(near) => format!("unknown key; did you mean '{near}'?"),
-        None => "unknown key".to_owned(),
+/// A document being read.
+struct Reading<'a> {
+    file: &'a str,
+    dialect: Dialect,
+    /// Whether paths are of the old formats, where a regex is not marked.
+    old_paths: bool,
+    problems: Vec<Problem>,
+}
+
+impl Reading<'_> {
+    fn wrong(&mut self, line: u32, path: &str, message: impl Into<String>) {
+        self.problems.push(Problem::at(self.file, line as usize, path, message));
+    }
+
+    fn version(&mut self, node: &Node) {
+        let known: &[&str] = match self.dialect {
+            Dialect::Deck => &["3.0"],
+            Dialect::Kong => &["1.1", "2.1", "3.0"],
+        };
+        let version = node.as_str();
+        self.old_paths = self.dialect == Dialect::Kong && matches!(version, Some("1.1" | "2.1"));
+        if version.is_some_and(|version| known.contains(&version)) {
+            return;
+        }
+        let problem =
+            |message: String| Problem::at(self.file, node.line as usize, "_format_version", message);
+        let quotes = || "put it in quotes: \"3.0\"".to_owned();
+        let problem = match (&node.data, self.dialect) {
+            (Data::Scalar(Value::Null), Dialect::Kong) => problem("required field missing".into()),
+            (Data::Scalar(Value::String(_)), Dialect::Kong) => {
+                problem(format!("expected one of: {}", known.join(", ")))
+            }
+            (Data::Scalar(Value::String(version)), Dialect::Deck) => problem(format!(
+                "cannot apply '{version}' config format version to Kong version 3.0 or above."
+            ))
+            .with_hint("write _format_version: \"3.0\"".to_owned()),
+            _ => problem("expected a string".into()).with_hint(quotes()),
+        };
+        self.problems.push(problem);
+    }
+}
+
+fn path_text(above: &[(String, usize)], name: &str, place: Option<usize>) -> String {
+    let mut steps: Vec<String> = above.iter().map(|(name, place)| format!("{name}[{place}]")).collect();
+    steps.push(place.map_or_else(|| name.to_owned(), |place| format!("{name}[{place}]")));
+    steps.join(".")
+}
+
+/// In the formats 1.1 and 2.1 a path is a regex where it has characters of one (Kong 3.11).
+fn mark_regexes(route: &mut Map<String, Value>) {
+    let plain =
+        |path: &str| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~/%".contains(&byte));
+    for path in route.get_mut("paths").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(marked) = path.as_str().filter(|path| !plain(path)).map(|path| format!("~{path}")) {
+            *path = marked.into();
+        }
     }
 }

@@ -2,12 +2,15 @@
 
 pub mod environment;
 pub mod flatten;
+mod hint;
+mod invalid;
 pub mod node;
 pub mod plan;
 pub mod resolve;
 pub mod write;
 
 pub use flatten::{Declaration, Declared, Dialect};
+pub use invalid::Invalid;
 pub use node::Node;
 pub use resolve::{Entity, resolve};
 
@@ -20,8 +23,30 @@ pub struct Problem {
     pub line: usize,
     /// Where in the document, such as `services[1].routes[1].paths`; list places count from 1.
     pub path: String,
-    /// What is wrong, with the mend where there is one.
+    /// What is wrong.
     pub message: String,
+    /// How to mend it; empty where there is nothing to say.
+    pub hint: String,
+}
+
+impl Problem {
+    /// A problem without a hint.
+    pub fn at(file: &str, line: usize, path: &str, message: impl Into<String>) -> Self {
+        Self {
+            file: file.to_owned(),
+            line,
+            path: path.to_owned(),
+            message: message.into(),
+            hint: String::new(),
+        }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn with_hint(mut self, hint: String) -> Self {
+        self.hint = hint;
+        self
+    }
 }
 
 impl std::fmt::Display for Problem {
@@ -38,6 +63,10 @@ impl std::fmt::Display for Problem {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        if !self.hint.is_empty() {
+            write!(f, " ({})", self.hint)?;
+        }
+        Ok(())
     }
 }

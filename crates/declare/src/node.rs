@@ -1,11 +1,15 @@
 //! YAML and JSON documents with the line of every value.
 
-use std::collections::HashMap;
+mod json;
+mod scalar;
 
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use std::collections::{HashMap, HashSet};
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use serde_json::{Map, Value};
 
 use crate::Problem;
+pub(crate) use scalar::plain;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,48 +33,36 @@ pub enum Data {
 
 /// Bounds against documents made to exhaust memory.
 const DEEPEST: usize = 64;
-const MOST_ALIASED: usize = 1_000_000;
+const MOST_ALIASED: usize = 200_000;
 
 impl Node {
-    /// Reads a document: JSON where it opens with `{`, else YAML.
+    /// Reads a document: JSON where it is JSON, else YAML.
     ///
     /// # Errors
     /// Where it is malformed.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problem> {
-        let problem = |line: usize, message: String| Problem {
-            file: file.to_owned(),
-            line,
-            path: String::new(),
-            message,
-        };
-        if text.trim_start().starts_with('{')
-            && let Ok(value) = serde_json::from_str::<Value>(text)
+        let problem = |(line, message): Failure| Problem::at(file, line, "", message);
+        if text.trim_start().starts_with(['{', '['])
+            && let Some(outcome) = json::parse(text, DEEPEST)
         {
-            return Ok(Self::from(value));
+            return outcome.map_err(problem);
         }
         let mut loader = Loader { anchors: HashMap::new(), aliased: 0 };
         let mut parser = Parser::new_from_str(text);
         let mut events = std::iter::from_fn(|| parser.next_event());
         let mut document = None;
         while let Some(event) = events.next() {
-            let (event, span) = event.map_err(|error| {
-                problem(error.marker().line(), format!("the YAML cannot be read: {}", error.info()))
-            })?;
+            let (event, span) = event.map_err(|error| problem(unreadable(&error)))?;
             match event {
                 Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
                 Event::StreamEnd => break,
                 event if document.is_none() => {
                     let line = span.start.line();
-                    let node = loader
-                        .build(event, line, &mut events, 0)
-                        .map_err(|(line, message)| problem(line, message))?;
-                    document = Some(node);
+                    document = Some(loader.build(event, line, &mut events, 0).map_err(problem)?);
                 }
                 _ => {
-                    return Err(problem(
-                        span.start.line(),
-                        "there is more than one document in the file".into(),
-                    ));
+                    let message = "there is more than one document in the file";
+                    return Err(problem((span.start.line(), message.into())));
                 }
             }
         }
@@ -109,8 +101,9 @@ impl Node {
         }
     }
 
-    /// The line of a dotted path inside (`config.key_names[1]`), or of the deepest part of it that is there.
-    pub fn line_of(&self, path: &str) -> usize {
+    /// The node at a dotted path inside (`config.key_names[1]`), or the deepest part of it that is there, and
+    /// whether it is the whole path.
+    pub(crate) fn at(&self, path: &str) -> (&Node, bool) {
         let mut node = self;
         for step in path.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
             let next = match &node.data {
@@ -122,10 +115,15 @@ impl Node {
             };
             match next {
                 Some(next) => node = next,
-                None => break,
+                None => return (node, false),
             }
         }
-        node.line as usize
+        (node, true)
+    }
+
+    /// The line of a dotted path inside, or of the deepest part of it that is there.
+    pub fn line_of(&self, path: &str) -> usize {
+        self.at(path).0.line as usize
     }
 }
 
@@ -143,42 +141,52 @@ impl From<Value> for Node {
 }
 
 struct Loader {
-    anchors: HashMap<usize, Node>,
+    /// Nodes that can be referred to, with the number of nodes in each.
+    anchors: HashMap<usize, (Node, usize)>,
+    /// Nodes that aliases have been replaced by.
     aliased: usize,
 }
 
-type Failure = (usize, String);
+/// Line and message.
+pub(crate) type Failure = (usize, String);
+
+type Events<'a, 'b> = &'b mut dyn Iterator<Item = Result<(Event<'a>, Span), ScanError>>;
+
+fn unreadable(error: &ScanError) -> Failure {
+    let (line, column) = (error.marker().line(), error.marker().col() + 1);
+    if error.info().contains("recursion limit") {
+        return (line, too_deep());
+    }
+    (line, format!("the YAML cannot be read at column {column}: {}", error.info()))
+}
+
+pub(crate) fn too_deep() -> String {
+    format!("the document is nested deeper than {DEEPEST} levels")
+}
+
+pub(crate) fn twice(key: &str) -> String {
+    format!("the key '{key}' stands twice in one mapping")
+}
 
 impl Loader {
     fn build<'a>(
         &mut self,
         event: Event<'a>,
         line: usize,
-        events: &mut dyn Iterator<Item = Result<(Event<'a>, saphyr_parser::Span), saphyr_parser::ScanError>>,
+        events: Events<'a, '_>,
         depth: usize,
     ) -> Result<Node, Failure> {
         if depth > DEEPEST {
-            return Err((line, format!("the document is nested deeper than {DEEPEST} levels")));
+            return Err((line, too_deep()));
         }
         let (anchor, data) = match event {
-            Event::Alias(id) => {
-                let node = self
-                    .anchors
-                    .get(&id)
-                    .cloned()
-                    .ok_or_else(|| (line, "an alias (*) without its anchor (&)".to_owned()))?;
-                self.aliased += size(&node);
-                if self.aliased > MOST_ALIASED {
-                    return Err((line, "the document's aliases (*) expand to too much".into()));
-                }
-                return Ok(node);
-            }
+            Event::Alias(id) => return self.alias(id, line),
             Event::Scalar(text, style, anchor, tag) => {
-                let is_text = tag.as_ref().is_some_and(|tag| tag.suffix == "str");
-                let value = if style == ScalarStyle::Plain && !is_text {
-                    plain(&text)
-                } else {
-                    Value::String(text.into_owned())
+                let tag = tag.as_ref().map(|tag| tag.suffix.as_str());
+                let value = match (tag, style) {
+                    (Some("str"), _) => Value::String(text.into_owned()),
+                    (Some("int" | "float" | "bool" | "null"), _) | (_, ScalarStyle::Plain) => plain(&text),
+                    _ => Value::String(text.into_owned()),
                 };
                 (anchor, Data::Scalar(value))
             }
@@ -194,70 +202,108 @@ impl Loader {
             Event::MappingStart(anchor, _) => (anchor, self.build_map(line, events, depth)?),
             _ => return Err((line, "the YAML cannot be read".into())),
         };
-        let node = Node { line: line as u32, data };
+        let node = Node { line: u32::try_from(line).unwrap_or(0), data };
         if anchor > 0 {
-            self.anchors.insert(anchor, node.clone());
+            let size = size(&node);
+            self.anchors.insert(anchor, (node.clone(), size));
         }
         Ok(node)
     }
 
-    fn build_map<'a>(
-        &mut self,
-        line: usize,
-        events: &mut dyn Iterator<Item = Result<(Event<'a>, saphyr_parser::Span), saphyr_parser::ScanError>>,
-        depth: usize,
-    ) -> Result<Data, Failure> {
-        let mut members: Vec<(String, Node)> = Vec::new();
+    fn alias(&mut self, id: usize, line: usize) -> Result<Node, Failure> {
+        let Some((node, size)) = self.anchors.get(&id) else {
+            return Err((line, "an alias (*) without its anchor (&)".to_owned()));
+        };
+        self.aliased = self.aliased.saturating_add(*size);
+        if self.aliased > MOST_ALIASED {
+            return Err((
+                line,
+                format!("the document's aliases (*) expand to more than {MOST_ALIASED} values"),
+            ));
+        }
+        Ok(node.clone())
+    }
+
+    fn build_map<'a>(&mut self, line: usize, events: Events<'a, '_>, depth: usize) -> Result<Data, Failure> {
+        let mut members = Members::default();
         let mut merged: Vec<(String, Node)> = Vec::new();
         loop {
             let (event, key_line) = next(events, line)?;
-            let key = match event {
+            let (key, plain_key) = match event {
                 Event::MappingEnd => break,
-                Event::Scalar(text, ..) => text.into_owned(),
+                Event::Scalar(text, style, ..) => (text.into_owned(), style == ScalarStyle::Plain),
                 _ => return Err((key_line, "a mapping's key must be a plain value".into())),
             };
             let (event, value_line) = next(events, key_line)?;
             let mut node = self.build(event, value_line, events, depth + 1)?;
-            if key == "<<" {
-                let sources = match node.data {
-                    Data::Map(members) => vec![members],
-                    Data::List(list) => list
-                        .into_iter()
-                        .filter_map(
-                            |node| if let Data::Map(members) = node.data { Some(members) } else { None },
-                        )
-                        .collect(),
-                    Data::Scalar(_) => return Err((key_line, "'<<' merges mappings".into())),
-                };
-                merged.extend(sources.into_iter().flatten());
+            if key == "<<" && plain_key {
+                merged.extend(merge_sources(node).ok_or((key_line, "'<<' merges mappings".to_owned()))?);
                 continue;
             }
-            if members.iter().any(|(other, _)| *other == key) {
-                return Err((key_line, format!("the key '{key}' stands twice in one mapping")));
-            }
             if node.line == 0 || matches!(node.data, Data::Scalar(_)) {
-                node.line = key_line as u32;
+                node.line = u32::try_from(key_line).unwrap_or(0);
             }
-            members.push((key, node));
+            members.insert(key, node).map_err(|key| (key_line, twice(&key)))?;
         }
         for (key, node) in merged {
-            if !members.iter().any(|(other, _)| *other == key) {
-                members.push((key, node));
-            }
+            // What the mapping says itself wins, and so does the first of several that are merged in.
+            let _ = members.insert(key, node);
         }
-        Ok(Data::Map(members))
+        Ok(Data::Map(members.list))
     }
 }
 
-fn next<'a>(
-    events: &mut dyn Iterator<Item = Result<(Event<'a>, saphyr_parser::Span), saphyr_parser::ScanError>>,
-    line: usize,
-) -> Result<(Event<'a>, usize), Failure> {
+/// The mappings that a `<<` merges in.
+fn merge_sources(node: Node) -> Option<Vec<(String, Node)>> {
+    match node.data {
+        Data::Map(members) => Some(members),
+        Data::List(list) => {
+            let sources: Option<Vec<_>> = list
+                .into_iter()
+                .map(|node| if let Data::Map(members) = node.data { Some(members) } else { None })
+                .collect();
+            Some(sources?.into_iter().flatten().collect())
+        }
+        Data::Scalar(_) => None,
+    }
+}
+
+/// Members of a mapping on the way, each name once.
+#[derive(Default)]
+pub(crate) struct Members {
+    pub(crate) list: Vec<(String, Node)>,
+    /// The names, kept once there are many.
+    names: Option<HashSet<String>>,
+}
+
+impl Members {
+    /// Above this many members names are looked up in a table.
+    const FEW: usize = 24;
+
+    /// Adds a member.
+    ///
+    /// # Errors
+    /// The name, where it is taken.
+    pub(crate) fn insert(&mut self, name: String, node: Node) -> Result<(), String> {
+        if self.list.len() == Self::FEW && self.names.is_none() {
+            self.names = Some(self.list.iter().map(|(name, _)| name.clone()).collect());
+        }
+        let taken = match &mut self.names {
+            Some(names) => !names.insert(name.clone()),
+            None => self.list.iter().any(|(other, _)| *other == name),
+        };
+        if taken {
+            return Err(name);
+        }
+        self.list.push((name, node));
+        Ok(())
+    }
+}
+
+fn next<'a>(events: Events<'a, '_>, line: usize) -> Result<(Event<'a>, usize), Failure> {
     match events.next() {
         Some(Ok((event, span))) => Ok((event, span.start.line())),
-        Some(Err(error)) => {
-            Err((error.marker().line(), format!("the YAML cannot be read: {}", error.info())))
-        }
+        Some(Err(error)) => Err(unreadable(&error)),
         None => Err((line, "the document ends too early".into())),
     }
 }
@@ -270,80 +316,5 @@ fn size(node: &Node) -> usize {
     }
 }
 
-/// A plain scalar's value, with YAML 1.1's booleans, as decK and Kong read them.
-pub(crate) fn plain(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
-            return Value::Bool(false);
-        }
-        _ => {}
-    }
-    let digits = text.trim_start_matches(['-', '+']);
-    if !digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') {
-        return Value::String(text.to_owned());
-    }
-    if let Some(hex) = digits.strip_prefix("0x")
-        && let Ok(number) = i64::from_str_radix(hex, 16)
-    {
-        return Value::from(if text.starts_with('-') { -number } else { number });
-    }
-    let octal = digits
-        .strip_prefix("0o")
-        .or_else(|| digits.strip_prefix('0').filter(|rest| !rest.is_empty() && !rest.contains(['.', 'e'])));
-    if let Some(octal) = octal
-        && let Ok(number) = i64::from_str_radix(octal, 8)
-    {
-        return Value::from(if text.starts_with('-') { -number } else { number });
-    }
-    if let Ok(number) = text.parse::<i64>() {
-        return Value::from(number);
-    }
-    let numeric =
-        digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'));
-    match text.parse::<f64>() {
-        Ok(number) if numeric && number.is_finite() => Value::from(number),
-        _ => Value::String(text.to_owned()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    #[test]
-    fn values_and_lines() {
-        let text = "a: &x\n  port: 80\n  on: yes\nb:\n- <<: *x\n  port: 0o17\n- \"80\"\n- 1.5\n- 10.0.0.1\n- {k: ~}\n";
-        let node = Node::parse("f", text).unwrap();
-        assert_eq!(node.line_of("b[3]"), 8);
-        assert_eq!(node.line_of("a.port"), 2);
-        assert_eq!(node.line_of("b[1].port"), 6);
-        assert_eq!(
-            node.into_value(),
-            json!({"a": {"port": 80, "on": true}, "b": [{"port": 15, "on": true}, "80", 1.5, "10.0.0.1", {"k": null}]})
-        );
-    }
-
-    #[test]
-    fn errors_name_the_line() {
-        let message = |text: &str| Node::parse("f.yaml", text).unwrap_err().to_string();
-        assert!(message("a: 1\na: 2\n").starts_with("f.yaml:2: the key 'a' stands twice"));
-        assert!(message("a:\n  - b\n c: [\n").starts_with("f.yaml:"));
-        assert!(message("a: *none\n").contains("f.yaml:1"));
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_breaks_the_reader(text in "\\PC{0,200}") {
-            let _ = Node::parse("f", &text);
-        }
-
-        #[test]
-        fn yaml_like_text_neither(text in "[a-c:\\-\\[\\]{}&*<>|\"'# \n,]{0,120}") {
-            let _ = Node::parse("f", &text);
-        }
-    }
-}
+mod tests;

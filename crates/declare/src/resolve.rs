@@ -1,13 +1,16 @@
-//! From declared entities to checked ones: defaults filled, references resolved, ids given.
+//! From a DB-less declaration to checked entities: references resolved, ids given, defaults filled.
+//!
+//! Kong checks in three steps and tells only what the first that fails has found: the entities by themselves;
+//! names, ids and references; other values that must be unique. So does this.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
-use tollgate_model::entity::Target;
 use tollgate_model::{Kind, PluginSchemas, Source, check_entity};
 use uuid::Uuid;
 
-use crate::{Declaration, Declared, Problem};
+use crate::invalid::Step;
+use crate::{Declaration, Declared, Invalid, Problem};
 
 /// A checked entity of a declaration.
 #[derive(Debug, Clone)]
@@ -18,196 +21,268 @@ pub struct Entity {
     pub fields: Map<String, Value>,
 }
 
-/// Entities there are already, to find by name: their ids stay, and references may lead to them.
-pub trait Known {
-    /// The id of an entity by its name (`name`, `username`, …), or by what makes it one of its kind.
-    fn id(&self, kind: Kind, name: &str) -> Option<Uuid>;
-}
+impl Invalid {
+    /// Reads, resolves and checks a DB-less document.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(
+        file: &str,
+        document: crate::Node,
+        plugins: &dyn PluginSchemas,
+        source: &dyn Source,
+    ) -> Result<Vec<Entity>, Self> {
+        let mut declaration = Declaration::default();
+        if let Err(mut problems) = declaration.add_document(file, document, crate::Dialect::Kong)
+            && let Some(problem) = problems.pop()
+        {
+            return Err(Self::unreadable(problem, "expected an object"));
+        }
+        resolve(&declaration, plugins, source)
+    }
 
-/// Nothing is there yet.
-pub struct Nothing;
-
-impl Known for Nothing {
-    fn id(&self, _: Kind, _: &str) -> Option<Uuid> {
-        None
+    /// A document whose text cannot be read.
+    pub fn malformed(problem: Problem) -> Self {
+        let why = match problem.line {
+            0 => problem.message.clone(),
+            line => format!("line {line}: {}", problem.message),
+        };
+        Self::unreadable(problem, &why)
     }
 }
 
-/// Resolves and checks everything a declaration holds. Entities without id get the one Kong's DB-less mode
-/// gives them: the same name, the same id.
+/// Resolves and checks everything a DB-less declaration holds. Entities without id get the one that Kong gives
+/// them: the same name, the same id.
 ///
 /// # Errors
 /// Everything that is wrong, with file, line and field.
 pub fn resolve(
-    declaration: Declaration,
+    declaration: &Declaration,
     plugins: &dyn PluginSchemas,
-    known: &dyn Known,
     source: &dyn Source,
-) -> Result<Vec<Entity>, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut by_name: HashMap<(Kind, String), Uuid> = HashMap::new();
-    let mut taken: HashMap<(Kind, String), ()> = HashMap::new();
-    let mut ids: Vec<Uuid> = Vec::with_capacity(declaration.entities.len());
+) -> Result<Vec<Entity>, Invalid> {
+    let mut wrong = Invalid::default();
+    declaration.structure.iter().for_each(|problem| wrong.add(problem.clone()));
+    let (index, misplaced) = Index::build(declaration, source);
+    let mut dangling = Invalid::default();
     let mut entities = Vec::with_capacity(declaration.entities.len());
-    // Names first: a reference may come before what it names.
-    for declared in &declaration.entities {
-        let id = declared.fields.get("id").and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok());
-        let name = name_of(declared);
-        let parent = declared.parent.and_then(|place| ids.get(place)).copied();
-        let id = id
-            .or_else(|| {
-                name.as_ref()
-                    .filter(|_| declared.parent.is_none() || is_named_alone(declared.kind))
-                    .and_then(|name| known.id(declared.kind, name))
-            })
-            .or_else(|| derived_id(declared, parent))
-            .unwrap_or_else(|| source.id());
-        if let Some(name) = name.filter(|_| is_named_alone(declared.kind))
-            && by_name.insert((declared.kind, name.clone()), id).is_some()
-        {
-            let field = declared.kind.endpoint_key().unwrap_or("name");
-            let message = format!(
-                "uniqueness violation: '{}' entity with {field} set to '{name}' already declared",
-                declared.kind.plural()
-            );
-            problems.push(declared.problem(field, message));
-        }
-        if taken.insert((declared.kind, id.to_string()), ()).is_some() && declared.fields.contains_key("id") {
-            let message = format!(
-                "uniqueness violation: '{}' entity with primary key set to '{id}' already declared",
-                declared.kind.plural()
-            );
-            problems.push(declared.problem("id", message));
-        }
-        ids.push(id);
-    }
     for (place, declared) in declaration.entities.iter().enumerate() {
         let mut fields = declared.fields.clone();
-        fields.insert("id".into(), ids[place].to_string().into());
-        let parent =
-            declared.parent.and_then(|place| Some((declaration.entities.get(place)?, ids.get(place)?)));
-        if let Some((above, id)) = parent {
-            let field =
-                declared.kind.foreign_keys().iter().find(|key| key.to == above.kind).map(|key| key.field);
-            if let Some(field) = field {
-                fields.insert(field.into(), json!({"id": id.to_string()}));
-            }
-        }
-        for key in declared.kind.foreign_keys() {
-            if let Err(message) = resolve_reference(
-                &mut fields,
-                key.field,
-                key.to,
-                &by_name,
-                &ids,
-                &declaration.entities,
-                known,
-            ) {
-                problems.push(declared.problem(key.field, message));
-            }
-        }
-        merge_plugin_config(declared, &declaration, &mut fields, &mut problems);
+        index.link(declaration, place, &mut fields, &mut dangling);
+        let mut missing = Vec::new();
+        merge_plugin_config(declared, declaration, &mut fields, &mut missing);
+        missing.into_iter().for_each(|problem| wrong.add(problem));
         apply_defaults(declared.kind, &declaration.defaults, &mut fields);
         add_tags(&declaration.select_tags, &mut fields);
         match check_entity(declared.kind, fields, None, plugins, source) {
             Ok(fields) => entities.push(Entity { kind: declared.kind, fields }),
-            Err(errors) => problems
-                .extend(errors.flat().into_iter().map(|(path, message)| declared.problem(&path, message))),
+            Err(errors) => {
+                let problems = errors.flat().into_iter();
+                wrong.problems.extend(
+                    problems.map(|(path, message)| declared.problem_with(&path, message, Some(plugins))),
+                );
+                wrong.put(&declared.steps(), errors.into_value());
+            }
         }
     }
-    if problems.is_empty() { Ok(entities) } else { Err(problems) }
+    for mut found in [wrong, joined(misplaced, dangling), repeated(declaration, &entities)] {
+        if !found.is_empty() {
+            found.problems.sort_by_key(|problem| problem.line);
+            return Err(found);
+        }
+    }
+    Ok(entities)
 }
 
-/// Whether a kind's names are unique by themselves, so that references can use them.
-fn is_named_alone(kind: Kind) -> bool {
-    matches!(kind, Kind::Service | Kind::Route | Kind::Consumer | Kind::Upstream | Kind::Sni)
+fn joined(mut first: Invalid, second: Invalid) -> Invalid {
+    first.problems.extend(second.problems);
+    for (name, errors) in second.fields {
+        first.put(&[Step::Name(&name)], errors);
+    }
+    first
 }
 
-fn name_of(declared: &Declared) -> Option<String> {
-    let key = declared.kind.endpoint_key()?;
-    declared.fields.get(key).and_then(Value::as_str).map(str::to_owned)
+/// Ids and names of what is declared.
+struct Index {
+    ids: Vec<Uuid>,
+    by_id: HashMap<Kind, HashSet<Uuid>>,
+    by_name: HashMap<Kind, HashMap<String, Uuid>>,
 }
 
-/// The id of an entity that has none, from what names it (Kong 3.11's DB-less ids).
-fn derived_id(declared: &Declared, parent: Option<Uuid>) -> Option<Uuid> {
+impl Index {
+    /// Gives every entity its id; tells which names and ids are declared twice.
+    fn build(declaration: &Declaration, source: &dyn Source) -> (Self, Invalid) {
+        let count = declaration.entities.len();
+        let mut index =
+            Self { ids: Vec::with_capacity(count), by_id: HashMap::new(), by_name: HashMap::new() };
+        let mut wrong = Invalid::default();
+        for declared in &declaration.entities {
+            let given = declared.fields.get("id").and_then(Value::as_str);
+            let parent = declared
+                .parent
+                .and_then(|place| Some((declaration.entities.get(place)?.kind, *index.ids.get(place)?)));
+            let id = given
+                .and_then(|id| Uuid::parse_str(id).ok())
+                .or_else(|| derived_id(declared, parent))
+                .unwrap_or_else(|| source.id());
+            index.ids.push(id);
+            let mut twice = |key: &str, value: &str| {
+                let message = format!(
+                    "uniqueness violation: '{}' entity with {key} set to '{value}' already declared",
+                    declared.kind.plural()
+                );
+                let field = if key == "primary key" { "id" } else { key };
+                wrong.problems.push(declared.problem(field, message.as_str()));
+                // Kong names the place from the nearest entity above only.
+                let steps = declared.steps();
+                wrong.put(steps.get(steps.len().saturating_sub(4)..).unwrap_or(&steps), message.into());
+            };
+            let name = unique_name(declared);
+            if let Some((key, name)) = name {
+                let names = index.by_name.entry(declared.kind).or_default();
+                if names.insert(name.to_owned(), id).is_some() {
+                    twice(key, name);
+                    continue;
+                }
+            }
+            if !index.by_id.entry(declared.kind).or_default().insert(id) {
+                twice("primary key", &id.to_string());
+            }
+        }
+        (index, wrong)
+    }
+
+    /// Puts in the id, the reference to the entity above, and ids for names.
+    fn link(
+        &self,
+        declaration: &Declaration,
+        place: usize,
+        fields: &mut Map<String, Value>,
+        wrong: &mut Invalid,
+    ) {
+        let (Some(declared), Some(id)) = (declaration.entities.get(place), self.ids.get(place)) else {
+            return;
+        };
+        if fields.get("id").is_none_or(Value::is_null) {
+            fields.insert("id".into(), id.to_string().into());
+        }
+        let parent = declared
+            .parent
+            .and_then(|place| Some((declaration.entities.get(place)?.kind, self.ids.get(place)?)));
+        for key in declared.kind.foreign_keys() {
+            if let Some((_, id)) = parent.filter(|(kind, _)| *kind == key.to) {
+                fields.insert(key.field.into(), json!({"id": id.to_string()}));
+                continue;
+            }
+            let Some((shown, name)) = referred(fields.get(key.field)) else { continue };
+            let found = self.find(key.to, &name);
+            // One that leads nowhere is told of later; the check of the fields needs something to look at.
+            let reference = json!({"id": found.unwrap_or_default().to_string()});
+            fields.insert(key.field.into(), reference);
+            if found.is_some() {
+                continue;
+            }
+            let plural = key.to.plural();
+            let message = format!("invalid reference '{}: {shown}' (no such entry in '{plural}')", key.field);
+            let names = self.by_name.get(&key.to).into_iter().flat_map(HashMap::keys).map(String::as_str);
+            let hint = crate::hint::did_you_mean(&name, names);
+            wrong.problems.push(declared.problem(key.field, message.as_str()).with_hint(hint));
+            let at = unique_name(declared).map_or_else(|| id.to_string(), |(_, name)| name.to_owned());
+            let list = wrong
+                .fields
+                .entry(declared.kind.plural())
+                .or_insert_with(|| json!({}))
+                .as_object_mut()
+                .map(|entities| entities.entry(at).or_insert_with(|| json!([])));
+            if let Some(Value::Array(list)) = list {
+                list.push(message.into());
+            }
+        }
+    }
+
+    fn find(&self, kind: Kind, name: &str) -> Option<Uuid> {
+        let by_name = self.by_name.get(&kind).and_then(|names| names.get(name)).copied();
+        by_name.or_else(|| {
+            let id = Uuid::parse_str(name).ok()?;
+            self.by_id.get(&kind)?.contains(&id).then_some(id)
+        })
+    }
+}
+
+/// What a reference names, as it is shown and by id or name. `None` for what is no reference.
+fn referred(value: Option<&Value>) -> Option<(String, String)> {
+    match value? {
+        Value::String(name) => Some((name.clone(), name.clone())),
+        Value::Object(reference) => {
+            let name = reference.get("id").or_else(|| reference.values().next())?.as_str()?;
+            let plain = reference.len() == 1 || reference.contains_key("id");
+            plain.then(|| (Value::Object(reference.clone()).to_string(), name.to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// The name by which an entity can be referred to, with its field.
+fn unique_name(declared: &Declared) -> Option<(&'static str, &str)> {
+    // A target's address is its own only among those of its upstream.
+    let key = declared.kind.endpoint_key().filter(|_| declared.kind != Kind::Target)?;
+    Some((key, declared.fields.get(key)?.as_str()?))
+}
+
+/// Values that must be unique besides names, of entities that are right in themselves.
+fn repeated(declaration: &Declaration, entities: &[Entity]) -> Invalid {
+    let mut wrong = Invalid::default();
+    let mut seen: HashSet<(Kind, &str, &str)> = HashSet::new();
+    for (declared, entity) in declaration.entities.iter().zip(entities) {
+        let groups = entity.kind.unique().iter().filter(|group| group.len() == 1);
+        for name in groups.flat_map(|group| group.iter()) {
+            let Some(value) = entity.fields.get(*name).and_then(Value::as_str) else { continue };
+            if seen.insert((entity.kind, name, value)) {
+                continue;
+            }
+            let plural = entity.kind.plural();
+            let message = format!(
+                "uniqueness violation: '{plural}' entity with {name} set to '{value}' already declared"
+            );
+            wrong.problems.push(declared.problem(name, message.as_str()));
+            let key = unique_name(declared).map(|(_, name)| name);
+            let at = key.or_else(|| entity.fields.get("id").and_then(Value::as_str)).unwrap_or_default();
+            // Kong keeps the last one of each kind.
+            wrong.fields.insert(plural.into(), json!({at: message}));
+        }
+    }
+    wrong
+}
+
+/// The id of an entity that has none, from what names it (Kong 3.11's DB-less ids). `None` where nothing does.
+fn derived_id(declared: &Declared, parent: Option<(Kind, Uuid)>) -> Option<Uuid> {
     const ROOT: Uuid = Uuid::from_u128(0xfd02_801f_0957_4a15_a55a_c8d9_606f_30b5);
     let namespace = Uuid::new_v5(&ROOT, declared.kind.plural().as_bytes());
-    let text = |name: &str| declared.fields.get(name).and_then(Value::as_str).unwrap_or_default();
-    let key = match declared.kind {
-        Kind::Plugin => {
-            // Above a plugin stands a route, a service or a consumer; the others it may name itself.
-            let of = |field: &str| match (parent, declared.path.len()) {
-                (Some(id), _)
-                    if declared
-                        .path
-                        .iter()
-                        .rev()
-                        .nth(1)
-                        .is_some_and(|(list, _)| list.trim_end_matches('s') == field) =>
-                {
-                    id.to_string()
-                }
-                _ => reference_text(declared.fields.get(field)),
-            };
-            format!("plugins:{}:{}:{}:{}:*", text("name"), of("route"), of("service"), of("consumer"))
-        }
-        Kind::Target => {
-            let (host, port) = Target::split(text("target"))?;
-            format!(
-                "targets:{}:{host}:{port}:*",
-                parent
-                    .map(|id| id.to_string())
-                    .unwrap_or_else(|| reference_text(declared.fields.get("upstream")))
-            )
-        }
+    let parts: &[&str] = match declared.kind {
+        Kind::Plugin => &["name", "route", "service", "consumer"],
+        Kind::Target => &["upstream", "target"],
         Kind::KeyAuthCredential | Kind::Certificate | Kind::CaCertificate | Kind::Workspace => return None,
-        _ => name_of(declared)?,
-    };
-    Some(Uuid::new_v5(&namespace, key.as_bytes()))
-}
-
-fn reference_text(value: Option<&Value>) -> String {
-    match value {
-        Some(Value::String(name)) => name.clone(),
-        Some(Value::Object(fields)) => fields.values().find_map(Value::as_str).unwrap_or_default().to_owned(),
-        _ => String::new(),
-    }
-}
-
-/// Turns `service: name`, `{name: …}` and `{id: …}` into `{id: …}`.
-fn resolve_reference(
-    fields: &mut Map<String, Value>,
-    field: &'static str,
-    to: Kind,
-    by_name: &HashMap<(Kind, String), Uuid>,
-    ids: &[Uuid],
-    declared: &[Declared],
-    known: &dyn Known,
-) -> Result<(), String> {
-    let name = match fields.get(field) {
-        None | Some(Value::Null) => return Ok(()),
-        Some(Value::String(name)) => name.clone(),
-        Some(Value::Object(reference)) if reference.contains_key("id") => {
-            reference.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()
+        _ => {
+            let (_, name) = unique_name(declared)?;
+            return Some(Uuid::new_v5(&namespace, name.as_bytes()));
         }
-        Some(Value::Object(reference)) => match reference.values().find_map(Value::as_str) {
-            Some(name) => name.to_owned(),
-            None => return Ok(()),
-        },
-        Some(_) => return Ok(()),
     };
-    let by_id = Uuid::parse_str(&name).ok().filter(|id| {
-        ids.iter().zip(declared).any(|(other, declared)| other == id && declared.kind == to)
-            || known.id(to, &name).is_some()
+    let above = parent.and_then(|(kind, id)| {
+        declared.kind.foreign_keys().iter().find(|key| key.to == kind).map(|key| (key.field, id))
     });
-    let found = by_id.or_else(|| by_name.get(&(to, name.clone())).copied()).or_else(|| known.id(to, &name));
-    match found {
-        Some(id) => {
-            fields.insert(field.into(), json!({"id": id.to_string()}));
-            Ok(())
+    // `*` stands for the workspace.
+    let mut key = vec![declared.kind.plural().to_owned(), "*".to_owned()];
+    for part in parts {
+        match (declared.fields.get(*part), above) {
+            (Some(Value::String(text)), _) => key.push(text.clone()),
+            (None, Some((field, id))) if field == *part => key.push(id.to_string()),
+            (None, _) if ["upstream", "target", "name"].contains(part) => return None,
+            (None, _) => key.push(String::new()),
+            // What is neither text nor absent is left out.
+            (Some(_), _) => {}
         }
-        None => Err(format!("invalid reference '{field}: {name}' (no such entry in '{}')", to.plural())),
     }
+    Some(Uuid::new_v5(&namespace, key.join(":").as_bytes()))
 }
 
 /// `_config: name` puts a shared configuration under a plugin's own.
@@ -244,6 +319,7 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
+/// `_info.defaults` stand in for what an entity does not say.
 pub(crate) fn apply_defaults(kind: Kind, defaults: &Map<String, Value>, fields: &mut Map<String, Value>) {
     let singular = kind.plural().trim_end_matches('s');
     let Some(Value::Object(defaults)) = defaults.get(singular) else { return };
@@ -252,6 +328,7 @@ pub(crate) fn apply_defaults(kind: Kind, defaults: &Map<String, Value>, fields: 
     }
 }
 
+/// Adds the tags that an entity does not have yet.
 pub(crate) fn add_tags(tags: &[String], fields: &mut Map<String, Value>) {
     if tags.is_empty() {
         return;

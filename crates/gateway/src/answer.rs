@@ -206,6 +206,20 @@ fn error(
     response
 }
 
+/// An answer with a compact JSON body; to a gRPC client, with the body's `message` as `grpc-message` (Kong 3.11).
+pub fn exit(status: StatusCode, body: &Value, head: &RequestHead) -> Response {
+    if !is_grpc(head) {
+        return json(status, body);
+    }
+    let mut response = Response::new(status);
+    response.headers.set("Content-Type", ContentType::Grpc.header());
+    response.headers.set("grpc-status", itoa::Buffer::new().format(grpc_status(status).0));
+    if let Some(message) = body.get("message").and_then(Value::as_str) {
+        response.headers.set("grpc-message", message);
+    }
+    response
+}
+
 /// An answer with a compact JSON body.
 pub fn json(status: StatusCode, body: &Value) -> Response {
     let mut response = Response::new(status);

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::consumers::Consumers;
 use crate::plugin::{BuildError, PluginTypes};
+use crate::secrets::SecretNames;
 use crate::snapshot::{DEFAULT_WORKSPACE, Snapshot};
 
 /// Where entities come from: a view of the store, or a file.
@@ -150,6 +151,9 @@ impl Compiler {
             consumers,
             certificates: certificates.served(source)?,
             upstreams: upstreams.balancers,
+            secret_names: SecretNames::new(
+                plugins.values().flat_map(|(_, configured)| configured.plugin.secret_names()),
+            ),
             workspaces,
             plugins,
         })

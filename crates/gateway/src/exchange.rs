@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tollgate_http::{Body, BodyError, Connection, Headers, RequestHead, Response, StatusCode};
@@ -25,6 +26,8 @@ pub struct Exchange {
     pub body: Body,
     /// The connection the request came on.
     pub connection: Arc<Connection>,
+    /// How many requests had begun on the connection with this one.
+    pub connection_requests: u64,
     /// Path and query as received.
     pub received_target: Bytes,
     /// Identifies the request in headers, errors and logs.
@@ -69,6 +72,8 @@ pub struct Exchange {
     pub(crate) running: usize,
     /// Plugins that ran, where consumer-scoped configuration decided; else the route's own list counts.
     pub(crate) collected: Option<Vec<Arc<crate::chain::Configured>>>,
+    /// The log entry, once a plugin has asked for it.
+    pub(crate) entry: Option<Arc<Map<String, Value>>>,
     /// Counts this exchange as under way with its target.
     pub(crate) lease: Option<crate::balancer::Lease>,
 }
@@ -91,9 +96,11 @@ pub struct Try {
     pub ip: IpAddr,
     /// Port tried.
     pub port: u16,
-    /// When, in milliseconds since 1970.
-    pub started_at: u64,
-    /// `None` when it worked; else the status the failure stands for (502, 504).
+    /// When choosing the address began, since 1970.
+    pub started_at: Duration,
+    /// How long choosing it took.
+    pub chosen_after: Duration,
+    /// The status a failure stands for (502, 504); `None` when it worked, or was not over when the client left.
     pub failure: Option<u16>,
 }
 
@@ -106,7 +113,10 @@ pub struct Facts {
     pub status: u16,
     /// Status the upstream gave.
     pub upstream_status: Option<u16>,
-    /// Header fields sent to the client.
+    /// The request's header fields as the plugins left them, before the gateway added its own. Kept for the log
+    /// entry only.
+    pub request_headers: Option<Headers>,
+    /// Header fields sent to the client. Kept for the log entry only.
     pub response_headers: Headers,
     /// Attempts, in order.
     pub tries: Vec<Try>,
@@ -114,10 +124,19 @@ pub struct Facts {
     pub proxied: Option<Instant>,
     /// When the upstream's head came.
     pub answered: Option<Instant>,
-    /// Bytes of body received from the client.
-    pub request_size: u64,
-    /// Bytes of body sent to the client.
+    /// When the answer's head was ready for the client.
+    pub responded: Option<Instant>,
+    /// When everything was over.
+    pub ended: Option<Instant>,
+    /// Bytes received from the client, but for what a body of unknown length has; see
+    /// [`Exchange::request_size`].
+    pub(crate) request_size: u64,
+    /// Bytes of a body of unknown length that have come.
+    pub(crate) request_counted: Option<Arc<AtomicU64>>,
+    /// Bytes sent to the client, head and framing included.
     pub response_size: u64,
+    /// Bytes of them that are the head.
+    pub response_head_size: u64,
     /// Path and query sent on.
     pub upstream_uri: Bytes,
     /// The log's `ai` section.
@@ -134,12 +153,17 @@ impl Default for Facts {
             source: Source::Exit,
             status: 0,
             upstream_status: None,
+            request_headers: None,
             response_headers: Headers::new(),
             tries: Vec::new(),
             proxied: None,
             answered: None,
+            responded: None,
+            ended: None,
             request_size: 0,
+            request_counted: None,
             response_size: 0,
+            response_head_size: 0,
             upstream_uri: Bytes::new(),
             ai: None,
             correlation_id: None,
@@ -152,6 +176,27 @@ impl Exchange {
     /// Workspace of the matched route; the default one where none matched.
     pub fn workspace(&self) -> Uuid {
         self.route.as_ref().map_or(crate::snapshot::DEFAULT_WORKSPACE, |route| route.workspace)
+    }
+
+    /// The port as clients see it (`port_maps`).
+    pub fn client_port(&self) -> u16 {
+        let port = self.connection.local.port();
+        self.settings.port_maps.get(&port).copied().unwrap_or(port)
+    }
+
+    /// Bytes received from the client: request line, header fields and body.
+    pub fn request_size(&self) -> u64 {
+        let counted = self.facts.request_counted.as_ref().map(|counted| counted.load(Ordering::Relaxed));
+        self.facts.request_size + counted.unwrap_or_default()
+    }
+
+    /// The log entry. Built the first time it is asked for; in the log phase only, by plugins with
+    /// [`Phases::ENTRY`](crate::Phases::ENTRY).
+    pub fn log_entry(&mut self) -> Arc<Map<String, Value>> {
+        match &self.entry {
+            Some(entry) => Arc::clone(entry),
+            None => Arc::clone(self.entry.insert(Arc::new(crate::log_entry::build(self)))),
+        }
     }
 
     /// Reads the client's body into memory; it can still be sent on.
@@ -173,9 +218,9 @@ impl Exchange {
         answer::negotiated(status, message, &self.head, &self.request_id, &self.settings.errors)
     }
 
-    /// An answer with a JSON body as given.
+    /// An answer with a JSON body as given; to a gRPC client, with its `message` as `grpc-message`.
     pub fn exit(&self, status: StatusCode, body: &Value) -> Response {
-        answer::json(status, body)
+        answer::exit(status, body, &self.head)
     }
 
     /// Leaves a filter for this plugin's response phase. Only in access; at most one a plugin.

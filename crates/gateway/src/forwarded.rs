@@ -119,7 +119,7 @@ pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &S
     };
     add_via(headers, version, &settings.product);
     if settings.upstream_request_id {
-        headers.set("X-Kong-Request-Id", exchange.request_id.as_str());
+        headers.set("X-Kong-Request-Id", exchange.request_id.as_bytes());
     }
 }
 
@@ -184,7 +184,7 @@ pub(crate) fn host(exchange: &Exchange) -> Vec<u8> {
 }
 
 /// `Host` without port and last dot; where there is none, the name Kong's server has (nginx: `$host`).
-fn bare_host(headers: &Headers) -> &[u8] {
+pub(crate) fn bare_host(headers: &Headers) -> &[u8] {
     let host = headers.get("host").unwrap_or_default();
     let port = memchr::memrchr(b':', host).filter(|at| host[at + 1..].iter().all(u8::is_ascii_digit));
     let name = &host[..port.unwrap_or(host.len())];

@@ -21,6 +21,8 @@ impl Phases {
     pub const RESPONSE: Phases = Phases(2);
     /// After the last byte.
     pub const LOG: Phases = Phases(4);
+    /// After the last byte, with the log entry ([`Exchange::log_entry`]).
+    pub const ENTRY: Phases = Phases(4 | 8);
 
     /// Both sets together.
     #[must_use]
@@ -63,6 +65,12 @@ impl<'a> Access<'a> {
 pub trait Plugin: Send + Sync {
     /// The phases this instance takes part in.
     fn phases(&self) -> Phases;
+
+    /// Names of header fields, query arguments and body fields under which this instance takes or sends
+    /// secrets; what stands there is not logged.
+    fn secret_names(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Decides about a request, and may change it: `exchange.head`, `query`, `upstream_path`, `body`,
     /// `destination`. Runs in order of priority.

@@ -2,8 +2,10 @@
 //!
 //! accept → match a route → run the plugins' access → send to a target → answer phases → log.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -12,11 +14,11 @@ use tollgate_http::client::{Client, SendError, Timeouts};
 use tollgate_http::{
     BodyError, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode,
 };
+use tollgate_telemetry::Level;
 
 use crate::answer;
 use crate::balancer::probe::Prober;
 use crate::exchange::{Exchange, Facts, Source, Try};
-use crate::forwarded;
 use crate::path;
 use crate::plugin::{Access, Outcome, Phases};
 use crate::request_id::RequestId;
@@ -25,6 +27,7 @@ use crate::router::MatchInput;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::upstream::{self, Choice, Target};
+use crate::{forwarded, logging, received};
 
 /// The data plane: answers requests by the current snapshot.
 pub struct Gateway {
@@ -78,7 +81,9 @@ impl Gateway {
     }
 
     fn open(&self, request: Request) -> Exchange {
-        let Request { head, body, connection } = request;
+        let Request { head, mut body, connection } = request;
+        let request_size = received::head_size(&head) + body.remaining().unwrap_or(0);
+        let request_counted = received::count_unknown(&mut body);
         let client = forwarded::client(&self.settings.forwarded, &head.headers, &connection);
         Exchange {
             received_target: head.target.clone(),
@@ -96,14 +101,16 @@ impl Gateway {
             path: Bytes::new(),
             query: None,
             upstream_path: Bytes::new(),
+            connection_requests: connection.requests.fetch_add(1, Ordering::Relaxed) + 1,
             stripped_prefix: None,
             destination: None,
             upstream_host: None,
             response_headers: Headers::new(),
-            facts: Facts { request_size: body.remaining().unwrap_or(0), ..Facts::default() },
+            facts: Facts { request_size, request_counted, ..Facts::default() },
             filters: Vec::new(),
             running: 0,
             collected: None,
+            entry: None,
             lease: None,
             head,
             body,
@@ -116,41 +123,66 @@ impl Handler for Gateway {
     async fn handle(&self, request: Request) -> Response {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let mut flight = InFlight::new(self.open(request));
-        let exchange = &mut *flight.exchange;
-        let answer = match self.find_route(exchange) {
-            None => run_access(exchange).await,
-            refusal => refusal,
-        };
-        let response = match answer {
-            Some(answer) => answer,
-            None => self.send(exchange).await,
+        let response = match without_panic(self.answer(&mut flight.exchange)).await {
+            Some(response) => response,
+            None => {
+                let exchange = &mut *flight.exchange;
+                exchange.facts.source = Source::Error;
+                logging::about(exchange, Level::Error, &"the request failed with a panic");
+                exchange.error(StatusCode::INTERNAL_SERVER_ERROR, answer::UNEXPECTED)
+            }
         };
         response::finish(flight, response, &self.settings)
     }
 
-    fn refuse(&self, refusal: Refusal, head: Option<&RequestHead>, _: &Connection) -> Response {
+    fn refuse(&self, refusal: Refusal, head: Option<&RequestHead>, connection: &Connection) -> Response {
         let request_id = RequestId::new();
         let mut response = answer::refusal(refusal, head, &request_id, &self.settings.errors);
         response::add_refusal_fields(&mut response.headers, &self.settings, &request_id);
+        if let Some(sink) = &self.settings.access_log {
+            let secrets = &self.snapshot.load().secret_names;
+            logging::refused(sink, head, connection, &response, &request_id, secrets);
+        }
         response
     }
 }
 
+/// What a future gives; `None` where it panics.
+async fn without_panic<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
 impl Gateway {
+    /// The answer to a request, before the plugins' response phase.
+    async fn answer(&self, exchange: &mut Exchange) -> Response {
+        let answer = match self.find_route(exchange) {
+            None => run_access(exchange).await,
+            refusal => refusal,
+        };
+        match answer {
+            Some(answer) => answer,
+            None => self.send(exchange).await,
+        }
+    }
+
     /// Matches the request; an answer where nothing matches or the route demands another protocol.
     fn find_route(&self, exchange: &mut Exchange) -> Option<Response> {
         let path_length = exchange.head.path().len();
         exchange.path = path::normalize(&exchange.head.target.slice(..path_length));
         exchange.query = exchange.head.query().map(|query| exchange.head.target.slice_ref(query));
         let snapshot = &exchange.snapshot;
-        let local_port = exchange.connection.local.port();
         let found = snapshot.router.find(&MatchInput {
             method: exchange.head.method.as_str(),
             host: exchange.head.headers.get_str("host").unwrap_or_default(),
             path: &exchange.path,
             headers: &exchange.head.headers,
             server_name: exchange.connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
-            port: self.settings.port_maps.get(&local_port).copied().unwrap_or(local_port),
+            port: exchange.client_port(),
             tls: exchange.connection.tls.is_some(),
         });
         let Some((found, route)) =
@@ -225,7 +257,10 @@ impl Gateway {
         let mut choice = Choice::new(&destination, exchange);
         let mut target = match choice.next().await {
             Ok(target) => target,
-            Err(none) => return exchange.error(StatusCode::SERVICE_UNAVAILABLE, none.message()),
+            Err(none) => {
+                logging::about(exchange, Level::Error, &none.message());
+                return exchange.error(StatusCode::SERVICE_UNAVAILABLE, none.message());
+            }
         };
         // From here on the answer is the upstream's, or an error in its place.
         exchange.facts.proxied = Some(Instant::now());
@@ -236,10 +271,12 @@ impl Gateway {
                 Ok(_) | Err(BodyError::TooLarge { limit: BUFFERED_AT_MOST }) => {}
                 Err(error) => return upstream_error(exchange, upstream::status_of_body(&error)),
             }
-            exchange.facts.request_size = exchange.body.remaining().unwrap_or(exchange.facts.request_size);
             exchange.facts.proxied = Some(Instant::now());
         }
         set_target(exchange);
+        if response::chain(exchange).has(Phases::ENTRY) {
+            exchange.facts.request_headers = Some(exchange.head.headers.clone());
+        }
         let own_host = own_host(exchange);
         forwarded::prepare_request(
             exchange,
@@ -279,16 +316,20 @@ impl Gateway {
     ) -> Result<Response, SendError> {
         exchange.lease = target.lease();
         let endpoint = target.endpoint(exchange.head.headers.get("host").unwrap_or_default());
-        let (started_at, started) = (crate::clock::milliseconds(), Instant::now());
-        let outcome = self.client.send(&endpoint, &exchange.head, &mut exchange.body, timeouts).await;
-        target.report(&outcome, started.elapsed());
-        let failure = outcome.as_ref().err().map(|error| upstream::status_of(error).as_u16());
         exchange.facts.tries.push(Try {
             ip: endpoint.address.ip(),
             port: endpoint.address.port(),
-            started_at,
-            failure,
+            started_at: target.chosen_at,
+            chosen_after: target.chosen_after,
+            failure: None,
         });
+        let started = Instant::now();
+        let outcome = self.client.send(&endpoint, &exchange.head, &mut exchange.body, timeouts).await;
+        target.report(&outcome, started.elapsed());
+        if let (Err(error), Some(attempt)) = (&outcome, exchange.facts.tries.last_mut()) {
+            attempt.failure = Some(upstream::status_of(error).as_u16());
+            logging::try_failed(exchange, error);
+        }
         if let Ok(response) = &outcome {
             exchange.facts.answered = Some(Instant::now());
             exchange.facts.upstream_status = Some(response.status.as_u16());
@@ -332,8 +373,13 @@ async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
     let Some(limit) = wanted else { return response };
     match response.body.buffer(limit).await {
         Ok(_) => response,
-        Err(_) => {
+        Err(error) => {
             exchange.facts.source = Source::Error;
+            logging::about(
+                exchange,
+                Level::Error,
+                &format_args!("upstream broke off ({error}) while reading upstream"),
+            );
             upstream_error(exchange, StatusCode::BAD_GATEWAY)
         }
     }
@@ -371,5 +417,15 @@ mod tests {
             let found = follow_on(&received, &path, &query);
             assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{path:?} {query:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_no_answer() {
+        assert_eq!(without_panic(async { 1 }).await, Some(1));
+        let panics = async {
+            tokio::task::yield_now().await;
+            assert_eq!(1, std::hint::black_box(2), "this panic is part of the test");
+        };
+        assert_eq!(without_panic(panics).await, None);
     }
 }

@@ -1,12 +1,15 @@
 //! The way back: the answer's head through the plugins and the gateway's own fields, its body through the
 //! filters to the client, and the log when the last byte is out or the client has gone.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tollgate_http::{Body, BodyError, BodyStream, Headers, Method, Response};
+use tollgate_http::{Body, BodyError, BodyStream, Headers, Method, Response, StatusCode};
+use tollgate_telemetry::Level;
 
 use crate::chain::{Chain, Configured};
 use crate::exchange::Source;
@@ -14,21 +17,33 @@ use crate::forwarded;
 use crate::plugin::{Phases, ResponseFilter};
 use crate::request_id::RequestId;
 use crate::settings::Settings;
-use crate::{Exchange, answer};
+use crate::{Exchange, answer, logging};
 
 /// The status logged when the client left before it had an answer (nginx's).
 const CLIENT_GONE: u16 = 499;
+
+/// Requests this process is answering.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Requests this process is answering now.
+pub fn under_way() -> usize {
+    UNDER_WAY.load(Ordering::Relaxed)
+}
 
 /// An exchange on its way. However it ends, filters are finished and the log phase runs, once.
 pub(crate) struct InFlight {
     pub(crate) exchange: Box<Exchange>,
     filters: Vec<Box<dyn ResponseFilter>>,
+    /// The answer went out to its end.
     complete: bool,
+    /// The upstream's answer broke off.
+    broken: bool,
 }
 
 impl InFlight {
     pub(crate) fn new(exchange: Exchange) -> Self {
-        Self { exchange: Box::new(exchange), filters: Vec::new(), complete: false }
+        UNDER_WAY.fetch_add(1, Ordering::Relaxed);
+        Self { exchange: Box::new(exchange), filters: Vec::new(), complete: false, broken: false }
     }
 }
 
@@ -37,12 +52,32 @@ impl Drop for InFlight {
         let exchange = &mut *self.exchange;
         if exchange.facts.status == 0 {
             exchange.facts.status = CLIENT_GONE;
+            if exchange.facts.proxied.is_some() {
+                // Nobody erred (Kong 3.11).
+                exchange.facts.source = Source::Upstream;
+            }
+        }
+        if !self.complete && !self.broken {
+            logging::about(exchange, Level::Info, &"client prematurely closed connection");
         }
         let unused = std::mem::take(&mut exchange.filters);
         for mut filter in self.filters.drain(..).chain(unused.into_iter().map(|(_, filter)| filter)) {
             filter.finish(exchange, self.complete);
         }
-        each_plugin(exchange, Phases::LOG, |configured, exchange, _| configured.plugin.log(exchange));
+        exchange.facts.ended = Some(Instant::now());
+        each_plugin(exchange, Phases::LOG, |configured, exchange, _| {
+            // While another panic unwinds, a second one would end the process.
+            let logged = catch_unwind(AssertUnwindSafe(|| configured.plugin.log(exchange)));
+            if logged.is_err() {
+                logging::about(
+                    exchange,
+                    Level::Error,
+                    &format_args!("the log phase of {} failed", configured.name),
+                );
+            }
+        });
+        logging::access(exchange);
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -53,6 +88,7 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
     if exchange.facts.source == Source::Upstream {
         forwarded::clean_response(&mut response.headers, &exchange.head.headers);
     }
+    set_fields(exchange, &mut response.headers);
     each_plugin(exchange, Phases::RESPONSE, |configured, exchange, place| {
         let left = exchange.filters.iter().position(|(owner, _)| *owner == place);
         let filter = match left {
@@ -65,30 +101,40 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
         };
         filters.extend(filter);
     });
-    for (name, value) in exchange.response_headers.iter() {
-        if let Ok(name) = std::str::from_utf8(name) {
-            // Cookies stand beside each other.
-            match name.eq_ignore_ascii_case("set-cookie") {
-                true => response.headers.append(name, value),
-                false => response.headers.set(name, value),
-            }
-        }
-    }
+    set_fields(exchange, &mut response.headers);
     add_fields(exchange, &mut response, settings);
     if exchange.head.method == Method::HEAD && exchange.facts.source != Source::Upstream {
         answer::drop_body(&mut response);
     }
     exchange.facts.status = response.status.as_u16();
-    if chain(exchange).has(Phases::LOG) {
-        exchange.facts.response_headers = response.headers.clone();
-    }
+    exchange.facts.responded = Some(Instant::now());
     let body = std::mem::take(&mut response.body);
-    response.body = Body::stream(FollowedBody { body, flight, ended: false });
+    let bodiless = exchange.head.method == Method::HEAD
+        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || response.status.is_informational();
+    if chain(exchange).has(Phases::ENTRY) {
+        exchange.facts.response_headers =
+            as_framed(&response.headers, known_length(filters, &body), bodiless);
+    }
+    response.body = Body::stream(FollowedBody { body, flight, ended: false, bodiless });
     response
 }
 
+/// Sets the fields that the exchange has for the answer, and forgets them: plugins that run later may change them.
+fn set_fields(exchange: &mut Exchange, headers: &mut Headers) {
+    for (name, value) in std::mem::take(&mut exchange.response_headers).iter() {
+        if let Ok(name) = std::str::from_utf8(name) {
+            // Cookies stand beside each other.
+            match name.eq_ignore_ascii_case("set-cookie") {
+                true => headers.append(name, value),
+                false => headers.set(name, value),
+            }
+        }
+    }
+}
+
 /// The chain of the exchange's route.
-fn chain(exchange: &Exchange) -> &Chain {
+pub(crate) fn chain(exchange: &Exchange) -> &Chain {
     exchange.route.as_ref().map_or(&exchange.snapshot.unmatched, |route| &route.chain)
 }
 
@@ -155,7 +201,7 @@ fn add_fields(exchange: &Exchange, response: &mut Response, settings: &Settings)
         add_debug_fields(exchange, headers);
     }
     if tokens.request_id {
-        headers.set("X-Kong-Request-Id", exchange.request_id.as_str());
+        headers.set("X-Kong-Request-Id", exchange.request_id.as_bytes());
     }
 }
 
@@ -185,7 +231,7 @@ pub(crate) fn add_refusal_fields(headers: &mut Headers, settings: &Settings, req
     }
     set_own_server(headers, settings);
     if settings.headers.request_id {
-        headers.set("X-Kong-Request-Id", request_id.as_str());
+        headers.set("X-Kong-Request-Id", request_id.as_bytes());
     }
 }
 
@@ -203,18 +249,39 @@ fn add_debug_fields(exchange: &Exchange, headers: &mut Headers) {
     }
 }
 
+/// The bytes still to come, where no filter changes their number.
+fn known_length(filters: &[Box<dyn ResponseFilter>], body: &Body) -> Option<u64> {
+    filters.iter().all(|filter| filter.keeps_length()).then(|| body.remaining()).flatten()
+}
+
+/// The fields with those by which the server will frame the body.
+fn as_framed(headers: &Headers, length: Option<u64>, bodiless: bool) -> Headers {
+    let mut headers = headers.clone();
+    match length {
+        _ if bodiless => {}
+        Some(length) => headers.set("content-length", itoa::Buffer::new().format(length)),
+        None => {
+            headers.remove("content-length");
+            headers.set("transfer-encoding", "chunked");
+        }
+    }
+    headers
+}
+
 /// The body of an answer on its way to the client, with the exchange it belongs to.
 struct FollowedBody {
     body: Body,
     flight: InFlight,
     ended: bool,
+    /// Whether the answer ends with its head.
+    bodiless: bool,
 }
 
 impl BodyStream for FollowedBody {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         while !self.ended {
             let chunk = ready!(self.body.poll_chunk(context));
-            let InFlight { exchange, filters, complete } = &mut self.flight;
+            let InFlight { exchange, filters, complete, broken } = &mut self.flight;
             let out = match chunk {
                 Some(Ok(chunk)) => filters.iter_mut().fold(chunk, |chunk, filter| match chunk.is_empty() {
                     true => chunk,
@@ -222,7 +289,13 @@ impl BodyStream for FollowedBody {
                 }),
                 Some(Err(error)) => {
                     self.ended = true;
+                    logging::about(
+                        exchange,
+                        Level::Error,
+                        &format_args!("upstream broke off ({error}) while reading upstream"),
+                    );
                     exchange.facts.source = Source::Error;
+                    *broken = true;
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {
@@ -232,7 +305,6 @@ impl BodyStream for FollowedBody {
                 }
             };
             if !out.is_empty() {
-                exchange.facts.response_size += out.len() as u64;
                 return Poll::Ready(Some(Ok(out)));
             }
         }
@@ -240,12 +312,7 @@ impl BodyStream for FollowedBody {
     }
 
     fn remaining(&self) -> Option<u64> {
-        self.flight
-            .filters
-            .iter()
-            .all(|filter| filter.keeps_length())
-            .then(|| self.body.remaining())
-            .flatten()
+        known_length(&self.flight.filters, &self.body)
     }
 
     fn take_trailers(&mut self) -> Option<Headers> {
@@ -253,6 +320,15 @@ impl BodyStream for FollowedBody {
             Body::Stream(stream) => stream.take_trailers(),
             _ => None,
         }
+    }
+
+    fn head_sent(&mut self, bytes: u64) {
+        self.flight.exchange.facts.response_head_size = bytes;
+    }
+
+    fn sent(&mut self, bytes: u64) {
+        self.flight.exchange.facts.response_size += bytes;
+        self.flight.complete |= self.bodiless;
     }
 }
 

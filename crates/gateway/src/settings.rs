@@ -96,12 +96,20 @@ pub struct Settings {
     pub upstream_request_id: bool,
     /// Name and version in `Server` and `Via`, such as `tollgate/0.1.0`.
     pub product: Arc<str>,
+    /// Id of this node, as the Admin API tells it.
+    pub node_id: Arc<str>,
+    /// Name of this machine.
+    pub hostname: Arc<str>,
     /// Whose `X-Forwarded-*` and real-address fields are believed.
     pub forwarded: crate::forwarded::TrustSettings,
     /// Whether `Kong-Debug: 1` is answered (`allow_debug_header`).
     pub debug_header: bool,
     /// Listening port to the port clients use (`port_maps`).
     pub port_maps: HashMap<u16, u16>,
+    /// Where requests have a line each (`proxy_access_log`).
+    pub access_log: Option<Arc<tollgate_telemetry::Sink>>,
+    /// Whether connections to upstreams are kept (`upstream_keepalive_pool_size` is not 0).
+    pub keeps_connections: bool,
     /// How the gateway's own errors look.
     pub errors: crate::answer::ErrorSettings,
     /// Whether upstream certificates are checked where a service does not say (`tls_certificate_verify`).

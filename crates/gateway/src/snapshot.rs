@@ -15,6 +15,7 @@ use crate::destination::Destination;
 use crate::path::PathHandling;
 pub use crate::protocol::Protocols;
 use crate::router::Router;
+use crate::secrets::SecretNames;
 
 /// Id of the workspace `default` (Kong 3.11: fixed in DB-less mode).
 pub const DEFAULT_WORKSPACE: Uuid = Uuid::from_u128(0x0dc6_f45b_8f8d_40d2_a504_4735_44ee_190b);
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub certificates: Vec<ServedCertificate>,
     /// Upstreams by workspace and name.
     pub upstreams: HashMap<(Uuid, Box<str>), Arc<Balancer>>,
+    /// Under which names requests carry secrets.
+    pub secret_names: SecretNames,
     /// Names of the workspaces.
     pub workspaces: HashMap<Uuid, Box<str>>,
     /// Compiled plugins by id, kept for the next revision where they have not changed.
@@ -43,6 +46,13 @@ pub struct Snapshot {
 
 /// Compiled plugins by id, each with the entity it was compiled from.
 pub(crate) type PluginsById = HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>;
+
+impl Snapshot {
+    /// The enabled plugin entities.
+    pub fn plugins(&self) -> impl Iterator<Item = &Map<String, Value>> {
+        self.plugins.values().map(|(fields, _)| &**fields)
+    }
+}
 
 /// A certificate and the names it is served for.
 #[derive(Clone)]

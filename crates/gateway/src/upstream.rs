@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use tollgate_http::client::{Endpoint, SendError, SendErrorKind, TlsProfile};
@@ -49,6 +49,7 @@ impl<'a> Choice<'a> {
 
     /// The target of the next try.
     pub(crate) async fn next(&mut self) -> Result<Target<'a>, Nobody> {
+        let (chosen_at, started) = (crate::clock::now(), Instant::now());
         let (peer, balanced) = match &self.destination.host {
             Host::One(peer) => (&**peer, None),
             Host::Upstream(balancer) => {
@@ -65,6 +66,8 @@ impl<'a> Choice<'a> {
             tls,
             http2: self.destination.http2,
             balanced,
+            chosen_at,
+            chosen_after: started.elapsed(),
         })
     }
 }
@@ -77,6 +80,10 @@ pub(crate) struct Target<'a> {
     tls: Option<&'a Arc<TlsProfile>>,
     http2: bool,
     balanced: Option<(&'a Balancer, usize)>,
+    /// When choosing it began, since 1970.
+    pub(crate) chosen_at: Duration,
+    /// How long that took.
+    pub(crate) chosen_after: Duration,
 }
 
 impl Target<'_> {

@@ -42,6 +42,16 @@ pub trait BodyStream: Send {
     fn take_trailers(&mut self) -> Option<Headers> {
         None
     }
+
+    /// The server has put out the head of the answer this is the body of: so many bytes.
+    fn head_sent(&mut self, bytes: u64) {
+        let _ = bytes;
+    }
+
+    /// The server has written so many bytes of the answer, head and framing included.
+    fn sent(&mut self, bytes: u64) {
+        let _ = bytes;
+    }
 }
 
 /// The body of a request or response. Dropping an unfinished stream abandons it: what was sending is closed.
@@ -88,6 +98,20 @@ impl Body {
         match self {
             Self::Stream(stream) => stream.take_trailers(),
             Self::Empty | Self::Full(_) => None,
+        }
+    }
+
+    /// Tells a stream how large the head before it is.
+    pub(crate) fn head_sent(&mut self, bytes: u64) {
+        if let Self::Stream(stream) = self {
+            stream.head_sent(bytes);
+        }
+    }
+
+    /// Tells a stream what has been written.
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        if let Self::Stream(stream) = self {
+            stream.sent(bytes);
         }
     }
 

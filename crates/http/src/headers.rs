@@ -15,8 +15,22 @@ pub struct Headers {
 
 #[derive(Clone, Copy)]
 struct Field {
+    /// What the name looks like at a glance, so that most others are told apart without being read.
+    glance: u32,
     name: Span,
     value: Span,
+}
+
+/// Length, first and last byte of a name, whatever its case.
+#[inline]
+fn glance(name: &[u8]) -> u32 {
+    match name {
+        [] => 0,
+        [first, ..] => {
+            let last = name[name.len() - 1];
+            (name.len() as u32) << 16 | u32::from(first | 0x20) << 8 | u32::from(last | 0x20)
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -47,8 +61,17 @@ impl Headers {
             added: false,
         };
         let mut list = Vec::with_capacity(fields.size_hint().0 + MORE_FIELDS);
-        list.extend(fields.map(|(name, value)| Field { name: span(name), value: span(value) }));
+        list.extend(fields.map(|(name, value)| Field {
+            glance: glance(&received[name.clone()]),
+            name: span(name),
+            value: span(value),
+        }));
         Self { received, added: Vec::new(), fields: list }
+    }
+
+    /// Bytes of the head the list was received with, first line included; 0 where it was not.
+    pub fn received_bytes(&self) -> usize {
+        self.received.len()
     }
 
     /// Number of fields.
@@ -73,15 +96,16 @@ impl Headers {
 
     /// Every value of `name`, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+        let glance = glance(name.as_bytes());
         self.fields
             .iter()
-            .filter(move |field| self.is_named(field, name))
+            .filter(move |field| self.is_named(field, name, glance))
             .map(move |field| self.bytes(field.value))
     }
 
     /// Whether a field of this name is present.
     pub fn contains(&self, name: &str) -> bool {
-        self.fields.iter().any(|field| self.is_named(field, name))
+        self.position(name).is_some()
     }
 
     /// Every (name, value), in order.
@@ -123,9 +147,11 @@ impl Headers {
     /// Gives every field called `from` the name `to`; tells whether there was one.
     pub fn rename(&mut self, from: &str, to: &str) -> bool {
         let mut renamed = false;
+        let (old, new) = (glance(from.as_bytes()), glance(to.as_bytes()));
         for at in 0..self.fields.len() {
-            if self.is_named(&self.fields[at], from) {
+            if self.is_named(&self.fields[at], from, old) {
                 self.fields[at].name = self.store(to.as_bytes());
+                self.fields[at].glance = new;
                 renamed = true;
             }
         }
@@ -133,15 +159,16 @@ impl Headers {
     }
 
     fn position(&self, name: &str) -> Option<usize> {
-        self.fields.iter().position(|field| self.is_named(field, name))
+        let glance = glance(name.as_bytes());
+        self.fields.iter().position(|field| self.is_named(field, name, glance))
     }
 
     /// Removes the fields of this name that stand at `from` or later; tells whether there was one.
     fn remove_from(&mut self, name: &str, from: usize) -> bool {
-        let before = self.fields.len();
+        let (before, glance) = (self.fields.len(), glance(name.as_bytes()));
         let mut at = from;
         while let Some(field) = self.fields.get(at) {
-            if self.is_named(field, name) {
+            if self.is_named(field, name, glance) {
                 self.fields.remove(at);
             } else {
                 at += 1;
@@ -151,8 +178,9 @@ impl Headers {
     }
 
     fn push(&mut self, name: &str, value: Span) {
+        let glance = glance(name.as_bytes());
         let name = self.store(name.as_bytes());
-        self.fields.push(Field { name, value });
+        self.fields.push(Field { glance, name, value });
     }
 
     fn store(&mut self, bytes: &[u8]) -> Span {
@@ -161,9 +189,9 @@ impl Headers {
             self.added.reserve(MORE_BYTES);
         }
         self.added.extend_from_slice(bytes);
-        let unfit = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
-        if bytes.iter().any(unfit) {
-            self.added[start..].iter_mut().filter(|byte| unfit(byte)).for_each(|byte| *byte = b' ');
+        if memchr::memchr3(b'\r', b'\n', 0, bytes).is_some() {
+            let unfit = |byte: &&mut u8| matches!(byte, b'\r' | b'\n' | 0);
+            self.added[start..].iter_mut().filter(unfit).for_each(|byte| *byte = b' ');
         }
         Span { start: start as u32, length: bytes.len() as u32, added: true }
     }
@@ -174,9 +202,8 @@ impl Headers {
     }
 
     #[inline]
-    fn is_named(&self, field: &Field, name: &str) -> bool {
-        field.name.length as usize == name.len()
-            && self.bytes(field.name).eq_ignore_ascii_case(name.as_bytes())
+    fn is_named(&self, field: &Field, name: &str, glance: u32) -> bool {
+        field.glance == glance && self.bytes(field.name).eq_ignore_ascii_case(name.as_bytes())
     }
 }
 

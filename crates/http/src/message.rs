@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,6 +18,10 @@ pub struct Connection {
     pub local: SocketAddr,
     /// What TLS negotiated; `None` on a plain connection.
     pub tls: Option<TlsInfo>,
+    /// How many connections this process had accepted with this one.
+    pub number: u64,
+    /// Requests begun on it.
+    pub requests: Arc<AtomicU64>,
 }
 
 /// What TLS negotiated.

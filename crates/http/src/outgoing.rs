@@ -23,7 +23,12 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     pub(crate) fn is_empty(&self) -> bool {
-        self.written == self.start.len() + self.large.len() + self.end.len()
+        self.len() == 0
+    }
+
+    /// Bytes that are still to be written.
+    pub(crate) fn len(&self) -> usize {
+        self.start.len() + self.large.len() + self.end.len() - self.written
     }
 
     /// Whether this must be written before more can be put.

@@ -1,73 +1,46 @@
 //! JSON objects edited in place: members that are not touched keep every byte.
 
-use std::borrow::Cow;
-use std::fmt;
+mod scan;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// The members of a JSON object, as slices of its text. Numbers, spacing and nested values stay as written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Object<'a> {
     text: &'a str,
     members: Vec<(Cow<'a, str>, &'a str)>,
-}
-
-struct Members<'a>(Vec<(Cow<'a, str>, &'a str)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::with_capacity(16);
-                while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-                    members.push((name, value.get()));
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
-}
-
-/// A member's name, borrowed unless it holds escapes.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Name<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Borrowed(name)))
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(name.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Read)
-    }
 }
 
 impl<'a> Object<'a> {
     /// Reads an object; `None` for anything else, and for malformed JSON.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let Members(members) = serde_json::from_str(text).ok()?;
-        Some(Self { text, members })
+        let mut members = Vec::with_capacity(16);
+        let mut at = scan::space(bytes, 0);
+        if bytes.get(at) != Some(&b'{') {
+            return None;
+        }
+        at = scan::space(bytes, at + 1);
+        if bytes.get(at) != Some(&b'}') {
+            loop {
+                let name_end = scan::string(bytes, at)?;
+                let start = scan::colon(bytes, name_end)?;
+                let end = scan::value(bytes, start)?;
+                members.push((unquote(&bytes[at..name_end])?, &text[start..end]));
+                at = scan::space(bytes, end);
+                match bytes.get(at)? {
+                    b',' => at = scan::space(bytes, at + 1),
+                    b'}' => break,
+                    _ => return None,
+                }
+            }
+        }
+        (scan::space(bytes, at + 1) == bytes.len()).then_some(Self { text, members })
+    }
+
+    /// Names and values, in order.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &'a str)> + '_ {
+        self.members.iter().map(|(name, value)| (&**name, *value))
     }
 
     /// The text of a member's value; of several with one name the last counts.
@@ -77,13 +50,7 @@ impl<'a> Object<'a> {
 
     /// A member that is a string.
     pub fn get_str(&self, name: &str) -> Option<Cow<'a, str>> {
-        let value = self.get(name)?;
-        let inner = value.strip_prefix('"')?.strip_suffix('"')?;
-        if inner.contains('\\') {
-            serde_json::from_str(value).ok().map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(inner))
-        }
+        self.get(name).and_then(|value| unquote(value.as_bytes()))
     }
 
     /// Whether a member is there and neither null nor false.
@@ -159,9 +126,28 @@ fn drop_leading_comma(out: &mut Vec<u8>) {
     }
 }
 
+/// A string from its JSON text, borrowed unless it holds escapes; `None` for what is no string.
+pub fn unquote(quoted: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if memchr::memchr(b'\\', inner).is_some() {
+        return serde_json::from_slice(quoted).ok().map(Cow::Owned);
+    }
+    std::str::from_utf8(inner).ok().map(Cow::Borrowed)
+}
+
+/// The string, quotes included, that a text begins with; `None` where it begins with something else or the
+/// string has no end.
+pub fn string_at_start(text: &[u8]) -> Option<&[u8]> {
+    scan::string(text, 0).and_then(|end| text.get(..end))
+}
+
 /// A string as JSON text.
 pub fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let needs_escape = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    if text.bytes().any(needs_escape) {
+        return serde_json::Value::from(text).to_string();
+    }
+    ["\"", text, "\""].concat()
 }
 
 #[cfg(test)]
@@ -202,6 +188,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn strings_go_there_and_back(text in ".*", rest in ".*") {
+            let quoted = quote(&text);
+            let followed = format!("{quoted}{rest}");
+            prop_assert_eq!(string_at_start(followed.as_bytes()), Some(quoted.as_bytes()));
+            prop_assert_eq!(unquote(quoted.as_bytes()), Some(Cow::Borrowed(text.as_str())));
+            prop_assert_eq!(string_at_start(&quoted.as_bytes()[..quoted.len() - 1]), None);
+        }
+
         /// Editing text gives what editing the value gives, and every other member keeps its text.
         #[test]
         fn agrees_with_editing_values(members in prop::collection::btree_map("[a-e\"\\\\]{1,2}", value(), 0..5), set in "[a-e]{1,2}", gone in "[a-e]{1,2}", pretty in any::<bool>()) {

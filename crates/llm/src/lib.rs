@@ -1,13 +1,23 @@
 //! LLM formats and providers as pure functions over bytes and JSON: no sockets, no clocks.
 //!
+//! A call goes through three steps, each in its own place:
+//!
+//! 1. [`request`] reads the client's body and checks it against what the route allows, whoever the provider is;
+//! 2. a [`provider`] (one file each) makes of it what is sent, and checks or translates what comes back;
+//! 3. [`usage`] and [`estimate`] say what it cost.
+//!
 //! Where client and provider speak the same format, bytes pass and only the members that must change are
 //! edited ([`json::Object`]).
 
+pub mod estimate;
 pub mod json;
-pub mod openai;
+pub mod provider;
+pub mod request;
 pub mod sse;
 pub mod template;
 pub mod usage;
+
+pub use provider::Provider;
 
 /// Operations of an LLM, by Kong's names of route types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,5 +41,12 @@ impl Operation {
             Self::Embeddings => "llm/v1/embeddings",
             Self::Preserve => "preserve",
         }
+    }
+
+    /// The operation of a route type; `None` for one that is not served yet.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Chat, Self::Completions, Self::Embeddings, Self::Preserve]
+            .into_iter()
+            .find(|operation| operation.name() == name)
     }
 }

@@ -1,115 +1,142 @@
-//! Server-sent events on their way through: watched, not held.
+//! Server-sent events, split where they end, whatever pieces they arrive in.
 
-use bytes::{Bytes, BytesMut};
-
-use crate::json::Object;
-use crate::usage::Seen;
+use bytes::Bytes;
 
 /// Longest event that is looked into; longer ones pass unseen.
 const LONGEST_EVENT: usize = 256 * 1024;
 
-/// Watches a stream of OpenAI's events for model and usage.
+/// Finds the ends of events. Holds at most one event that is under way, of bounded length.
 #[derive(Debug, Default)]
-pub struct Watch {
-    tail: BytesMut,
-    /// The event under way is too long to be looked into.
+pub struct Splitter {
+    /// Start of the event under way.
+    tail: Vec<u8>,
+    /// The event under way is too long to be looked into; its start is gone.
     overlong: bool,
-    hide_usage: bool,
-    seen: Seen,
 }
 
-impl Watch {
-    /// `hide_usage` takes the event that holds nothing but usage out of the stream, where the gateway asked for
-    /// it and the client did not.
-    pub fn new(hide_usage: bool) -> Self {
-        Self { hide_usage, ..Self::default() }
-    }
-
-    /// Takes in a chunk, in any split of the bytes, and returns what goes on at once.
-    pub fn chunk(&mut self, chunk: Bytes) -> Bytes {
-        if self.hide_usage {
-            return self.filter(&chunk);
-        }
-        self.tail.extend_from_slice(&chunk);
-        while let Some(event) = self.next_event() {
-            self.look(&event);
-        }
-        chunk
-    }
-
-    /// What is held of an unfinished event when the stream ends.
-    pub fn end(&mut self) -> Bytes {
-        let rest = std::mem::take(&mut self.tail).freeze();
-        self.look(&rest);
-        if self.hide_usage { rest } else { Bytes::new() }
-    }
-
-    /// What the stream has said so far.
-    pub fn seen(&self) -> &Seen {
-        &self.seen
-    }
-
-    fn filter(&mut self, chunk: &[u8]) -> Bytes {
-        self.tail.extend_from_slice(chunk);
-        let mut out = BytesMut::new();
-        while let Some(event) = self.next_event() {
-            if !self.look(&event) {
-                out.extend_from_slice(&event);
+impl Splitter {
+    /// Shows every event that ends in this chunk. What has no end yet is copied and shown later, whole.
+    pub fn watch(&mut self, chunk: &Bytes, mut each: impl FnMut(&[u8])) {
+        let start = match self.finish_first(chunk) {
+            First::UnderWay => return self.keep(&[]),
+            First::Ended(event, end) => {
+                each(&event);
+                self.reuse(event);
+                end
             }
-        }
-        if self.overlong {
-            out.extend_from_slice(&std::mem::take(&mut self.tail));
-        }
-        out.freeze()
+            First::Passed(end) | First::Fresh(end) => end,
+        };
+        let rest = each_event(chunk, start, |from, to| each(&chunk[from..to]));
+        self.keep(&chunk[rest..]);
     }
 
-    /// The next whole event, its empty line included.
-    fn next_event(&mut self) -> Option<Bytes> {
-        let end = end_of_event(&self.tail);
-        match end {
+    /// Hands on every event that ends in this chunk, and everything that cannot be looked into; holds back what
+    /// has no end yet.
+    pub fn pass(&mut self, chunk: Bytes, mut each: impl FnMut(Bytes)) {
+        let was_overlong = self.overlong;
+        let start = match self.finish_first(&chunk) {
+            First::UnderWay if was_overlong => return each(chunk),
+            First::UnderWay => {
+                // It has just become too long: its start is not held any longer.
+                if self.tail.len() > LONGEST_EVENT {
+                    each(Bytes::copy_from_slice(&self.tail));
+                    self.give_up();
+                }
+                return;
+            }
+            First::Ended(event, end) => {
+                each(event.into());
+                end
+            }
+            First::Passed(end) => {
+                each(chunk.slice(..end));
+                end
+            }
+            First::Fresh(end) => end,
+        };
+        let rest = each_event(&chunk, start, |from, to| each(chunk.slice(from..to)));
+        if chunk.len() - rest > LONGEST_EVENT {
+            each(chunk.slice(rest..));
+        }
+        self.keep(&chunk[rest..]);
+    }
+
+    /// What is held of an event when the stream ends.
+    pub fn end(&mut self) -> Bytes {
+        let tail = std::mem::take(&mut self.tail);
+        if std::mem::take(&mut self.overlong) { Bytes::new() } else { tail.into() }
+    }
+
+    /// Looks for the end of the event that began in an earlier chunk.
+    fn finish_first(&mut self, chunk: &[u8]) -> First {
+        if self.tail.is_empty() {
+            return First::Fresh(0);
+        }
+        let before = self.tail.len();
+        // An end needs at most three bytes, the last of which is in this chunk.
+        let seam = before.saturating_sub(2);
+        self.tail.extend_from_slice(chunk);
+        match end_of_event(&self.tail[seam..]) {
             Some(end) => {
-                let event = self.tail.split_to(end).freeze();
-                let cut = std::mem::take(&mut self.overlong);
-                // Of an event whose start has passed already only the end is here.
-                Some(if cut && !self.hide_usage { Bytes::new() } else { event })
+                let end = seam + end;
+                let mut event = std::mem::take(&mut self.tail);
+                event.truncate(end);
+                match std::mem::take(&mut self.overlong) {
+                    true => First::Passed(end - before),
+                    false => First::Ended(event, end - before),
+                }
             }
             None => {
-                if self.tail.len() > LONGEST_EVENT {
-                    self.overlong = true;
-                    if !self.hide_usage {
-                        let keep = self.tail.len() - 3;
-                        let _ = self.tail.split_to(keep);
-                    }
+                if self.overlong {
+                    self.give_up();
                 }
-                None
+                First::UnderWay
             }
         }
     }
 
-    /// Looks into an event; whether it holds nothing but usage.
-    fn look(&mut self, event: &[u8]) -> bool {
-        // The first event tells the model; of the others only those with usage are worth reading.
-        if self.seen.model.is_some() && !has_usage(event) {
-            return false;
+    /// Keeps the start of an event.
+    fn keep(&mut self, start: &[u8]) {
+        self.tail.extend_from_slice(start);
+        if self.tail.len() > LONGEST_EVENT {
+            self.give_up();
         }
-        let mut only_usage = false;
-        for line in event.split(|byte| *byte == b'\n') {
-            let Some(data) = line.strip_prefix(b"data:") else { continue };
-            if let Some(object) = Object::parse(data.trim_ascii()) {
-                self.seen.take(&object);
-                only_usage =
-                    object.get("choices").is_some_and(|choices| choices == "[]") && object.is_truthy("usage");
-            }
-        }
-        only_usage
+    }
+
+    /// Holds only what is needed to see the end of an event.
+    fn give_up(&mut self) {
+        self.overlong = true;
+        let cut = self.tail.len().saturating_sub(2);
+        self.tail.drain(..cut);
+    }
+
+    /// Keeps the memory of an event for the next one.
+    fn reuse(&mut self, mut event: Vec<u8>) {
+        event.clear();
+        self.tail = event;
     }
 }
 
-fn has_usage(event: &[u8]) -> bool {
-    memchr::memmem::find_iter(event, b"\"usage\"").any(|at| {
-        let rest = event.get(at + 7..).unwrap_or_default().trim_ascii_start();
-        rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"{"))
-    })
+/// What became of the event that began in an earlier chunk.
+enum First {
+    /// There was none.
+    Fresh(usize),
+    /// It has ended: the whole of it, and where it ends in the chunk.
+    Ended(Vec<u8>, usize),
+    /// It has ended here, but was too long.
+    Passed(usize),
+    /// It has not ended.
+    UnderWay,
+}
+
+/// Calls `each` with the bounds of every event from `start` on; returns where the unfinished rest begins.
+fn each_event(chunk: &[u8], start: usize, mut each: impl FnMut(usize, usize)) -> usize {
+    let mut from = start;
+    while let Some(length) = end_of_event(&chunk[from..]) {
+        each(from, from + length);
+        from += length;
+    }
+    from
 }
 
 /// Where the first event ends: after an empty line, whatever its line ends are.
@@ -127,60 +154,65 @@ fn end_of_event(bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    const STREAM: &str = concat!(
-        "data: {\"model\":\"gpt-x\",\"choices\":[{\"delta\":{\"content\":\"\\\"usage\\\"\"}}],\"usage\":null}\n\n",
-        ": keep-alive\n\n",
-        "data: {\"model\":\"gpt-x\",\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\r\n\r\n",
-        "data: {\"model\":\"gpt-x\",\"choices\":[],\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":3,\"total_tokens\":22}}\n\n",
-        "data: [DONE]\n\n"
-    );
+    fn pieces(stream: &[u8], cuts: &[usize]) -> Vec<Bytes> {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (stream.len() + 1)).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        cuts.windows(2)
+            .map(|pair| Bytes::copy_from_slice(&stream[pair[0]..pair[1]]))
+            .filter(|piece| !piece.is_empty())
+            .collect()
+    }
 
-    #[test]
-    fn any_split_gives_the_same() {
-        let hidden = STREAM.replace(
-            &STREAM[STREAM.find("data: {\"model\":\"gpt-x\",\"choices\":[],").unwrap()
-                ..STREAM.find("data: [DONE]").unwrap()],
-            "",
-        );
-        for hide in [false, true] {
-            for split in 0..=STREAM.len() {
-                for single in [false, true] {
-                    let (first, second) = STREAM.as_bytes().split_at(split);
-                    let pieces: Vec<&[u8]> =
-                        if single { STREAM.as_bytes().chunks(1).collect() } else { vec![first, second] };
-                    let mut watch = Watch::new(hide);
-                    let mut out = Vec::new();
-                    for piece in pieces {
-                        out.extend_from_slice(&watch.chunk(Bytes::copy_from_slice(piece)));
-                    }
-                    out.extend_from_slice(&watch.end());
-                    assert_eq!(String::from_utf8(out).unwrap(), if hide { hidden.as_str() } else { STREAM });
-                    let usage = watch.seen().usage.as_ref().unwrap();
-                    assert_eq!(
-                        (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens),
-                        (19, 3, 22)
-                    );
-                    assert_eq!(watch.seen().model.as_deref(), Some("gpt-x"));
-                    if !single && split > 1 {
-                        break;
-                    }
-                }
+    fn split(pieces: Vec<Bytes>, pass: bool) -> Vec<Vec<u8>> {
+        let mut splitter = Splitter::default();
+        let mut events = Vec::new();
+        for piece in pieces {
+            match pass {
+                true => splitter.pass(piece, |event| events.push(event.to_vec())),
+                false => splitter.watch(&piece, |event| events.push(event.to_vec())),
             }
+        }
+        let rest = splitter.end();
+        if !rest.is_empty() {
+            events.push(rest.to_vec());
+        }
+        events
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_events(lines in prop::collection::vec("[a-c]{0,3}(\n|\r\n)", 0..20), cuts in prop::collection::vec(any::<usize>(), 0..8), pass in any::<bool>()) {
+            let stream = lines.concat().into_bytes();
+            let whole = split(pieces(&stream, &[]), true);
+            prop_assert_eq!(split(pieces(&stream, &cuts), pass), whole.clone());
+            prop_assert_eq!(whole.concat(), stream);
         }
     }
 
     #[test]
     fn a_huge_event_passes_and_is_not_kept() {
-        for hide in [false, true] {
-            let mut watch = Watch::new(hide);
-            let mut out = 0;
-            for _ in 0..100 {
-                out += watch.chunk(Bytes::from(vec![b'x'; 64 * 1024])).len();
-                assert!(watch.tail.len() <= LONGEST_EVENT + 64 * 1024);
+        for pass in [true, false] {
+            let mut splitter = Splitter::default();
+            let (mut passed, mut events) = (0, Vec::new());
+            let huge = vec![Bytes::from(vec![b'x'; 64 * 1024]); 100];
+            for piece in
+                huge.into_iter().chain([Bytes::from_static(b"\n"), Bytes::from_static(b"\ndata: 1\n\n")])
+            {
+                let mut see = |event: &[u8]| {
+                    passed += event.len();
+                    events.push(event.len());
+                };
+                match pass {
+                    true => splitter.pass(piece, |event| see(&event)),
+                    false => splitter.watch(&piece, see),
+                }
+                assert!(splitter.tail.len() <= LONGEST_EVENT + 64 * 1024);
             }
-            out += watch.end().len();
-            assert_eq!(out, 100 * 64 * 1024);
+            assert_eq!(events.last(), Some(&9));
+            assert_eq!(passed, if pass { 100 * 64 * 1024 + 2 + 9 } else { 9 });
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::estimate::{self, Text};
 use crate::json::Object;
 
 /// Tokens of one call, as the provider counted them.
@@ -54,16 +55,35 @@ pub struct Seen {
     pub model: Option<String>,
     /// Tokens, once the provider has told.
     pub usage: Option<Usage>,
+    /// The text of a streamed answer.
+    pub text: Text,
+    /// Why a streamed answer ended, where its text is kept.
+    pub finish_reason: Option<String>,
 }
 
 impl Seen {
-    /// Takes in a whole answer, or one event of a streamed one.
-    pub fn take(&mut self, object: &Object<'_>) {
+    /// Takes in a whole answer in OpenAI's format, or an event of a streamed one.
+    pub fn take(&mut self, answer: &Object<'_>) {
         if self.model.is_none() {
-            self.model = object.get_str("model").map(|model| model.into_owned());
+            self.model = answer.get_str("model").map(|model| model.into_owned());
         }
-        if let Some(usage) = object.get("usage").and_then(Usage::from_openai) {
+        if let Some(usage) = answer.get("usage").and_then(Usage::from_openai) {
             self.usage = Some(usage);
+        }
+    }
+
+    /// Tokens as the provider counted them, else as they are estimated from the request sent and the text seen
+    /// (Kong 3.11).
+    pub fn tokens(&self, request: &[u8], stream: bool) -> Usage {
+        if let Some(usage) = &self.usage {
+            return usage.clone();
+        }
+        let (prompt, completion) = (estimate::prompt_tokens(request, stream), self.text.tokens());
+        Usage {
+            prompt_tokens: prompt,
+            completion_tokens: completion,
+            total_tokens: prompt + completion,
+            ..Usage::default()
         }
     }
 }

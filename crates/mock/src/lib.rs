@@ -1,9 +1,19 @@
 //! A mock LLM that speaks OpenAI's API: for trying Tollgate without an account, for tests and benches. Every
 //! answer says that it is one.
 //!
-//! What it does can be asked for by request header: `x-mock-latency-ms`, `x-mock-chunk-delay-ms`,
-//! `x-mock-tokens`, `x-mock-status` (an error), `x-mock-abort-after` (events before the connection breaks),
-//! `x-mock-hang` (never answers), `x-mock-echo` (the answer's text is the request as it was received).
+//! What it does can be asked for by request header, or for all requests by [`Options`]:
+//!
+//! | header | effect |
+//! | --- | --- |
+//! | `x-mock-latency-ms` | time before the answer |
+//! | `x-mock-chunk-delay-ms` | time between events of a stream |
+//! | `x-mock-tokens` | length of the answer |
+//! | `x-mock-status` | an error of this status, such as 429 or 500 |
+//! | `x-mock-malformed` | an answer that is no JSON |
+//! | `x-mock-abort-after` | events (of a plain answer: bytes) before the connection breaks |
+//! | `x-mock-no-usage` | an answer that does not tell its tokens |
+//! | `x-mock-hang` | never answers |
+//! | `x-mock-echo` | the answer's text is the request as it was received |
 
 mod openai;
 
@@ -28,6 +38,14 @@ pub struct Options {
     pub latency: Duration,
     /// Time between events of a stream.
     pub chunk_delay: Duration,
+    /// Length of answers, in tokens.
+    pub tokens: Option<usize>,
+    /// Answer with an error of this status.
+    pub status: Option<u16>,
+    /// Answer with what is no JSON.
+    pub malformed: bool,
+    /// Break the connection after so many events; of a plain answer, bytes.
+    pub abort_after: Option<usize>,
 }
 
 /// Starts a mock; it serves until the handle is stopped.
@@ -57,7 +75,9 @@ struct Wishes {
     chunk_delay: Duration,
     tokens: Option<usize>,
     status: Option<u16>,
+    malformed: bool,
     abort_after: Option<usize>,
+    usage: bool,
     hang: bool,
     echo: bool,
 }
@@ -69,9 +89,14 @@ impl Wishes {
         Self {
             latency: time("x-mock-latency-ms", options.latency),
             chunk_delay: time("x-mock-chunk-delay-ms", options.chunk_delay),
-            tokens: number("x-mock-tokens").map(|count| count.min(100_000) as usize),
-            status: number("x-mock-status").and_then(|status| u16::try_from(status).ok()),
-            abort_after: number("x-mock-abort-after").map(|count| count as usize),
+            tokens: number("x-mock-tokens")
+                .map(|count| count as usize)
+                .or(options.tokens)
+                .map(|count| count.min(100_000)),
+            status: number("x-mock-status").and_then(|status| u16::try_from(status).ok()).or(options.status),
+            malformed: headers.contains("x-mock-malformed") || options.malformed,
+            abort_after: number("x-mock-abort-after").map(|count| count as usize).or(options.abort_after),
+            usage: !headers.contains("x-mock-no-usage"),
             hang: headers.contains("x-mock-hang"),
             echo: headers.contains("x-mock-echo"),
         }
@@ -94,12 +119,29 @@ impl Handler for Mock {
             return forced_error(status);
         }
         let path = String::from_utf8_lossy(request.head.path()).into_owned();
-        openai::answer(&request.head, &path, &body, &wishes)
+        let mut response = openai::answer(&request.head, &path, &body, &wishes);
+        if wishes.malformed {
+            response.body = Body::Full("{\"this is Tollgate's mock LLM\": and no JSON".into());
+        }
+        if let Some(bytes) = wishes.abort_after {
+            break_off(&mut response, bytes);
+        }
+        response
     }
 
     fn refuse(&self, _: Refusal, _: Option<&RequestHead>, _: &Connection) -> Response {
         error(StatusCode::BAD_REQUEST, "the request is malformed", "invalid_request_error")
     }
+}
+
+/// Makes a plain answer end early.
+fn break_off(response: &mut Response, bytes: usize) {
+    let Body::Full(body) = &response.body else { return };
+    let start = body.slice(..bytes.min(body.len()));
+    let events = if start.is_empty() { Vec::new() } else { vec![start] };
+    let abort_after = Some(events.len());
+    response.body =
+        Body::stream(Events { events: events.into_iter(), delay: Duration::ZERO, pause: None, abort_after });
 }
 
 fn labelled(status: StatusCode) -> Response {
@@ -120,6 +162,7 @@ fn error(status: StatusCode, message: &str, kind: &str) -> Response {
     plain(status, &json!({"error": {"message": message, "type": kind, "param": null, "code": null}}))
 }
 
+/// An error that was asked for; one of too many requests says when to come back.
 fn forced_error(status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let kind = match status.as_u16() {
@@ -128,7 +171,12 @@ fn forced_error(status: u16) -> Response {
         400..=499 => "invalid_request_error",
         _ => "server_error",
     };
-    error(status, "This error was asked for by x-mock-status.", kind)
+    let mut response =
+        error(status, "This error of Tollgate's mock LLM was asked for by x-mock-status.", kind);
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers.set("Retry-After", "1");
+    }
+    response
 }
 
 /// A streamed answer: its events at their pace.

@@ -11,10 +11,8 @@ const ID: &str = "chatcmpl-mock-7PbQmXc2";
 
 pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishes) -> Response {
     let ends = |end: &str| path.trim_end_matches('/').ends_with(end);
-    if head.method == Method::GET && ends("/models") {
-        let model =
-            |id: &str| json!({"id": id, "object": "model", "created": CREATED, "owned_by": "tollgate-mock"});
-        return plain(StatusCode::OK, &json!({"object": "list", "data": [model("gpt-4.1"), model("mock")]}));
+    if head.method == Method::GET && path.contains("/models") {
+        return models(path);
     }
     let known = ["/chat/completions", "/completions", "/embeddings"].iter().any(|end| ends(end));
     if !known {
@@ -45,7 +43,17 @@ pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishe
     if request["stream"] == json!(true) {
         reply.streamed(wishes)
     } else {
-        plain(StatusCode::OK, &reply.whole())
+        plain(StatusCode::OK, &reply.whole(wishes))
+    }
+}
+
+/// The list of models, or one of them: any, for the mock answers under every name.
+fn models(path: &str) -> Response {
+    let model =
+        |id: &str| json!({"id": id, "object": "model", "created": CREATED, "owned_by": "tollgate-mock"});
+    match path.rsplit_once("/models/") {
+        Some((_, id)) if !id.is_empty() => plain(StatusCode::OK, &model(id)),
+        _ => plain(StatusCode::OK, &json!({"object": "list", "data": [model("gpt-4.1"), model("mock")]})),
     }
 }
 
@@ -119,7 +127,7 @@ impl<'a> Reply<'a> {
         })
     }
 
-    fn whole(&self) -> Value {
+    fn whole(&self, wishes: &Wishes) -> Value {
         let text = self.words.concat();
         let reason = self.finish_reason();
         let mut answer = if self.chat {
@@ -139,7 +147,9 @@ impl<'a> Reply<'a> {
                 json!([{"index": 0, "text": text, "logprobs": null, "finish_reason": reason}]),
             )
         };
-        answer["usage"] = self.usage();
+        if wishes.usage {
+            answer["usage"] = self.usage();
+        }
         answer
     }
 
@@ -180,7 +190,7 @@ impl<'a> Reply<'a> {
             );
             events.push(self.frame("text_completion", choice("", self.finish_reason().into())));
         }
-        if self.request["stream_options"]["include_usage"] == json!(true) {
+        if wishes.usage && self.request["stream_options"]["include_usage"] == json!(true) {
             for event in &mut events {
                 event["usage"] = Value::Null;
             }

@@ -1,12 +1,21 @@
 //! `#[derive(Config)]`: from a struct (or an enum without fields) to its schema, defaults, checks and docs.
 //!
-//! Field attributes, all inside `#[config(…)]`: `required`, `default = …`, `unique`, `auto`, `referenceable`,
-//! `encrypted`, `between(a, b)`, `gt(x)`, `one_of(…)`, `not_one_of(…)`, `len_min(n)`, `len_max(n)`,
-//! `len_eq(n)`, `starts_with("…")`, `uuid`, `timestamp`, `eq(null)`, `check = path::to::function`,
-//! `matches(pattern = "…", regex = "…", error = "…", negated)`, `each(…)` for elements, `keys(…)` and
-//! `values(…)` for maps, `foreign = Kind::Service`, `rename = "…"`, `shorthand` (or `shorthand = "path.of.its.heir"`
-//! for a deprecated name). On the struct:
-//! `checks = [EntityCheck::…]`.
+//! Field attributes, all inside `#[config(…)]`:
+//! - what the value is: `required`, `optional` (shown as such), `default = …`, `unique`, `auto`,
+//!   `referenceable`, `encrypted` (`encrypted = false` for a secret that Kong's schema does not call so), `foreign = Kind::Service`, `rename = "…"`;
+//! - checks: `between(a, b)`, `gt(x)`, `one_of(…)`, `not_one_of(…)`, `len_min(n)`, `len_max(n)`, `len_eq(n)`,
+//!   `starts_with("…")`, `uuid`, `timestamp`, `is_regex`, `eq(…)`, `ne(…)`, `contains(…)`,
+//!   `matches(pattern = "…", regex = "…", error = "…", negated)`,
+//!   `matches_any(patterns = […], regex = "…", error = "…")`, `exclusive_subsets([…], […])`,
+//!   `check = path::to::function`, and `error = "…"` for the message of any of them;
+//! - parts: `each(…)` for elements, `keys(…)` and `values(…)` for maps, `record_default("field", …)` for a
+//!   record whose default is made of its fields';
+//! - how it is shown: `transient` (not filled in), `hidden` (not in `/schemas`),
+//!   `deprecated(message = "…", removal = "…")`;
+//! - input only: `shorthand = "path.of.its.heir"` for a deprecated name, `shorthand(expand = function)` for a
+//!   field that stands for others.
+//!
+//! On the struct: `checks = [EntityCheck::…]`.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -95,11 +104,25 @@ fn shape_statements(items: Vec<Item>) -> syn::Result<Vec<TokenStream>> {
         statements.push(match name.as_str() {
             "rename" | "shorthand" | "legacy" => continue,
             "required" => quote!(shape.required = true;),
-            "optional" => quote!(shape.required = false;),
+            "optional" => quote!(shape.required = false; shape.optional = true;),
+            "transient" => quote!(shape.transient = true;),
+            "hidden" => quote!(shape.hidden = true;),
+            "error" => {
+                let message = value()?;
+                quote!(shape.error = Some(#message);)
+            }
+            "deprecated" => deprecation_statement(item.list.clone().unwrap_or_default())?,
+            "record_default" => {
+                let names = list()?;
+                quote!(shape.record_default(&[#(#names),*]);)
+            }
             "unique" => quote!(shape.unique = true;),
             "auto" => quote!(shape.auto = true;),
             "referenceable" => quote!(shape.referenceable = true;),
-            "encrypted" => quote!(shape.encrypted = true;),
+            "encrypted" => {
+                let is = item.value.as_ref().map_or_else(|| quote!(true), |value| quote!(#value));
+                quote!(shape.encrypted = #is;)
+            }
             "default" => {
                 let value = value()?;
                 quote!(shape.default = Some(::tollgate_model::json!(#value));)
@@ -115,6 +138,19 @@ fn shape_statements(items: Vec<Item>) -> syn::Result<Vec<TokenStream>> {
             }
             "uuid" => constraint(quote!(Uuid)),
             "timestamp" => constraint(quote!(Timestamp)),
+            "is_regex" => constraint(quote!(Regex)),
+            "exclusive_subsets" => {
+                let subsets = list()?;
+                constraint(quote!(ExclusiveSubsets(&[#(&#subsets),*])))
+            }
+            "contains" => {
+                let wanted = first()?;
+                constraint(quote!(Contains(::tollgate_model::json!(#wanted))))
+            }
+            "ne" => {
+                let tokens = item.list.clone().unwrap_or_default();
+                constraint(quote!(Ne(::tollgate_model::json!(#tokens))))
+            }
             "between" => {
                 let [low, high] = <[Expr; 2]>::try_from(list()?)
                     .map_err(|_| syn::Error::new_spanned(&item.name, "between(low, high)"))?;
@@ -153,6 +189,7 @@ fn shape_statements(items: Vec<Item>) -> syn::Result<Vec<TokenStream>> {
                 constraint(quote!(Eq(::tollgate_model::json!(#tokens))))
             }
             "matches" => matches_statement(item.list.clone().unwrap_or_default())?,
+            "matches_any" => matches_any_statement(item.list.clone().unwrap_or_default())?,
             "each" => nested(item.list.clone().unwrap_or_default(), quote!(element_mut))?,
             "keys" => nested(item.list.clone().unwrap_or_default(), quote!(keys_mut))?,
             "values" => nested(item.list.clone().unwrap_or_default(), quote!(values_mut))?,
@@ -164,7 +201,7 @@ fn shape_statements(items: Vec<Item>) -> syn::Result<Vec<TokenStream>> {
 
 fn nested(tokens: TokenStream, accessor: TokenStream) -> syn::Result<TokenStream> {
     let statements = shape_statements(parse_items(tokens)?)?;
-    Ok(quote!(if let Some(shape) = shape.#accessor() { #(#statements)* }))
+    Ok(quote!(if let Some(shape) = shape.#accessor() { #(#statements)* shape.sort_constraints(); }))
 }
 
 fn matches_statement(tokens: TokenStream) -> syn::Result<TokenStream> {
@@ -182,6 +219,53 @@ fn matches_statement(tokens: TokenStream) -> syn::Result<TokenStream> {
     Ok(quote!(shape.constraints.push(::tollgate_model::schema::Constraint::Match {
         pattern: #pattern, regex: #regex, error: #error, negated: #negated
     });))
+}
+
+fn matches_any_statement(tokens: TokenStream) -> syn::Result<TokenStream> {
+    let (mut patterns, mut regex, mut error) = (quote!([]), quote!(""), quote!(""));
+    for item in parse_items(tokens)? {
+        let value = item.value;
+        match item.name.to_string().as_str() {
+            "patterns" => patterns = quote!(#value),
+            "regex" => regex = quote!(#value),
+            "error" => error = quote!(#value),
+            _ => return Err(syn::Error::new_spanned(&item.name, "patterns, regex or error")),
+        }
+    }
+    Ok(quote!(shape.constraints.push(::tollgate_model::schema::Constraint::MatchAny {
+        patterns: &#patterns, regex: #regex, error: #error
+    });))
+}
+
+fn deprecation_statement(tokens: TokenStream) -> syn::Result<TokenStream> {
+    let (mut message, mut removal) = (quote!(""), quote!("4.0"));
+    for item in parse_items(tokens)? {
+        let value = item.value;
+        match item.name.to_string().as_str() {
+            "message" => message = quote!(#value),
+            "removal" => removal = quote!(#value),
+            _ => return Err(syn::Error::new_spanned(&item.name, "message or removal")),
+        }
+    }
+    Ok(quote!(shape.deprecation = Some(::tollgate_model::schema::Deprecation {
+        message: #message, removal_in_version: #removal
+    });))
+}
+
+/// What takes a shorthand's place: its heir's path and the function that expands it.
+fn shorthand(items: &[Item]) -> syn::Result<Option<(TokenStream, TokenStream)>> {
+    let Some(item) = items.iter().find(|item| item.name == "shorthand") else { return Ok(None) };
+    if let Some(path) = &item.value {
+        return Ok(Some((quote!(Some(#path)), quote!(None))));
+    }
+    for inner in parse_items(item.list.clone().unwrap_or_default())? {
+        if inner.name == "expand"
+            && let Some(function) = inner.value
+        {
+            return Ok(Some((quote!(None), quote!(Some(#function)))));
+        }
+    }
+    Err(syn::Error::new_spanned(&item.name, "shorthand = \"heir\" or shorthand(expand = function)"))
 }
 
 fn renamed(items: &[Item]) -> syn::Result<Option<String>> {
@@ -214,11 +298,8 @@ fn derive_struct(input: &DeriveInput, fields: &Fields) -> syn::Result<TokenStrea
         let field_items = items(&field.attrs)?;
         let label =
             renamed(&field_items)?.unwrap_or_else(|| name.to_string().trim_start_matches("r#").to_owned());
-        let shorthand = field_items
-            .iter()
-            .find(|item| item.name == "shorthand")
-            .map(|item| item.value.as_ref().map_or_else(|| quote!(None), |path| quote!(Some(#path))));
-        let replaced_by = shorthand.clone().unwrap_or_else(|| quote!(None));
+        let shorthand = shorthand(&field_items)?;
+        let (replaced_by, expand) = shorthand.clone().unwrap_or_else(|| (quote!(None), quote!(None)));
         let description = documentation(&field.attrs);
         let kind = &field.ty;
         let statements = shape_statements(field_items)?;
@@ -226,7 +307,8 @@ fn derive_struct(input: &DeriveInput, fields: &Fields) -> syn::Result<TokenStrea
             let mut shape = <#kind as ::tollgate_model::schema::ConfigValue>::shape();
             shape.description = #description;
             #(#statements)*
-            ::tollgate_model::Field { name: #label, shape, replaced_by: #replaced_by }
+            shape.sort_constraints();
+            ::tollgate_model::Field { name: #label, shape, replaced_by: #replaced_by, expand: #expand }
         });
         if shorthand.is_some() {
             shorthands.push(definition)

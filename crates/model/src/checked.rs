@@ -3,11 +3,13 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::check::{Mode, run_check};
-use crate::entity::Target;
+use crate::check::Mode;
+use crate::entity::{Plugin, Target, consumer, route};
+use crate::entity_check::run_check;
+use crate::fill::Shorthands;
 use crate::plugin::{PluginSchema, PluginSchemas};
-use crate::schema::Constraint;
-use crate::{FieldErrors, Kind};
+use crate::schema::{Constraint, Record, Shape};
+use crate::{Config, FieldErrors, Kind};
 
 /// What the server fills in: the clock and new ids.
 pub trait Source {
@@ -28,36 +30,18 @@ pub trait Source {
 /// Everything that is wrong, with Kong's texts.
 pub fn check_entity(
     kind: Kind,
-    mut input: Map<String, Value>,
+    input: Map<String, Value>,
     before: Option<&Map<String, Value>>,
     plugins: &dyn PluginSchemas,
     source: &dyn Source,
 ) -> Result<Map<String, Value>, FieldErrors> {
-    expand_shorthands(kind, &mut input);
-    let mut errors = FieldErrors::new();
-    let plugin = match kind {
-        Kind::Plugin => check_plugin(&mut input, plugins, &mut errors),
-        _ => None,
-    };
-    adjust(kind, &mut input, before);
-    let mut filled = match kind.schema().check(input, Mode::Insert) {
-        Ok(filled) => filled,
-        Err(more) => {
-            errors.merge(more);
-            return Err(errors);
-        }
-    };
-    errors.into_result()?;
-    if let Some(plugin) = plugin
-        && filled.get("protocols").is_none_or(Value::is_null)
-    {
-        filled.insert("protocols".into(), Value::from(plugin.protocols.to_vec()));
-    }
+    let mut filled = check_fields(kind, input, plugins, Mode::Insert)?;
     fill_auto(kind, &mut filled, before, source);
     Ok(filled)
 }
 
-/// Applies the given fields to an entity and checks the whole (PATCH). Records are merged, lists replaced.
+/// Applies the given fields to an entity and checks the whole (PATCH). Records are merged, lists and maps
+/// replaced.
 ///
 /// # Errors
 /// Everything that is wrong, with Kong's texts.
@@ -68,174 +52,154 @@ pub fn merge_entity(
     plugins: &dyn PluginSchemas,
     source: &dyn Source,
 ) -> Result<Map<String, Value>, FieldErrors> {
-    expand_shorthands(kind, &mut changes);
-    let renamed =
-        kind == Kind::Plugin && changes.get("name").is_some_and(|name| Some(name) != before.get("name"));
     let mut merged = before.clone();
-    if renamed {
+    if kind == Kind::Plugin {
+        merge_plugin_config(&mut merged, &mut changes, plugins)?;
+    }
+    kind.schema().merge(&mut merged, changes)?;
+    let mut filled = check_fields(kind, merged, plugins, Mode::Update)?;
+    fill_auto(kind, &mut filled, Some(before), source);
+    Ok(filled)
+}
+
+/// A plugin's `config` is merged by the schema of the plugin; one that becomes another plugin starts afresh.
+fn merge_plugin_config(
+    merged: &mut Map<String, Value>,
+    changes: &mut Map<String, Value>,
+    plugins: &dyn PluginSchemas,
+) -> Result<(), FieldErrors> {
+    if changes.get("name").is_some_and(|name| Some(name) != merged.get("name")) {
         merged.remove("config");
+        return Ok(());
     }
-    merged.remove("updated_at");
-    if kind == Kind::Upstream {
-        follow_hash_on(&mut changes);
-    }
-    if kind == Kind::Plugin
-        && let Some(plugin) = merged.get("name").and_then(Value::as_str).and_then(|name| plugins.get(name))
-        && let Some(Value::Object(config)) = changes.get_mut("config")
+    let name = merged.get("name").and_then(Value::as_str).unwrap_or_default();
+    let Some(plugin) = plugins.get(name) else { return Ok(()) };
+    let Some(Value::Object(config)) = merged.get_mut("config") else { return Ok(()) };
+    plugin.config.hide_shorthands(config);
+    if let Some(Value::Object(_)) = changes.get("config")
+        && let Some(Value::Object(more)) = changes.remove("config")
     {
-        let wrong = plugin.config.move_shorthands(config);
-        if !wrong.is_empty() {
-            let mut errors = FieldErrors::new();
-            errors.nest("config", wrong.into_value());
-            return Err(errors);
-        }
+        plugin.config.merge(config, more)?;
     }
-    deep_merge(&mut merged, changes);
-    check_entity(kind, merged, Some(before), plugins, source)
+    Ok(())
 }
 
-fn deep_merge(into: &mut Map<String, Value>, changes: Map<String, Value>) {
-    for (name, change) in changes {
-        match (into.get_mut(&name), change) {
-            (Some(Value::Object(there)), Value::Object(more))
-                if !more.is_empty() && !there.contains_key("id") =>
-            {
-                deep_merge(there, more)
-            }
-            (_, change) => {
-                into.insert(name, change);
-            }
-        }
+fn check_fields(
+    kind: Kind,
+    mut input: Map<String, Value>,
+    plugins: &dyn PluginSchemas,
+    mode: Mode,
+) -> Result<Map<String, Value>, FieldErrors> {
+    // What the server sets is not checked (Kong 3.11).
+    input.remove("updated_at");
+    match kind {
+        Kind::Plugin => check_plugin(input, plugins, mode),
+        Kind::Route => route::schema_for(&input)?.check(input, mode),
+        Kind::Target => kind.schema().check(input, mode).map(with_port),
+        _ => kind.schema().check(input, mode),
     }
 }
 
-/// Setting `hash_on` chooses the algorithm that goes with it (Kong 3.11).
-fn follow_hash_on(changes: &mut Map<String, Value>) {
-    if changes.contains_key("algorithm") {
-        return;
+/// A target is stored with its port.
+fn with_port(mut filled: Map<String, Value>) -> Map<String, Value> {
+    let split = filled.get("target").and_then(Value::as_str).and_then(Target::split);
+    if let Some((host, port)) = split {
+        filled.insert("target".into(), format!("{host}:{port}").into());
     }
-    if let Some(hash_on) = changes.get("hash_on").and_then(Value::as_str) {
-        let algorithm = if hash_on == "none" { "round-robin" } else { "consistent-hashing" };
-        changes.insert("algorithm".into(), algorithm.into());
-    }
+    filled
 }
 
-/// Checks the parts of a plugin that its own schema decides.
-fn check_plugin<'a>(
-    input: &mut Map<String, Value>,
-    plugins: &'a dyn PluginSchemas,
-    errors: &mut FieldErrors,
-) -> Option<&'a PluginSchema> {
-    let name = input.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let Some(plugin) = plugins.get(&name) else {
-        if !name.is_empty() {
-            errors.add(
-                "name",
-                format!("plugin '{name}' not enabled; add it to the 'plugins' configuration property"),
-            );
-        }
-        input.entry("config").or_insert_with(|| Value::Object(Map::new()));
-        return None;
+/// Checks a plugin, whose schema depends on its name.
+fn check_plugin(
+    mut input: Map<String, Value>,
+    plugins: &dyn PluginSchemas,
+    mode: Mode,
+) -> Result<Map<String, Value>, FieldErrors> {
+    let plugin = match input.get("name") {
+        None | Some(Value::Null) => return Err(FieldErrors::of("name", "required field missing")),
+        Some(Value::String(name)) => plugins.get(name).ok_or_else(|| {
+            let message =
+                format!("plugin '{name}' not enabled; add it to the 'plugins' configuration property");
+            FieldErrors::of("name", message)
+        })?,
+        Some(_) => return Err(FieldErrors::of("name", "expected a string")),
     };
+    let config = match input.remove("config") {
+        None => Value::Object(plugin.config.fill(Map::new(), Shorthands::of(mode))?),
+        Some(Value::Object(config)) => Value::Object(plugin.config.fill(config, Shorthands::of(mode))?),
+        // An empty Lua table is a list as well as an object.
+        Some(Value::Array(list)) if list.is_empty() => {
+            Value::Object(plugin.config.fill(Map::new(), Shorthands::of(mode))?)
+        }
+        Some(other) => other,
+    };
+    if !input.contains_key("protocols") {
+        input.insert("protocols".into(), Value::from(plugin.protocols.to_vec()));
+    }
+    let base = Plugin::schema();
+    let mut filled = base.fill(input, Shorthands::Done)?;
+    filled.insert("config".into(), config);
+    let errors = plugin_errors(plugin, base, &filled, mode);
+    errors.into_result()?;
+    Ok(filled)
+}
+
+fn plugin_errors(
+    plugin: &PluginSchema,
+    base: &Record,
+    filled: &Map<String, Value>,
+    mode: Mode,
+) -> FieldErrors {
+    let mut errors = base.validate_fields(filled, mode);
+    match filled.get("config") {
+        Some(Value::Object(config)) => {
+            let wrong = plugin.config.validate(config, mode);
+            if !wrong.is_empty() {
+                errors.put("config", wrong.into_value());
+            } else if let (Some(check), Some(config)) = (plugin.config_check, filled.get("config"))
+                && let Err(message) = check(config)
+            {
+                errors.put("config", message.into());
+            }
+        }
+        Some(Value::Null) | None => errors.put("config", "required field missing".into()),
+        Some(_) => errors.put("config", "expected a record".into()),
+    }
     for (field, allowed) in
         [("consumer", plugin.consumer), ("service", plugin.service), ("route", plugin.route)]
     {
-        if !allowed && input.get(field).is_some_and(|value| !value.is_null()) {
-            errors.add(field, "value must be null");
+        if !allowed && filled.get(field).is_some_and(|value| !value.is_null()) {
+            errors.put(field, "value must be null".into());
         }
     }
-    check_config(plugin, input, errors);
-    let allowed =
-        Constraint::OneOf(plugin.allowed_protocols.iter().map(|protocol| Value::from(*protocol)).collect());
-    let given = input.get("protocols").and_then(Value::as_array).cloned().unwrap_or_default();
-    let wrong: Vec<Value> =
-        given.iter().map(|protocol| allowed.check(protocol).err().map_or(Value::Null, Value::from)).collect();
-    if wrong.iter().any(|error| !error.is_null()) {
-        errors.nest("protocols", Value::Array(wrong));
+    if !errors.fields().contains_key("protocols")
+        && let Err(error) = allowed_protocols(plugin, filled.get("protocols"))
+    {
+        errors.put("protocols", error);
     }
-    Some(plugin)
-}
-
-/// Checks and fills `config`, and what the plugin demands of its entity.
-fn check_config(plugin: &PluginSchema, input: &mut Map<String, Value>, errors: &mut FieldErrors) {
-    let config = match input.remove("config") {
-        None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(config)) => config,
-        // An empty Lua table is a list to JSON.
-        Some(Value::Array(list)) if list.is_empty() => Map::new(),
-        Some(_) => {
-            errors.add("config", "expected a record");
-            input.insert("config".into(), Value::Object(Map::new()));
-            return;
+    let shapes = |path: &str| -> Option<&Shape> {
+        match path.strip_prefix("config.") {
+            Some(path) => plugin.config.shape_at(path),
+            None => base.shape_at(path),
         }
     };
-    let (config, wrong) = plugin.config.check_partly(config, Mode::Insert);
-    let config = Value::Object(config);
-    if !wrong.is_empty() {
-        errors.nest("config", wrong.into_value());
-    } else if let Some(Err(message)) = plugin.config_check.map(|check| check(&config)) {
-        errors.add("config", message);
+    for check in base.checks.iter().chain(&plugin.checks) {
+        run_check(check, &shapes, filled, mode, &mut errors);
     }
-    input.insert("config".into(), config);
-    for check in &plugin.checks {
-        run_check(check, input, errors);
-    }
+    errors
 }
 
-/// A service's `url` is its protocol, host, port and path in one (Kong 3.11).
-fn expand_shorthands(kind: Kind, input: &mut Map<String, Value>) {
-    if kind != Kind::Service {
-        return;
-    }
-    let Some(Value::String(url)) = input.remove("url") else { return };
-    let (scheme, rest) = match url.split_once("://") {
-        Some((scheme, rest)) => (Some(scheme.to_owned()), rest),
-        None => (None, url.as_str()),
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            (host, port.parse::<u32>().ok())
+fn allowed_protocols(plugin: &PluginSchema, given: Option<&Value>) -> Result<(), Value> {
+    let allowed: Vec<Value> = plugin.allowed_protocols.iter().map(|name| Value::from(*name)).collect();
+    let allowed = Constraint::OneOf(allowed);
+    let mut wrong = Vec::new();
+    for (place, protocol) in given.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        if let Err(message) = allowed.check(protocol) {
+            wrong.resize(place, Value::Null);
+            wrong.push(Value::from(message));
         }
-        _ => (authority, None),
-    };
-    if scheme.is_none() {
-        // Without a scheme the whole is a path, which the checks of the parts then refuse.
-        input.insert("host".into(), Value::Null);
-        input.insert("path".into(), url.into());
-        return;
     }
-    let scheme = scheme.unwrap_or_default();
-    let port = port.unwrap_or(if scheme == "https" { 443 } else { 80 });
-    input.insert("protocol".into(), scheme.into());
-    input.insert("host".into(), if host.is_empty() { Value::Null } else { host.into() });
-    input.insert("port".into(), port.into());
-    input.insert("path".into(), if path.is_empty() { Value::Null } else { path.into() });
-}
-
-/// What fields do to each other before the check.
-fn adjust(kind: Kind, input: &mut Map<String, Value>, before: Option<&Map<String, Value>>) {
-    match kind {
-        Kind::Route => {
-            let grpc = |protocol: &Value| protocol == "grpc" || protocol == "grpcs";
-            let is_grpc =
-                input.get("protocols").and_then(Value::as_array).is_some_and(|list| list.iter().any(grpc));
-            if is_grpc && input.get("strip_path").is_none_or(Value::is_null) {
-                input.insert("strip_path".into(), false.into());
-            }
-        }
-        Kind::Upstream if before.is_none() => follow_hash_on(input),
-        Kind::Target => {
-            let split = input.get("target").and_then(Value::as_str).and_then(Target::split);
-            if let Some((host, port)) = split {
-                input.insert("target".into(), format!("{host}:{port}").into());
-            }
-        }
-        _ => {}
-    }
+    if wrong.is_empty() { Ok(()) } else { Err(Value::Array(wrong)) }
 }
 
 fn fill_auto(
@@ -266,27 +230,17 @@ fn fill_auto(
         filled.insert("updated_at".into(), stamp);
     }
     if kind == Kind::KeyAuthCredential && missing(filled, "key") {
-        filled.insert("key".into(), random_key(source).into());
+        filled.insert("key".into(), consumer::random_key(source).into());
+    }
+    // A time to live of 0 is none (Kong 3.11).
+    if kind == Kind::KeyAuthCredential && filled.get("ttl").and_then(Value::as_i64) == Some(0) {
+        filled.insert("ttl".into(), Value::Null);
     }
     if kind == Kind::CaCertificate
         && let Some(digest) = filled.get("cert").and_then(Value::as_str).and_then(digest)
     {
         filled.insert("cert_digest".into(), digest.into());
     }
-}
-
-/// 32 letters and digits.
-fn random_key(source: &dyn Source) -> String {
-    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    let mut bits = (source.id().as_u128(), source.id().as_u128());
-    let mut key = String::new();
-    for index in 0..32 {
-        // The fixed bits of a version 4 UUID stand in its middle: both ids are mixed for each letter.
-        let mixed = bits.0 ^ bits.1.rotate_left(64);
-        key.push(LETTERS[(mixed % LETTERS.len() as u128) as usize] as char);
-        bits = if index % 2 == 0 { (bits.0 / 62, bits.1) } else { (bits.0, bits.1 / 62) };
-    }
-    key
 }
 
 fn digest(cert: &str) -> Option<String> {

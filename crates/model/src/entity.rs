@@ -1,9 +1,9 @@
 //! The entities: one struct each is its fields, defaults, checks and docs.
 
 mod certificate;
-mod consumer;
+pub(crate) mod consumer;
 mod plugin;
-mod route;
+pub(crate) mod route;
 pub mod rules;
 mod service;
 mod upstream;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::lua::{indented, sorted};
+
 /// Everything that is wrong with one object, all at once. The tree has the shape of the object: a field's
 /// name leads to a message, or to a nested tree for records, maps and arrays.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,6 +47,25 @@ impl FieldErrors {
     /// Says that a field is wrong; the first message for a field stays.
     pub fn add(&mut self, field: &str, message: impl Into<String>) {
         self.fields.entry(field).or_insert_with(|| Value::String(message.into()));
+    }
+
+    /// Says that a field is wrong: a message or a tree, in place of what was said before.
+    pub(crate) fn put(&mut self, field: &str, error: Value) {
+        self.fields.insert(field.to_owned(), error);
+    }
+
+    /// Says that a dotted path is wrong, in place of what was said before.
+    pub(crate) fn put_at(&mut self, path: &str, message: &str) {
+        let (field, rest) = path.split_once('.').map_or((path, None), |(field, rest)| (field, Some(rest)));
+        let Some(rest) = rest else { return self.put(field, message.into()) };
+        let mut inner = match self.fields.remove(field) {
+            Some(Value::Object(fields)) => Self { fields },
+            // A field that is wrong as a whole has no parts.
+            Some(whole) => return self.put(field, whole),
+            None => Self::new(),
+        };
+        inner.put_at(rest, message);
+        self.put(field, Value::Object(inner.fields));
     }
 
     /// Says what is wrong inside a field.
@@ -106,17 +127,37 @@ impl FieldErrors {
     }
 
     /// Kong's one-line summary: `schema violation (host: required field missing)`,
-    /// `2 schema violations (…; …)`.
+    /// `2 schema violations (…; …)`. Fields of fields are named with a dot; what lies deeper is printed as Lua
+    /// prints tables.
     pub fn summary(&self) -> String {
-        let all: Vec<String> = self
-            .flat()
-            .into_iter()
-            .map(|(path, message)| if path.is_empty() { message } else { format!("{path}: {message}") })
-            .collect();
-        match all.len() {
-            1 => format!("schema violation ({})", all.join("")),
-            count => format!("{count} schema violations ({})", all.join("; ")),
+        let mut all: Vec<String> = Vec::new();
+        if let Some(Value::Array(messages)) = self.fields.get("@entity") {
+            all.extend(messages.iter().filter_map(Value::as_str).map(str::to_owned));
         }
+        for (field, error) in sorted(&self.fields) {
+            match error {
+                _ if field == "@entity" => {}
+                Value::Object(inner) => {
+                    all.extend(sorted(inner).into_iter().map(|(name, error)| line(field, name, error)));
+                }
+                Value::Array(list) => {
+                    let wrong = list.iter().enumerate().filter(|(_, error)| !error.is_null());
+                    all.extend(wrong.map(|(index, error)| line(field, &(index + 1).to_string(), error)));
+                }
+                message => all.push(format!("{field}: {}", message.as_str().unwrap_or_default())),
+            }
+        }
+        match all.as_slice() {
+            [only] => format!("schema violation ({only})"),
+            all => format!("{} schema violations ({})", all.len(), all.join("; ")),
+        }
+    }
+}
+
+fn line(field: &str, name: &str, error: &Value) -> String {
+    match error {
+        Value::String(message) => format!("{field}.{name}: {message}"),
+        tree => format!("{field}.{name}: {}", indented(tree)),
     }
 }
 

@@ -2,11 +2,31 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::Kind;
 use crate::plugin::PluginSchema;
-use crate::schema::{Constraint, EntityCheck, Field, FieldType, Record, Shape};
+use crate::schema::{Branch, Constraint, EntityCheck, Field, FieldType, Record, Shape};
+
+impl Kind {
+    /// Body of `GET /schemas/<entity>`.
+    pub fn to_kong_schema(self) -> Value {
+        let mut answer = self.schema().to_kong_schema();
+        // A Kong that has checked an entity shows the demand that its strings are not empty.
+        let fields = answer.get_mut("fields").and_then(Value::as_array_mut);
+        for shape in fields.into_iter().flatten().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+            if let Some(shape) = shape.as_object_mut().filter(|shape| is_string(shape)) {
+                shape.entry("len_min").or_insert(json!(1));
+            }
+        }
+        answer
+    }
+}
+
+fn is_string(shape: &Map<String, Value>) -> bool {
+    shape.get("type").and_then(Value::as_str) == Some("string")
+}
 
 impl Record {
-    /// Body of `GET /schemas/<entity>`.
+    /// The record as `/schemas` shows it.
     pub fn to_kong_schema(&self) -> Value {
         json!({"entity_checks": checks(&self.checks), "fields": fields(&self.fields)})
     }
@@ -27,52 +47,64 @@ impl PluginSchema {
         }
         list.push(json!({"protocols": {
             "type": "set", "required": true, "default": self.protocols,
-            "elements": {"type": "string", "one_of": self.allowed_protocols, "required": true}
+            "elements": {"type": "string", "one_of": self.allowed_protocols, "required": true, "len_min": 1}
         }}));
         let mut config = Map::new();
         config.insert("type".into(), "record".into());
         config.insert("required".into(), true.into());
-        config.insert("fields".into(), fields(&self.config.fields));
-        add_checks(&mut config, &self.config.checks);
-        let deprecated: Vec<Value> =
-            self.config.shorthands.iter().filter_map(|field| self.deprecated(field)).collect();
-        if !deprecated.is_empty() {
-            config.insert("shorthand_fields".into(), deprecated.into());
+        add_record(&mut config, self.config);
+        let old =
+            self.config.shorthands.iter().filter_map(|field| deprecated(field, &format!("{}: ", self.name)));
+        let old: Vec<Value> = old.collect();
+        if !old.is_empty() {
+            config.insert("shorthand_fields".into(), old.into());
         }
         list.push(json!({"config": config}));
         json!({"entity_checks": checks(&self.checks), "fields": list})
     }
-
-    /// A deprecated field of `config`, and which took its place.
-    fn deprecated(&self, field: &Field) -> Option<Value> {
-        let heir = field.replaced_by?;
-        let message =
-            format!("{}: config.{} is deprecated, please use config.{heir} instead", self.name, field.name);
-        let mut value = shape(&field.shape, false);
-        value.as_object_mut()?.insert(
-            "deprecation".into(),
-            json!({
-                "message": message,
-                "removal_in_version": "4.0",
-                "replaced_with": [{"path": heir.split('.').collect::<Vec<_>>()}]
-            }),
-        );
-        Some(json!({field.name: value}))
-    }
-}
-
-fn add_checks(out: &mut Map<String, Value>, list: &[EntityCheck]) {
-    let shown = checks(list);
-    if shown.as_array().is_some_and(|list| !list.is_empty()) {
-        out.insert("entity_checks".into(), shown);
-    }
 }
 
 fn fields(fields: &[Field]) -> Value {
-    fields.iter().map(|field| json!({field.name: shape(&field.shape, true)})).collect()
+    let shown = fields.iter().filter(|field| !field.shape.hidden);
+    shown.map(|field| json!({field.name: shape(&field.shape, true)})).collect()
 }
 
-/// `named`: a field, whose being required is shown; elements show it only where it is a demand.
+fn add_record(out: &mut Map<String, Value>, record: &Record) {
+    out.insert("fields".into(), fields(&record.fields));
+    if !record.checks.is_empty() {
+        let shown = checks(&record.checks);
+        if shown.as_array().is_some_and(|list| !list.is_empty()) {
+            out.insert("entity_checks".into(), shown);
+        }
+    }
+    let shorthands: Vec<Value> = record.shorthands.iter().filter_map(|field| deprecated(field, "")).collect();
+    if !shorthands.is_empty() {
+        out.insert("shorthand_fields".into(), shorthands.into());
+    }
+}
+
+/// A deprecated name, with what took its place; `plugin` stands before the message.
+fn deprecated(field: &Field, plugin: &str) -> Option<Value> {
+    let heir = field.replaced_by?;
+    let mut value = shape(&field.shape, false);
+    let (message, removal) = match &field.shape.deprecation {
+        Some(deprecation) => (deprecation.message.to_owned(), deprecation.removal_in_version),
+        None => {
+            (format!("{plugin}config.{} is deprecated, please use config.{heir} instead", field.name), "4.0")
+        }
+    };
+    value.as_object_mut()?.insert(
+        "deprecation".into(),
+        json!({
+            "message": message,
+            "removal_in_version": removal,
+            "replaced_with": [{"path": heir.split('.').collect::<Vec<_>>()}]
+        }),
+    );
+    Some(json!({field.name: value}))
+}
+
+/// `named`: a field, with its description; elements are shown without.
 fn shape(shape: &Shape, named: bool) -> Value {
     let mut out = Map::new();
     let kind = match &shape.kind {
@@ -96,10 +128,7 @@ fn shape(shape: &Shape, named: bool) -> Value {
             out.insert("keys".into(), self::shape(keys, false));
             out.insert("values".into(), self::shape(values, false));
         }
-        FieldType::Record(record) => {
-            out.insert("fields".into(), fields(&record.fields));
-            add_checks(&mut out, &record.checks);
-        }
+        FieldType::Record(record) => add_record(&mut out, record),
         FieldType::Foreign(kind) => {
             out.insert("reference".into(), kind.plural().into());
         }
@@ -110,12 +139,16 @@ fn shape(shape: &Shape, named: bool) -> Value {
     }
     if shape.required && !shape.auto {
         out.insert("required".into(), true.into());
+    } else if shape.optional || named && matches!(shape.kind, FieldType::Record(_)) {
+        // Records are required unless it is said that they are not.
+        out.insert("required".into(), false.into());
     }
     for (name, set) in [
         ("auto", shape.auto),
         ("unique", shape.unique),
         ("referenceable", shape.referenceable),
         ("encrypted", shape.encrypted),
+        ("transient", shape.transient),
     ] {
         if set {
             out.insert(name.into(), true.into());
@@ -123,6 +156,15 @@ fn shape(shape: &Shape, named: bool) -> Value {
     }
     if let Some(default) = &shape.default {
         out.insert("default".into(), default.clone());
+    }
+    if let Some(error) = shape.error {
+        out.insert("err".into(), error.into());
+    }
+    if let Some(deprecation) = &shape.deprecation {
+        let shown = json!({
+            "message": deprecation.message, "removal_in_version": deprecation.removal_in_version
+        });
+        out.insert("deprecation".into(), shown);
     }
     for constraint in &shape.constraints {
         add_constraint(&mut out, constraint);
@@ -147,11 +189,25 @@ fn add_constraint(out: &mut Map<String, Value>, constraint: &Constraint) {
         Constraint::LenMax(count) => ("len_max", json!(count)),
         Constraint::LenEq(count) => ("len_eq", json!(count)),
         Constraint::StartsWith(prefix) => ("starts_with", json!(prefix)),
+        Constraint::Match { pattern, negated: true, error: Some(error), .. } => {
+            ("match_none", json!([{"pattern": pattern, "err": error}]))
+        }
         Constraint::Match { pattern, negated: true, .. } => ("not_match", json!(pattern)),
         Constraint::Match { pattern, error: Some(error), .. } => {
             ("match_all", json!([{"pattern": pattern, "err": error}]))
         }
         Constraint::Match { pattern, .. } => ("match", json!(pattern)),
+        Constraint::MatchAny { patterns, error, .. } => {
+            ("match_any", json!({"patterns": patterns, "err": error}))
+        }
+        Constraint::Contains(value) => ("contains", value.clone()),
+        Constraint::Elements(inner) => {
+            let mut elements = Map::from_iter([("type".to_owned(), json!("string"))]);
+            add_constraint(&mut elements, inner);
+            ("elements", Value::Object(elements))
+        }
+        Constraint::ExclusiveSubsets(subsets) => ("mutually_exclusive_subsets", json!(subsets)),
+        Constraint::Regex => ("is_regex", json!(true)),
         Constraint::Uuid => ("uuid", json!(true)),
         Constraint::Timestamp => ("timestamp", json!(true)),
         Constraint::Custom(..) => return,
@@ -167,19 +223,54 @@ fn checks(checks: &[EntityCheck]) -> Value {
             EntityCheck::OnlyOneOf(names) => json!({"only_one_of": names}),
             EntityCheck::MutuallyRequired(names) => json!({"mutually_required": names}),
             EntityCheck::MutuallyExclusive(names) => json!({"mutually_exclusive": names}),
+            EntityCheck::MutuallyExclusiveSets(first, second) => {
+                json!({"mutually_exclusive_sets": {"set1": first, "set2": second}})
+            }
             EntityCheck::Distinct(names) => json!({"distinct": names}),
             EntityCheck::Conditional { if_field, if_match, then_field, then_match, then_error } => {
-                let (mut if_map, mut then_map) = (Map::new(), Map::new());
-                add_constraint(&mut if_map, if_match);
-                add_constraint(&mut then_map, then_match);
-                let mut conditional = json!({"if_field": if_field, "if_match": if_map, "then_field": then_field, "then_match": then_map});
+                let mut conditional = json!({
+                    "if_field": if_field, "if_match": condition(if_match), "then_field": then_field,
+                    "then_match": condition(then_match)
+                });
                 if let (Some(error), Some(object)) = (then_error, conditional.as_object_mut()) {
                     object.insert("then_err".into(), (*error).into());
                 }
                 json!({"conditional": conditional})
             }
+            EntityCheck::ConditionalAtLeastOneOf { if_field, branches } => {
+                json!({"conditional_at_least_one_of": branched(if_field, branches)})
+            }
+            EntityCheck::CustomOn { fields, run_with_missing_fields, .. } => {
+                let mut shown = json!({"field_sources": fields});
+                if let (true, Some(object)) = (*run_with_missing_fields, shown.as_object_mut()) {
+                    object.insert("run_with_missing_fields".into(), true.into());
+                }
+                json!({"custom_entity_check": shown})
+            }
             EntityCheck::Custom(..) => continue,
         });
     }
     Value::Array(list)
+}
+
+fn condition(constraint: &Constraint) -> Value {
+    let mut shown = Map::new();
+    add_constraint(&mut shown, constraint);
+    Value::Object(shown)
+}
+
+fn branched(if_field: &str, branches: &[Branch]) -> Value {
+    let mut shown = Map::from_iter([("if_field".to_owned(), json!(if_field))]);
+    let names = [
+        ("if_match", "then_at_least_one_of", "then_err"),
+        ("else_match", "else_then_at_least_one_of", "else_then_err"),
+    ];
+    for (branch, (matches, list, error)) in branches.iter().zip(names) {
+        shown.insert(matches.into(), condition(&branch.matches));
+        shown.insert(list.into(), json!(branch.at_least_one_of));
+        if let Some(text) = branch.error {
+            shown.insert(error.into(), text.into());
+        }
+    }
+    Value::Object(shown)
 }

@@ -3,10 +3,14 @@
 
 pub mod check;
 pub mod checked;
+mod constraint;
 pub mod entity;
+mod entity_check;
 pub mod error;
+mod fill;
 pub mod kind;
 mod kong_schema;
+pub mod lua;
 pub mod plugin;
 pub mod schema;
 pub mod value;

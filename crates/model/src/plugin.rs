@@ -30,6 +30,8 @@ pub struct PluginSchema {
     pub route: bool,
     /// Schema of its `config`.
     pub config: &'static Record,
+    /// The same where the node has no store (Kong 3.11: `database = off`), where it differs.
+    pub config_without_store: Option<&'static Record>,
     /// A check of the whole `config`: the message when it is wrong.
     pub config_check: Option<ConfigCheck>,
     /// Checks over fields of the plugin entity, such as `config.minute`.
@@ -51,6 +53,7 @@ impl PluginSchema {
             service: true,
             route: true,
             config,
+            config_without_store: None,
             config_check: None,
             checks: Vec::new(),
         }
@@ -60,6 +63,13 @@ impl PluginSchema {
     #[must_use]
     pub fn for_any_protocol(mut self) -> Self {
         self.allowed_protocols = PROTOCOLS;
+        self
+    }
+
+    /// The same, and its `config` has another schema where the node has no store.
+    #[must_use]
+    pub fn without_store(mut self, config: &'static Record) -> Self {
+        self.config_without_store = Some(config);
         self
     }
 

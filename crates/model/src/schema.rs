@@ -25,8 +25,27 @@ pub struct Record {
     pub fields: Vec<Field>,
     /// Checks over several fields.
     pub checks: Vec<EntityCheck>,
-    /// Input-only fields that are turned into real ones, such as a service's `url`.
+    /// Input-only fields that are turned into real ones, such as a service's `url`, in the order in which that
+    /// is done.
     pub shorthands: Vec<Field>,
+}
+
+impl Record {
+    /// The shape of a field, by its dotted path.
+    pub fn shape_at(&self, path: &str) -> Option<&Shape> {
+        let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+        let shape = &self.fields.iter().find(|field| field.name == name)?.shape;
+        match (rest, &shape.kind) {
+            (None, _) => Some(shape),
+            (Some(rest), FieldType::Record(record)) => record.shape_at(rest),
+            _ => None,
+        }
+    }
+
+    /// The field of this name.
+    pub fn field_mut(&mut self, name: &str) -> Option<&mut Field> {
+        self.fields.iter_mut().find(|field| field.name == name)
+    }
 }
 
 /// A named field.
@@ -36,9 +55,15 @@ pub struct Field {
     pub name: &'static str,
     /// Type and constraints.
     pub shape: Shape,
-    /// For a deprecated shorthand: dotted path of the field of the same record that took its place.
+    /// For a deprecated shorthand: dotted path of the field of the same record that took its place. Answers
+    /// show the shorthand with its heir's value.
     pub replaced_by: Option<&'static str>,
+    /// For a shorthand that stands for several fields: what it turns into.
+    pub expand: Option<Expand>,
 }
+
+/// What a shorthand's value turns into: fields of the same record, which win over those given.
+pub type Expand = fn(&Value) -> Map<String, Value>;
 
 /// The type of a value with everything that is demanded of it. Used for fields and for the elements of
 /// arrays, sets and maps.
@@ -50,6 +75,8 @@ pub struct Shape {
     pub description: &'static str,
     /// Must not be null once defaults are filled in.
     pub required: bool,
+    /// Said to be optional, which `/schemas` then shows (`"required": false`).
+    pub optional: bool,
     /// Value where none is given.
     pub default: Option<Value>,
     /// Set by the server when absent (`id`, `created_at`).
@@ -60,8 +87,25 @@ pub struct Shape {
     pub referenceable: bool,
     /// A secret: encrypted at rest where that is on, never printed.
     pub encrypted: bool,
+    /// Not filled in where it is not given, such as a certificate's `snis`.
+    pub transient: bool,
+    /// Not shown by `/schemas`, such as a credential's `ttl`.
+    pub hidden: bool,
+    /// The message for every check that fails, instead of the check's own.
+    pub error: Option<&'static str>,
+    /// What is said about a field that is going away.
+    pub deprecation: Option<Deprecation>,
     /// Checks on the value, in the order Kong applies them.
     pub constraints: Vec<Constraint>,
+}
+
+/// What `/schemas` says about a field that is going away.
+#[derive(Debug, Clone)]
+pub struct Deprecation {
+    /// What to use instead.
+    pub message: &'static str,
+    /// The version without the field.
+    pub removal_in_version: &'static str,
 }
 
 impl Shape {
@@ -71,13 +115,33 @@ impl Shape {
             kind,
             description: "",
             required: true,
+            optional: false,
             default: None,
             auto: false,
             unique: false,
             referenceable: false,
             encrypted: false,
+            transient: false,
+            hidden: false,
+            error: None,
+            deprecation: None,
             constraints: Vec::new(),
         }
+    }
+
+    /// Puts the checks into the order in which Kong applies them.
+    pub fn sort_constraints(&mut self) {
+        self.constraints.sort_by_key(Constraint::rank);
+    }
+
+    /// Makes the defaults of some fields of a record the default of the record, as Kong shows it.
+    pub fn record_default(&mut self, names: &[&str]) {
+        let FieldType::Record(record) = &self.kind else { return };
+        let fields = record.fields.iter().filter(|field| names.is_empty() || names.contains(&field.name));
+        let defaults = fields
+            .filter_map(|field| Some((field.name.to_owned(), field.shape.default.clone()?)))
+            .collect::<Map<_, _>>();
+        self.default = Some(Value::Object(defaults));
     }
 
     /// Shape of the elements of an array or set.
@@ -143,7 +207,7 @@ pub enum Constraint {
     Eq(Value),
     /// The value must not equal this.
     Ne(Value),
-    /// The value must be there.
+    /// The value must be there (of a conditional check).
     Required,
     /// Number greater than this.
     Gt(f64),
@@ -172,6 +236,23 @@ pub enum Constraint {
         /// Whether the string must *not* match (`not_match`).
         negated: bool,
     },
+    /// String matches one of these Lua-like patterns.
+    MatchAny {
+        /// Shown in `/schemas`.
+        patterns: &'static [&'static str],
+        /// Regular expression (crate `regex`) that decides.
+        regex: &'static str,
+        /// The message.
+        error: &'static str,
+    },
+    /// List contains this.
+    Contains(Value),
+    /// Every element of a list satisfies this (of a conditional check).
+    Elements(Box<Constraint>),
+    /// At most one of these groups has members in the list.
+    ExclusiveSubsets(&'static [&'static [&'static str]]),
+    /// A regular expression.
+    Regex,
     /// A UUID.
     Uuid,
     /// A Unix time stamp.
@@ -207,6 +288,35 @@ pub enum EntityCheck {
         /// Message instead of Kong's default.
         then_error: Option<&'static str>,
     },
+    /// Depending on one field, at least one of others must be set; with a second condition for the rest.
+    ConditionalAtLeastOneOf {
+        /// Dotted path.
+        if_field: &'static str,
+        /// Condition and what must be set then; the first that holds counts.
+        branches: Vec<Branch>,
+    },
+    /// Of two sets of fields only one may be used.
+    MutuallyExclusiveSets(Vec<&'static str>, Vec<&'static str>),
+    /// A check by a function over some fields, looked at only where they are right in themselves.
+    CustomOn {
+        /// The fields.
+        fields: Vec<&'static str>,
+        /// Whether it is also run where fields are not set; `/schemas` shows it.
+        run_with_missing_fields: bool,
+        /// Returns the message when they are wrong together.
+        check: fn(&Map<String, Value>) -> Result<(), String>,
+    },
     /// A check by a named function over the whole object.
     Custom(&'static str, fn(&Map<String, Value>) -> Result<(), crate::FieldErrors>),
+}
+
+/// A condition and what it demands.
+#[derive(Debug, Clone)]
+pub struct Branch {
+    /// What the first field must satisfy.
+    pub matches: Constraint,
+    /// Fields of which at least one must be set then.
+    pub at_least_one_of: Vec<&'static str>,
+    /// Message instead of Kong's default; `%s` stands for the list of fields.
+    pub error: Option<&'static str>,
 }

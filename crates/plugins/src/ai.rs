@@ -1,5 +1,3 @@
 //! LLMs.
 
 pub mod ai_proxy;
-
-pub use tollgate_llm::openai::HOST as OPENAI_HOST;

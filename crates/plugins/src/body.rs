@@ -87,6 +87,36 @@ impl Parsed {
         }
     }
 
+    /// The fields as a JSON object: names that repeat become lists, bytes that are not UTF-8 become U+FFFD.
+    pub fn to_json(&self) -> Value {
+        let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
+        let mut fields = Map::new();
+        let mut add = |name: &[u8], value: Value| {
+            let name = String::from_utf8_lossy(name).into_owned();
+            match fields.get_mut(&name) {
+                Some(Value::Array(values)) => values.push(value),
+                Some(first) => *first = Value::from(vec![first.take(), value]),
+                None => {
+                    fields.insert(name, value);
+                }
+            }
+        };
+        match self {
+            Self::UrlEncoded(pairs) => {
+                for (name, value) in pairs {
+                    add(name, value.as_deref().map_or(Value::Bool(true), text));
+                }
+            }
+            Self::Json(fields) => return Value::Object(fields.clone()),
+            Self::Multipart(_, parts) => {
+                for part in parts {
+                    add(part.name.as_bytes(), text(&part.content));
+                }
+            }
+        }
+        Value::Object(fields)
+    }
+
     /// Every value of a field.
     pub fn values<'a>(&'a self, name: &'a str) -> Vec<FieldValue<'a>> {
         match self {

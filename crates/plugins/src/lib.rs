@@ -3,6 +3,7 @@
 pub mod ai;
 pub mod auth;
 pub mod body;
+pub mod observe;
 pub mod redis;
 pub mod registry;
 pub mod traffic;

@@ -10,10 +10,10 @@ pub struct RedisConfig {
     #[config(check = rules::host)]
     pub host: Option<String>,
     /// Its port.
-    #[config(optional, default = 6379, between(0, 65535))]
+    #[config(default = 6379, between(0, 65535))]
     pub port: Option<u16>,
     /// Milliseconds to wait when connecting, sending and reading.
-    #[config(optional, default = 2000, between(0, 2_147_483_646))]
+    #[config(default = 2000, between(0, 2_147_483_646))]
     pub timeout: Option<u32>,
     /// User to log in as; without one, only the password is sent.
     #[config(referenceable)]
@@ -22,13 +22,13 @@ pub struct RedisConfig {
     #[config(referenceable, encrypted, len_min(0))]
     pub password: Option<Secret>,
     /// Number of the database.
-    #[config(optional, default = 0)]
+    #[config(default = 0)]
     pub database: Option<i64>,
     /// Whether to speak TLS.
-    #[config(optional, default = false)]
+    #[config(default = false)]
     pub ssl: Option<bool>,
     /// Whether the server's certificate is checked.
-    #[config(optional, default = false)]
+    #[config(default = false)]
     pub ssl_verify: Option<bool>,
     /// Name the server's certificate must have.
     #[config(check = rules::server_name)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tollgate_gateway::{BuildError, Plugin, PluginTypes, Scope};
 use tollgate_model::{Map, PluginSchema, PluginSchemas, Value};
 
-use crate::{ai, auth, traffic, transform};
+use crate::{ai, auth, observe, traffic, transform};
 
 type Build = fn(&Map<String, Value>, &Scope) -> Result<Arc<dyn Plugin>, BuildError>;
 
@@ -17,8 +17,14 @@ type Entry = (fn() -> PluginSchema, Build);
 const PLUGINS: &[Entry] = &[
     (ai::ai_proxy::schema, ai::ai_proxy::build),
     (auth::key_auth::schema, auth::key_auth::build),
+    (observe::file_log::schema, observe::file_log::build),
+    (observe::prometheus::schema, observe::prometheus::build),
+    (traffic::correlation_id::schema, traffic::correlation_id::build),
+    (traffic::cors::schema, traffic::cors::build),
     (traffic::rate_limiting::schema, traffic::rate_limiting::build),
+    (traffic::request_termination::schema, traffic::request_termination::build),
     (transform::request_transformer::schema, transform::request_transformer::build),
+    (transform::response_transformer::schema, transform::response_transformer::build),
 ];
 
 /// The enabled plugins.
@@ -49,6 +55,15 @@ impl Registry {
             return Err(unknown);
         }
         Ok(Self { enabled: all.into_iter().filter(|(name, _)| wanted(name)).collect() })
+    }
+
+    /// The same for a node without a store.
+    #[must_use]
+    pub fn without_store(mut self) -> Self {
+        for (schema, _) in self.enabled.values_mut() {
+            schema.config = schema.config_without_store.unwrap_or(schema.config);
+        }
+        self
     }
 
     /// All plugins.

@@ -4,4 +4,5 @@ mod arguments;
 mod edits;
 mod pair;
 pub mod request_transformer;
+pub mod response_transformer;
 mod template;

@@ -136,6 +136,18 @@ impl<'a> View<'a> {
         run().map_err(E::from)?
     }
 
+    /// How many entities there are, of all kinds and workspaces, these themselves aside.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn count_all(&self) -> Result<u64, StoreError> {
+        let count: i64 = self
+            .sql
+            .prepare_cached("SELECT count(*) FROM entities WHERE kind <> ?1")?
+            .query_row([Kind::Workspace.plural()], |row| row.get(0))?;
+        Ok(count as u64)
+    }
+
     /// How many entities of a kind a workspace has.
     ///
     /// # Errors

@@ -35,19 +35,35 @@ enum Command {
     /// Serve a sample configuration with a built-in mock LLM, and say what to try
     Quickstart(quickstart::Arguments),
     /// Serve a mock LLM that speaks OpenAI's API
-    MockLlm {
-        /// Address to listen on
-        #[arg(long, default_value = "127.0.0.1:32000")]
-        listen: std::net::SocketAddr,
-        /// Milliseconds before an answer
-        #[arg(long, default_value_t = 0)]
-        latency_ms: u64,
-        /// Milliseconds between events of a stream
-        #[arg(long, default_value_t = 0)]
-        chunk_delay_ms: u64,
-    },
+    MockLlm(MockLlm),
     /// Print the version
     Version,
+}
+
+/// What a request can also ask for by `x-mock-…` headers.
+#[derive(clap::Args)]
+struct MockLlm {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:32000")]
+    listen: std::net::SocketAddr,
+    /// Milliseconds before an answer
+    #[arg(long, default_value_t = 0)]
+    latency_ms: u64,
+    /// Milliseconds between events of a stream
+    #[arg(long, default_value_t = 0)]
+    chunk_delay_ms: u64,
+    /// Length of answers, in tokens
+    #[arg(long)]
+    tokens: Option<usize>,
+    /// Answer with errors of this status, such as 429 or 500
+    #[arg(long)]
+    status: Option<u16>,
+    /// Answer with what is no JSON
+    #[arg(long)]
+    malformed: bool,
+    /// Break the connection after so many events; of a plain answer, bytes
+    #[arg(long)]
+    abort_after: Option<usize>,
 }
 
 #[derive(clap::Args)]
@@ -69,7 +85,7 @@ pub fn run() -> ExitCode {
         Command::Health(place) => place.load().and_then(|node| health(&node)),
         Command::Check { conf } => check(conf),
         Command::Quickstart(arguments) => quickstart::run(&arguments),
-        Command::MockLlm { listen, latency_ms, chunk_delay_ms } => mock(listen, latency_ms, chunk_delay_ms),
+        Command::MockLlm(arguments) => arguments.run(),
         Command::Version => {
             println!("{}", env!("CARGO_PKG_VERSION"));
             Ok(())
@@ -144,11 +160,15 @@ pub fn wait_for_signal() -> Result<Duration, String> {
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
         let mut quit = signal(SignalKind::quit()).map_err(|error| error.to_string())?;
-        Ok(tokio::select! {
-            _ = terminate.recv() => Duration::ZERO,
-            _ = interrupt.recv() => Duration::ZERO,
-            _ = quit.recv() => Duration::from_secs(10),
-        })
+        let mut rotated = signal(SignalKind::user_defined1()).map_err(|error| error.to_string())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(Duration::ZERO),
+                _ = interrupt.recv() => return Ok(Duration::ZERO),
+                _ = quit.recv() => return Ok(Duration::from_secs(10)),
+                _ = rotated.recv() => tollgate_telemetry::sink::reopen_all(),
+            }
+        }
     })
 }
 
@@ -192,8 +212,9 @@ fn check(conf: Option<PathBuf>) -> Result<(), String> {
         let registry = tollgate_plugins::Registry::new(&node.plugins)
             .map_err(|unknown| format!("plugins: there is no plugin '{}'", unknown.join("', '")))?;
         let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        serve::read_declaration(&file.display().to_string(), &text, &registry)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        serve::read_declaration(&file.display().to_string(), &text, &registry).map_err(|invalid| {
+            invalid.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        })?;
     }
     println!(
         "configuration at {} is valid",
@@ -202,16 +223,22 @@ fn check(conf: Option<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-fn mock(listen: std::net::SocketAddr, latency: u64, chunk_delay: u64) -> Result<(), String> {
-    let options = tollgate_mock::Options {
-        latency: Duration::from_millis(latency),
-        chunk_delay: Duration::from_millis(chunk_delay),
-    };
-    let server = tollgate_mock::start(listen, options)?;
-    for address in server.addresses() {
-        println!("a mock LLM that speaks OpenAI's API listens on http://{address}");
+impl MockLlm {
+    fn run(&self) -> Result<(), String> {
+        let options = tollgate_mock::Options {
+            latency: Duration::from_millis(self.latency_ms),
+            chunk_delay: Duration::from_millis(self.chunk_delay_ms),
+            tokens: self.tokens,
+            status: self.status,
+            malformed: self.malformed,
+            abort_after: self.abort_after,
+        };
+        let server = tollgate_mock::start(self.listen, options)?;
+        for address in server.addresses() {
+            println!("a mock LLM that speaks OpenAI's API listens on http://{address}");
+        }
+        let grace = wait_for_signal()?;
+        server.stop(grace);
+        Ok(())
     }
-    let grace = wait_for_signal()?;
-    server.stop(grace);
-    Ok(())
 }

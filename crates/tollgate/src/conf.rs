@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tollgate_http::server::{Limits, Listener};
+use tollgate_telemetry::Level;
 
 pub use property::PROPERTIES;
 
@@ -239,7 +240,18 @@ impl Configuration {
                 .parsed("upstream_keepalive_max_requests", "a number", number, &mut errors)
                 .unwrap_or(10_000),
         };
+        let log_level = self.parsed(
+            "log_level",
+            "one of debug, info, notice, warn, error, crit, alert, emerg",
+            Level::named,
+            &mut errors,
+        );
         let node = Node {
+            log_level: log_level.unwrap_or(Level::Notice),
+            error_log: self.log_file("proxy_error_log"),
+            access_log: self.log_file("proxy_access_log"),
+            admin_access_log: self.log_file("admin_access_log"),
+            status_access_log: self.log_file("status_access_log"),
             prefix: self.prefix(),
             proxy,
             admin,
@@ -289,6 +301,13 @@ impl Configuration {
         if errors.is_empty() { Ok(node) } else { Err(ConfError(errors)) }
     }
 
+    /// The file of a log, relative ones below the prefix; `None` where it is off. A format's name after it is
+    /// left aside: there is one.
+    fn log_file(&self, name: &str) -> Option<PathBuf> {
+        let file = self.get(name)?.split_whitespace().next()?;
+        (file != "off").then(|| PathBuf::from(file))
+    }
+
     /// Where store, logs and pid are: `prefix`, else Kong's place where it can be written to, else `~/.tollgate`.
     pub fn prefix(&self) -> PathBuf {
         if let Some(prefix) = self.get("prefix") {
@@ -333,6 +352,16 @@ pub enum Database {
 pub struct Node {
     /// `prefix`
     pub prefix: PathBuf,
+    /// `log_level`
+    pub log_level: Level,
+    /// `proxy_error_log`; standard error where there is none.
+    pub error_log: Option<PathBuf>,
+    /// `proxy_access_log`
+    pub access_log: Option<PathBuf>,
+    /// `admin_access_log`
+    pub admin_access_log: Option<PathBuf>,
+    /// `status_access_log`
+    pub status_access_log: Option<PathBuf>,
     /// `proxy_listen`
     pub proxy: Vec<Listener>,
     /// `admin_listen`

@@ -2,6 +2,8 @@
 
 mod command;
 mod conf;
+mod logs;
+mod node_status;
 mod quickstart;
 mod serve;
 

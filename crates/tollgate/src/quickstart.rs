@@ -32,9 +32,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         .unwrap_or_default();
     let own_key = std::env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty());
     let (provider, key) = match &own_key {
-        Some(key) => {
-            (format!("https://{}/v1/chat/completions", tollgate_plugins::ai::OPENAI_HOST), key.clone())
-        }
+        Some(key) => ("https://api.openai.com/v1/chat/completions".to_owned(), key.clone()),
         None => (mock_url, "mock".to_owned()),
     };
     let folder = std::env::temp_dir().join(format!("tollgate-quickstart-{}", std::process::id()));

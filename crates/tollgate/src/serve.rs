@@ -4,20 +4,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_admin::{Admin, Declarations, NodeFacts, StatusApi, StatusSource};
-use tollgate_declare::{Declaration, Dialect, resolve};
+use tollgate_admin::{Admin, ConfigurationHash, Declarations, KONG_VERSION, NodeFacts, StatusApi};
+use tollgate_declare::{Entity, Invalid, Node as Document};
 use tollgate_gateway::answer::{ContentType, ErrorSettings};
 use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
 use tollgate_gateway::forwarded::TrustSettings;
+use tollgate_gateway::logging::Logged;
 use tollgate_gateway::{Gateway, Settings, Snapshot};
 use tollgate_http::client::Client;
 use tollgate_http::server::{Certificates, Limits, Listener, ServerConfig, ServerHandle, self_signed, serve};
-use tollgate_model::{Kind, Map, Secret, Source, Value, json};
+use tollgate_model::{Kind, Map, Secret, Source, Value};
 use tollgate_plugins::Registry;
 use tollgate_store::{Author, Change, DEFAULT_WORKSPACE, Observer, Store, StoreError, View};
+use tollgate_telemetry::{Sink, log};
 use uuid::Uuid;
 
 use crate::conf::{Database, Node};
+use crate::logs::Logs;
+use crate::node_status::NodeStatus;
+
+/// How long the last lines of the logs may take.
+const FLUSH_AT_MOST: Duration = Duration::from_secs(2);
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +61,19 @@ pub struct Running {
 /// # Errors
 /// What keeps it from starting, with the mend.
 pub fn start(node: &Node) -> Result<Running, StartError> {
+    let logs = Logs::open(node).map_err(StartError)?;
     let registry = Registry::new(&node.plugins)
         .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
+    let registry = match node.database {
+        Database::Off => registry.without_store(),
+        _ => registry,
+    };
     let registry = Arc::new(registry);
+    let node_id = Uuid::new_v4();
     let store = Arc::new(open_store(node)?);
+    let hash = Arc::new(ConfigurationHash::default());
     if node.database == Database::Off {
-        load_file(node, &store, &registry)?;
+        load_file(node, &store, &registry, &hash)?;
     }
     let mut compiler = Compiler::new(registry.clone(), node.verify_upstreams);
     if let Some((certificate, key)) = &node.client_certificate {
@@ -74,7 +88,8 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     })?;
     let certificates = Arc::new(default_certificate(node)?);
     serve_certificates(&certificates, &snapshot).map_err(StartError)?;
-    let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node)?));
+    let gateway =
+        Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node, node_id, logs.access)?));
     store.observe(Arc::new(Follow {
         compiler,
         gateway: Arc::clone(&gateway),
@@ -93,98 +108,80 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     };
     let (config, failed) = listen("proxy_listen", &node.proxy, node.workers, node.limits);
     let proxy = Arc::new(serve(config, Arc::clone(&gateway)).map_err(failed)?);
-    let facts = Arc::new(Facts {
+    let status_source = Arc::new(NodeStatus {
         gateway: Arc::clone(&gateway),
         proxy: Arc::clone(&proxy),
+        store: Arc::clone(&store),
+        registry: Arc::clone(&registry),
         declarative: node.database == Database::Off,
+        node_id: node_id.to_string(),
+        version: KONG_VERSION,
+        hash: Arc::clone(&hash),
     });
     let admin = if node.admin.is_empty() {
         None
     } else {
-        let declarations = Arc::new(Reader(Arc::clone(&registry)));
-        let api =
-            Admin::new(store, registry, declarations, Box::new(SystemClock), facts.clone(), node_facts(node));
+        let declarations = Arc::new(Reader { registry: Arc::clone(&registry), hash });
+        let api = Admin::new(
+            store,
+            registry,
+            declarations,
+            Box::new(SystemClock),
+            status_source.clone(),
+            node_facts(node, node_id),
+        );
         let limits = Limits { body: 0, ..Limits::default() };
         let (config, failed) = listen("admin_listen", &node.admin, 1, limits);
+        let api = Logged::new(Arc::new(api), logs.admin_access);
         Some(serve(config, Arc::new(api)).map_err(failed)?)
     };
     let status = if node.status.is_empty() {
         None
     } else {
         let (config, failed) = listen("status_listen", &node.status, 1, Limits::default());
-        Some(serve(config, Arc::new(StatusApi::new(facts, node.product.clone()))).map_err(failed)?)
+        let api = StatusApi::new(status_source, node.product.clone());
+        let api = Logged::new(Arc::new(api), logs.status_access);
+        Some(serve(config, Arc::new(api)).map_err(failed)?)
     };
+    log!(
+        Notice,
+        "tollgate {} serves revision {} with {} workers",
+        env!("CARGO_PKG_VERSION"),
+        gateway.snapshot().revision,
+        node.workers
+    );
     Ok(Running { proxy, admin, status })
 }
 
 /// Reads declarations for `POST /config`.
-struct Reader(Arc<Registry>);
+struct Reader {
+    registry: Arc<Registry>,
+    hash: Arc<ConfigurationHash>,
+}
 
 impl Declarations for Reader {
-    fn read(&self, text: &str) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
-        read_declaration("", text, &self.0)
+    fn read(&self, document: Document) -> Result<Vec<Entity>, Invalid> {
+        let entities = Invalid::read("", document, &*self.registry, &SystemClock)?;
+        Ok(in_order(entities))
+    }
+
+    fn hash(&self) -> &ConfigurationHash {
+        &self.hash
     }
 }
 
 /// Largest body of an Admin API call (Kong 3.11: 10 MB; a whole sync in one call may be larger).
 const LARGEST_ADMIN_BODY: usize = 1 << 30;
 
-fn node_facts(node: &Node) -> NodeFacts {
+fn node_facts(node: &Node, node_id: Uuid) -> NodeFacts {
     NodeFacts {
         configuration: node.shown.clone(),
-        node_id: Uuid::new_v4().to_string(),
+        node_id: node_id.to_string(),
         product: node.product.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         declarative: node.database == Database::Off,
         token: node.admin_token.clone(),
         largest_body: LARGEST_ADMIN_BODY,
-    }
-}
-
-/// What the node tells about itself.
-struct Facts {
-    gateway: Arc<Gateway>,
-    proxy: Arc<ServerHandle>,
-    declarative: bool,
-}
-
-impl StatusSource for Facts {
-    fn status(&self) -> Value {
-        let open = self.proxy.open_connections();
-        let requests = self.gateway.counters().requests.load(std::sync::atomic::Ordering::Relaxed);
-        let accepted = self.proxy.accepted_connections();
-        let mut status = json!({
-            "memory": {"lua_shared_dicts": {}, "workers_lua_vms": []},
-            "server": {
-                "connections_accepted": accepted, "connections_handled": accepted, "connections_active": open,
-                "connections_reading": 0, "connections_writing": open, "connections_waiting": 0, "total_requests": requests
-            },
-        });
-        if let Some(status) = status.as_object_mut() {
-            let revision = self.gateway.snapshot().revision;
-            match self.declarative {
-                true => status.insert("configuration_hash".into(), format!("{revision:032x}").into()),
-                false => status.insert("database".into(), json!({"reachable": true})),
-            };
-            status.insert("tollgate".into(), json!({"revision": revision}));
-        }
-        status
-    }
-
-    fn not_ready(&self) -> Option<String> {
-        let empty = self.declarative && self.gateway.snapshot().routes.is_empty();
-        empty.then(|| "no configuration available (empty configuration present)".to_owned())
-    }
-
-    fn metrics(&self) -> String {
-        let requests = self.gateway.counters().requests.load(std::sync::atomic::Ordering::Relaxed);
-        let open = self.proxy.open_connections();
-        format!(
-            "# HELP kong_nginx_requests_total Requests received since the start\n# TYPE kong_nginx_requests_total gauge\n\
-             kong_nginx_requests_total {requests}\n\
-             # HELP kong_nginx_connections_total Connections by state\n# TYPE kong_nginx_connections_total gauge\n\
-             kong_nginx_connections_total{{state=\"active\"}} {open}\n"
-        )
     }
 }
 
@@ -200,7 +197,12 @@ fn open_store(node: &Node) -> Result<Store, StartError> {
 }
 
 /// Loads the declarative configuration into the store.
-fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), StartError> {
+fn load_file(
+    node: &Node,
+    store: &Store,
+    registry: &Registry,
+    hash: &ConfigurationHash,
+) -> Result<(), StartError> {
     let (file, text) = match (&node.declarative_config_string, &node.declarative_config) {
         (Some(text), _) => ("declarative_config_string".to_owned(), text.clone()),
         (None, Some(path)) => {
@@ -210,8 +212,8 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
         }
         (None, None) => return Ok(()),
     };
-    let entities = read_declaration(&file, &text, registry).map_err(|problems| {
-        let list: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+    let entities = read_declaration(&file, &text, registry).map_err(|invalid| {
+        let list: Vec<String> = invalid.problems.iter().map(|problem| format!("  {problem}")).collect();
         StartError(format!("error parsing declarative config file {file}:\n{}", list.join("\n")))
     })?;
     store.commit(Author { name: "declarative_config", message: &file }, |transaction| {
@@ -219,6 +221,7 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
             .into_iter()
             .try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields))
     })?;
+    hash.set(&text);
     Ok(())
 }
 
@@ -227,19 +230,18 @@ fn load_file(node: &Node, store: &Store, registry: &Registry) -> Result<(), Star
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn read_declaration(
-    file: &str,
-    text: &str,
-    registry: &Registry,
-) -> Result<Vec<tollgate_declare::Entity>, Vec<tollgate_declare::Problem>> {
-    let mut declaration = Declaration::default();
+pub fn read_declaration(file: &str, text: &str, registry: &Registry) -> Result<Vec<Entity>, Invalid> {
     // `${{ env … }}` counts here too, so that one file serves decK and DB-less mode.
     let text = tollgate_declare::environment::substitute(file, text, &|name| std::env::var(name).ok())
-        .map_err(|problem| vec![problem])?;
-    declaration.add(file, &text, Dialect::Kong, &|_| None)?;
-    let mut entities = resolve(declaration, registry, &tollgate_declare::resolve::Nothing, &SystemClock)?;
+        .map_err(Invalid::malformed)?;
+    let document = Document::parse(file, &text).map_err(Invalid::malformed)?;
+    Invalid::read(file, document, registry, &SystemClock).map(in_order)
+}
+
+/// Entities in an order in which each comes after those it refers to.
+fn in_order(mut entities: Vec<Entity>) -> Vec<Entity> {
     entities.sort_by_key(|entity| Kind::ALL.iter().position(|kind| *kind == entity.kind));
-    Ok(entities)
+    entities
 }
 
 fn default_certificate(node: &Node) -> Result<Certificates, StartError> {
@@ -262,7 +264,7 @@ fn pem(value: &str) -> std::io::Result<String> {
     }
 }
 
-fn settings(node: &Node) -> Result<Settings, StartError> {
+fn settings(node: &Node, node_id: Uuid, access_log: Option<Arc<Sink>>) -> Result<Settings, StartError> {
     let template = |kind: &str, path: &Option<std::path::PathBuf>| {
         let Some(path) = path else { return Ok(None) };
         std::fs::read_to_string(path)
@@ -274,6 +276,8 @@ fn settings(node: &Node) -> Result<Settings, StartError> {
         headers: node.headers,
         upstream_request_id: node.upstream_request_id,
         product: node.product.as_str().into(),
+        node_id: node_id.to_string().into(),
+        hostname: std::fs::read_to_string("/etc/hostname").unwrap_or_default().trim().into(),
         forwarded: TrustSettings {
             trusted: node.trusted.clone(),
             real_ip_header: node.real_ip_header.clone(),
@@ -281,6 +285,8 @@ fn settings(node: &Node) -> Result<Settings, StartError> {
         },
         debug_header: node.debug_header,
         port_maps: node.port_maps.clone(),
+        access_log,
+        keeps_connections: node.pool.size > 0,
         errors: ErrorSettings {
             default_type: ContentType::named(&node.error_default_type).unwrap_or_default(),
             json: template("json", json)?,
@@ -385,5 +391,7 @@ impl Running {
         if let Ok(proxy) = Arc::try_unwrap(self.proxy) {
             proxy.stop(grace);
         }
+        log!(Notice, "tollgate has stopped");
+        tollgate_telemetry::sink::flush_all(FLUSH_AT_MOST);
     }
 }

@@ -140,7 +140,10 @@ fn problems_name_file_line_and_field() {
     let list = wrong("services:\n- name: a\n  host: h\n  port: x\n  hoost: y\n");
     assert_eq!(list.len(), 2, "{list:?}");
     assert!(list.iter().any(|line| line == "f.yaml:5: services[1].port: expected an integer"), "{list:?}");
-    assert!(list.iter().any(|line| line == "f.yaml:6: services[1].hoost: unknown field"), "{list:?}");
+    assert!(
+        list.iter().any(|line| line == "f.yaml:6: services[1].hoost: unknown field (did you mean 'host'?)"),
+        "{list:?}"
+    );
     let repeated = wrong("plugins:\n- name: cors\n- name: cors\n");
     assert!(repeated[0].starts_with("f.yaml:4: plugins[2]: inserting plugin into state"), "{repeated:?}");
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use tollgate_http::TlsInfo;
 
@@ -20,7 +22,13 @@ fn connection(peer: &str, tls: bool) -> Connection {
     let info =
         || TlsInfo { server_name: None, version: "TLSv1.3", cipher: "", client_certificates: Vec::new() };
     let peer = SocketAddr::new(peer.parse().unwrap(), 50000);
-    Connection { peer, local: "127.0.0.1:8000".parse().unwrap(), tls: tls.then(info) }
+    Connection {
+        peer,
+        local: "127.0.0.1:8000".parse().unwrap(),
+        tls: tls.then(info),
+        number: 1,
+        requests: Arc::default(),
+    }
 }
 
 fn trusting(header: &str, recursive: bool) -> TrustSettings {

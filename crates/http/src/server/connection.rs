@@ -264,9 +264,12 @@ impl<'a> Served<'a> {
             terms.keep_alive = false;
         }
         put_head(self.out.start(), &response, framing, terms);
-        let mut body =
-            if framing == Framing::None { Body::Empty } else { std::mem::take(&mut response.body) };
+        let mut body = std::mem::take(&mut response.body);
         drop(response);
+        body.head_sent(self.out.len() as u64);
+        if framing == Framing::None {
+            return self.send(&mut body).await;
+        }
         let mut left = match framing {
             Framing::Length(length) => length,
             _ => u64::MAX,
@@ -306,17 +309,25 @@ impl<'a> Served<'a> {
             })
             .await;
             match gathered {
-                Gathered::More => self.flush().await?,
-                Gathered::All => return self.flush().await,
+                Gathered::More => self.send(&mut body).await?,
+                Gathered::All => return self.send(&mut body).await,
                 Gathered::Gone => return Err(Broken),
                 Gathered::Failed => {
                     // What came before the failure is the client's; the missing end tells it that more was due.
-                    self.flush().await?;
+                    self.send(&mut body).await?;
                     self.wire.lock().transport.break_off();
                     return Err(Broken);
                 }
             }
         }
+    }
+
+    /// Writes all that is to go out, and tells the body.
+    async fn send(&mut self, body: &mut Body) -> Result<(), Broken> {
+        let bytes = self.out.len() as u64;
+        self.flush().await?;
+        body.sent(bytes);
+        Ok(())
     }
 
     /// Writes all that is to go out.

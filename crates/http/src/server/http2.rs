@@ -3,7 +3,7 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +23,8 @@ use crate::{
 
 /// Concurrent streams of one connection (nginx: `http2_max_concurrent_streams`).
 const MOST_STREAMS: u32 = 128;
+/// What precedes the bytes of a frame (RFC 9113 §4.1).
+const FRAME_HEADER: usize = 9;
 /// How often a silent peer is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Streams reset by the client before they were looked at, beyond which the connection is ended: a client that
@@ -188,6 +190,10 @@ fn write_head<H>(mut response: Response, is_head: bool, active: Active<H>) -> ht
         }
         _ => {}
     }
+    // What hyper writes is not seen; this is what it would be without compression.
+    let head: usize = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    response.body.head_sent((head + FRAME_HEADER) as u64);
+    response.body.sent((head + FRAME_HEADER) as u64);
     if !bodiless {
         answer.body_mut().body = Outgoing(response.body);
     }
@@ -218,7 +224,12 @@ impl<H> http_body::Body for Answered<H> {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
+        let body = &mut self.get_mut().body;
+        let frame = ready!(Pin::new(&mut *body).poll_frame(context));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
+            body.0.sent((data.len() + FRAME_HEADER) as u64);
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

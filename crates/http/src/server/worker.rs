@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -159,7 +159,9 @@ async fn accept<H: Handler>(
 async fn begin<H: Handler>(mut stream: TcpStream, peer: SocketAddr, listener: &Listener, shared: &Shared<H>) {
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
-    let mut connection = Connection { peer, local, tls: None };
+    static ACCEPTED: AtomicU64 = AtomicU64::new(0);
+    let number = ACCEPTED.fetch_add(1, Ordering::Relaxed) + 1;
+    let mut connection = Connection { peer, local, tls: None, number, requests: Arc::default() };
     if listener.proxy_protocol {
         match timeout(shared.limits.head_timeout, proxy_protocol::read(&mut stream)).await {
             Ok(Ok(source)) => connection.peer = source.unwrap_or(peer),

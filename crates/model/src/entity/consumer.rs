@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::rules;
 use crate::schema::EntityCheck;
-use crate::{Config, Reference, Secret, Set};
+use crate::{Config, Reference, Secret, Set, Source, Value};
 
 /// A user of the services.
 #[derive(Debug, Clone, Config)]
@@ -43,12 +43,33 @@ pub struct KeyAuthCredential {
     #[config(foreign = crate::Kind::Consumer)]
     pub consumer: Reference,
     /// The key; made up where none is given.
-    #[config(auto, unique, optional)]
+    #[config(auto, unique, optional, encrypted = false)]
     pub key: Option<Secret>,
     /// Labels to select by.
     #[config(each(required, check = rules::tag))]
     pub tags: Option<Set<String>>,
     /// Seconds until the key ceases to be valid; 0 for never.
-    #[config(between(0, 100_000_000))]
+    #[config(hidden, check = time_to_live)]
     pub ttl: Option<i64>,
+}
+
+fn time_to_live(value: &Value) -> Result<(), String> {
+    match value.as_i64() {
+        Some(0..=100_000_000) => Ok(()),
+        _ => Err("must be an integer between 0 and 100000000".into()),
+    }
+}
+
+/// 32 letters and digits.
+pub(crate) fn random_key(source: &dyn Source) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut bits = (source.id().as_u128(), source.id().as_u128());
+    let mut key = String::new();
+    for index in 0..32 {
+        // The fixed bits of a version 4 UUID stand in its middle: both ids are mixed for each letter.
+        let mixed = bits.0 ^ bits.1.rotate_left(64);
+        key.push(LETTERS[(mixed % LETTERS.len() as u128) as usize] as char);
+        bits = if index % 2 == 0 { (bits.0 / 62, bits.1) } else { (bits.0, bits.1 / 62) };
+    }
+    key
 }

@@ -23,22 +23,23 @@ pub struct Plugin {
     /// Which plugin.
     pub name: String,
     /// Route it is bound to.
-    #[config(foreign = crate::Kind::Route)]
+    #[config(foreign = crate::Kind::Route, default = null)]
     pub route: Option<Reference>,
     /// Service it is bound to.
-    #[config(foreign = crate::Kind::Service)]
+    #[config(foreign = crate::Kind::Service, default = null)]
     pub service: Option<Reference>,
     /// Consumer it is bound to.
-    #[config(foreign = crate::Kind::Consumer)]
+    #[config(foreign = crate::Kind::Consumer, default = null)]
     pub consumer: Option<Reference>,
     /// What the plugin is to do.
+    #[config(hidden)]
     pub config: Value,
-    /// Protocols for which it runs.
-    #[config(each(
-        required,
-        one_of("grpc", "grpcs", "http", "https", "tcp", "tls", "tls_passthrough", "udp")
-    ))]
-    pub protocols: Option<Set<String>>,
+    /// Protocols for which it runs; where none are chosen, those of the plugin it names.
+    #[config(
+        default = ["grpc", "grpcs", "http", "https"],
+        each(one_of("grpc", "grpcs", "http", "https", "tcp", "tls", "tls_passthrough", "udp"))
+    )]
+    pub protocols: Set<String>,
     /// Whether it runs.
     #[config(default = true)]
     pub enabled: bool,

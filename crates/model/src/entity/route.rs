@@ -1,18 +1,36 @@
 //! `routes`
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use uuid::Uuid;
 
 use super::rules;
-use crate::schema::EntityCheck;
-use crate::{Config, FieldErrors, Map, Reference, Set, Value};
+use crate::constraint::shown;
+use crate::schema::{Branch, Constraint, EntityCheck};
+use crate::{Config, FieldErrors, Map, Record, Reference, Set, Value};
 
 /// A rule that leads requests to a service.
 #[derive(Debug, Clone, Config)]
 #[config(checks = [
-    EntityCheck::Custom("protocols", exclusive_protocols),
-    EntityCheck::Custom("matching fields", matching_fields),
+    EntityCheck::Conditional {
+        if_field: "protocols",
+        if_match: Box::new(Constraint::Elements(Box::new(Constraint::NotOneOf(
+            ["grpcs", "https", "tls", "tls_passthrough"].map(Value::from).to_vec(),
+        )))),
+        then_field: "snis",
+        then_match: Box::new(Constraint::LenEq(0)),
+        then_error: Some("'snis' can only be set when 'protocols' is 'grpcs', 'https', 'tls' or 'tls_passthrough'"),
+    },
+    EntityCheck::CustomOn { fields: vec!["path_handling"], run_with_missing_fields: false, check: |_| Ok(()) },
+    EntityCheck::CustomOn {
+        fields: vec![
+            "id", "protocols", "snis", "sources", "destinations", "methods", "hosts", "paths", "headers",
+            "expression", "regex_priority", "priority",
+        ],
+        run_with_missing_fields: true,
+        check: |_| Ok(()),
+    },
 ])]
 pub struct Route {
     /// Identifies the route.
@@ -28,7 +46,12 @@ pub struct Route {
     #[config(unique, check = rules::name)]
     pub name: Option<String>,
     /// Protocols that the route serves.
-    #[config(default = ["http", "https"], len_min(1), each(required, one_of("grpc", "grpcs", "http", "https", "tcp", "tls", "tls_passthrough", "udp")))]
+    #[config(
+        default = ["http", "https"],
+        len_min(1),
+        each(one_of("grpc", "grpcs", "http", "https", "tcp", "tls", "tls_passthrough", "udp")),
+        exclusive_subsets(["http", "https"], ["tcp", "tls", "udp"], ["tls_passthrough"], ["grpc", "grpcs"])
+    )]
     pub protocols: Set<String>,
     /// Answer to a plain request where the route serves only https.
     #[config(default = 426, one_of(426, 301, 302, 307, 308))]
@@ -52,7 +75,7 @@ pub struct Route {
     #[config(foreign = crate::Kind::Service)]
     pub service: Option<Reference>,
     /// Server names of TLS that match.
-    #[config(each(check = rules::server_name))]
+    #[config(each(check = rules::server_name_or_wildcard))]
     pub snis: Option<Set<String>>,
     /// Client addresses that match.
     pub sources: Option<Set<Peer>>,
@@ -62,13 +85,41 @@ pub struct Route {
     #[config(each(matches(pattern = "^%u+$", regex = "^[A-Z]+$")))]
     pub methods: Option<Set<String>>,
     /// Hosts that match; `*` may stand for the first or last label.
-    #[config(each(check = rules::route_host))]
+    #[config(each(
+        matches(
+            pattern = "^[^*]*%*?[^*]*$",
+            regex = r"^[^*]*\*?[^*]*$",
+            error = "invalid wildcard: must have at most one wildcard"
+        ),
+        matches_any(
+            patterns = ["^%*%.", "%.%*$", "^[^*]*$"],
+            regex = r"^\*\.|\.\*$|^[^*]*$",
+            error = "invalid wildcard: must be placed at leftmost or rightmost label"
+        ),
+        check = rules::route_host
+    ))]
     pub hosts: Option<Vec<String>>,
     /// Paths that match: prefixes, or regexes after `~`.
-    #[config(each(check = rules::route_path))]
+    #[config(each(
+        matches(pattern = "//", regex = "//", error = "must not have empty segments", negated),
+        matches_any(
+            patterns = ["^/", "^~/"],
+            regex = "^~?/",
+            error = "should start with: / (fixed path) or ~/ (regex path)"
+        ),
+        check = rules::route_path
+    ))]
     pub paths: Option<Vec<String>>,
     /// Headers that match, with their values.
-    #[config(keys(check = rules::header_name, check = not_host), values(len_min(1)))]
+    #[config(keys(
+        matches(
+            pattern = "^[Hh][Oo][Ss][Tt]$",
+            regex = "(?i)^host$",
+            error = "cannot contain 'host' header, which must be specified in the 'hosts' attribute",
+            negated
+        ),
+        check = rules::header_name
+    ))]
     pub headers: Option<BTreeMap<String, Vec<String>>>,
     /// Order among regex paths; higher first.
     #[config(default = 0)]
@@ -92,111 +143,145 @@ pub enum PathHandling {
 #[config(checks = [EntityCheck::AtLeastOneOf(vec!["ip", "port"])])]
 pub struct Peer {
     /// Address or CIDR range.
+    #[config(check = rules::ip_or_cidr)]
     pub ip: Option<String>,
     /// Port.
     #[config(between(0, 65535))]
     pub port: Option<u16>,
 }
 
-fn not_host(name: &Value) -> Result<(), String> {
-    match name.as_str() {
-        Some(name) if name.eq_ignore_ascii_case("host") => {
-            Err("cannot contain 'host' header, which must be specified in the 'hosts' attribute".into())
+/// Routes are checked by the protocol they serve: the first that is known.
+struct Subschemas {
+    http: Record,
+    grpc: Record,
+    stream: Record,
+}
+
+static SUBSCHEMAS: LazyLock<Subschemas> = LazyLock::new(|| {
+    let of = |names: &[&str], said: &'static [&'static str], checks: Vec<EntityCheck>| {
+        let mut record = Route::schema().clone();
+        for (name, error) in names.iter().zip(said) {
+            forbid(&mut record, name, error);
         }
-        _ => Ok(()),
-    }
-}
-
-fn protocols(fields: &Map<String, Value>) -> Vec<&str> {
-    fields
-        .get("protocols")
-        .and_then(Value::as_array)
-        .map(|list| list.iter().filter_map(Value::as_str).collect())
-        .unwrap_or_default()
-}
-
-fn exclusive_protocols(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
-    let groups: [&[&str]; 4] =
-        [&["http", "https"], &["tcp", "tls", "udp"], &["tls_passthrough"], &["grpc", "grpcs"]];
-    let used = protocols(fields);
-    if groups.iter().filter(|group| used.iter().any(|protocol| group.contains(protocol))).count() > 1 {
-        let sets: Vec<String> = groups
-            .iter()
-            .map(|group| {
-                format!("({})", group.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", "))
-            })
-            .collect();
-        return Err(FieldErrors::of(
-            "protocols",
-            format!("these sets are mutually exclusive: {}", sets.join(", ")),
-        ));
-    }
-    Ok(())
-}
-
-/// What each protocol needs and forbids (Kong 3.11).
-fn matching_fields(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
-    let used = protocols(fields);
-    let has = |protocol: &str| used.contains(&protocol);
-    let set = |name: &str| match fields.get(name) {
-        Some(Value::Array(list)) => !list.is_empty(),
-        Some(Value::Object(map)) => !map.is_empty(),
-        Some(Value::Bool(value)) => *value,
-        _ => false,
+        record.checks.extend(checks);
+        record
     };
-    let mut errors = FieldErrors::new();
-    let mut need = |protocol: &str, names: &[&str]| {
-        if !names.iter().any(|name| set(name)) {
-            let list = names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-            errors.add_entity(format!("must set one of {list} when 'protocols' is {protocol}"));
-        }
+    let mut grpc = of(
+        &["methods", "sources", "destinations"],
+        &[
+            "cannot set 'methods' when 'protocols' is 'grpc' or 'grpcs'",
+            "cannot set 'sources' when 'protocols' is 'grpc' or 'grpcs'",
+            "cannot set 'destinations' when 'protocols' is 'grpc' or 'grpcs'",
+        ],
+        vec![one_of(vec![
+            branch(
+                contains("grpcs"),
+                &["hosts", "headers", "paths", "snis"],
+                "must set one of %s when 'protocols' is 'grpcs'",
+            ),
+            branch(
+                contains("grpc"),
+                &["hosts", "headers", "paths"],
+                "must set one of %s when 'protocols' is 'grpc'",
+            ),
+        ])],
+    );
+    if let Some(field) = grpc.field_mut("strip_path") {
+        field.shape.default = Some(Value::Bool(false));
+        field.shape.constraints.push(Constraint::Ne(Value::Bool(true)));
+        field.shape.error = Some("cannot set 'strip_path' when 'protocols' is 'grpc' or 'grpcs'");
+    }
+    Subschemas {
+        http: of(
+            &["sources", "destinations"],
+            &[
+                "cannot set 'sources' when 'protocols' is 'http' or 'https'",
+                "cannot set 'destinations' when 'protocols' is 'http' or 'https'",
+            ],
+            vec![one_of(vec![
+                branch(
+                    contains("https"),
+                    &["methods", "hosts", "headers", "paths", "snis"],
+                    "must set one of %s when 'protocols' is 'https'",
+                ),
+                branch(
+                    contains("http"),
+                    &["methods", "hosts", "headers", "paths"],
+                    "must set one of %s when 'protocols' is 'http'",
+                ),
+            ])],
+        ),
+        grpc,
+        stream: of(
+            &["methods", "hosts", "paths", "headers"],
+            &[
+                "cannot set 'methods' when 'protocols' is 'tcp', 'tls', 'tls_passthrough' or 'udp'",
+                "cannot set 'hosts' when 'protocols' is 'tcp', 'tls', 'tls_passthrough' or 'udp'",
+                "cannot set 'paths' when 'protocols' is 'tcp', 'tls', 'tls_passthrough' or 'udp'",
+                "cannot set 'headers' when 'protocols' is 'tcp', 'tls', 'tls_passthrough' or 'udp'",
+            ],
+            vec![
+                one_of(vec![branch(
+                    all_in(&["tcp", "tls", "udp"]),
+                    &["sources", "destinations", "snis"],
+                    "must set one of %s when 'protocols' is 'tcp', 'tls' or 'udp'",
+                )]),
+                one_of(vec![branch(
+                    all_in(&["tls_passthrough"]),
+                    &["snis"],
+                    "must set snis when 'protocols' is 'tls_passthrough'",
+                )]),
+            ],
+        ),
+    }
+});
+
+fn forbid(record: &mut Record, name: &str, error: &'static str) {
+    if let Some(field) = record.field_mut(name) {
+        field.shape.constraints.insert(0, Constraint::Eq(Value::Null));
+        field.shape.error = Some(error);
+    }
+}
+
+fn one_of(branches: Vec<Branch>) -> EntityCheck {
+    EntityCheck::ConditionalAtLeastOneOf { if_field: "protocols", branches }
+}
+
+fn branch(matches: Constraint, names: &[&'static str], error: &'static str) -> Branch {
+    Branch { matches, at_least_one_of: names.to_vec(), error: Some(error) }
+}
+
+fn contains(protocol: &str) -> Constraint {
+    Constraint::Contains(protocol.into())
+}
+
+fn all_in(protocols: &[&str]) -> Constraint {
+    let list = protocols.iter().map(|protocol| Value::from(*protocol)).collect();
+    Constraint::Elements(Box::new(Constraint::OneOf(list)))
+}
+
+/// The schema by which a route of these fields is checked (Kong 3.11).
+///
+/// # Errors
+/// Protocols that lead to none; nothing else is looked at then.
+pub(crate) fn schema_for(fields: &Map<String, Value>) -> Result<&'static Record, FieldErrors> {
+    let wrong = |message: String| Err(FieldErrors::of("protocols", message));
+    let of = |protocol: &str| match protocol {
+        "http" | "https" => Some(&SUBSCHEMAS.http),
+        "grpc" | "grpcs" => Some(&SUBSCHEMAS.grpc),
+        "tcp" | "tls" | "udp" | "tls_passthrough" => Some(&SUBSCHEMAS.stream),
+        _ => None,
     };
-    if has("https") {
-        need("'https'", &["methods", "hosts", "headers", "paths", "snis"]);
-    } else if has("http") {
-        need("'http'", &["methods", "hosts", "headers", "paths"]);
-    } else if has("grpcs") {
-        need("'grpcs'", &["hosts", "headers", "paths", "snis"]);
-    } else if has("grpc") {
-        need("'grpc'", &["hosts", "headers", "paths"]);
-    } else if has("tcp") || has("tls") || has("udp") {
-        need("'tcp', 'tls' or 'udp'", &["sources", "destinations", "snis"]);
-    } else if has("tls_passthrough") && !set("snis") {
-        errors.add_entity("must set snis when 'protocols' is 'tls_passthrough'");
-    }
-    let stream = ["tcp", "tls", "udp", "tls_passthrough"].iter().any(|protocol| has(protocol));
-    let grpc = has("grpc") || has("grpcs");
-    if set("snis") && !["https", "grpcs", "tls", "tls_passthrough"].iter().any(|protocol| has(protocol)) {
-        errors.add(
-            "snis",
-            "'snis' can only be set when 'protocols' is 'grpcs', 'https', 'tls' or 'tls_passthrough'",
-        );
-    }
-    for name in ["sources", "destinations"] {
-        if set(name) && (has("http") || has("https")) {
-            errors.add(name, format!("cannot set '{name}' when 'protocols' is 'http' or 'https'"));
-        } else if set(name) && grpc {
-            errors.add(name, format!("cannot set '{name}' when 'protocols' is 'grpc' or 'grpcs'"));
+    match fields.get("protocols") {
+        None => Ok(&SUBSCHEMAS.http),
+        Some(Value::Null) => wrong("required field missing".into()),
+        Some(Value::String(protocol)) => {
+            of(protocol).map_or_else(|| wrong(format!("unknown type: {protocol}")), Ok)
         }
+        Some(Value::Array(list)) => match list.iter().filter_map(Value::as_str).find_map(of) {
+            Some(record) => Ok(record),
+            None => wrong(format!("unknown type: {}", list.first().map_or_else(|| "nil".to_owned(), shown))),
+        },
+        Some(_) => wrong("expected a set".into()),
     }
-    if stream {
-        for name in ["methods", "hosts", "paths", "headers"] {
-            if set(name) {
-                errors.add(
-                    name,
-                    format!(
-                        "cannot set '{name}' when 'protocols' is 'tcp', 'tls', 'tls_passthrough' or 'udp'"
-                    ),
-                );
-            }
-        }
-    }
-    if grpc {
-        for name in ["methods", "strip_path"] {
-            if set(name) {
-                errors.add(name, format!("cannot set '{name}' when 'protocols' is 'grpc' or 'grpcs'"));
-            }
-        }
-    }
-    errors.into_result()
 }

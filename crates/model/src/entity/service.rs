@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::rules;
 use crate::schema::{Constraint, EntityCheck};
-use crate::{Config, Reference, Set, Value};
+use crate::{Config, Map, Reference, Set, Value, json};
 
 /// An upstream service.
 #[derive(Debug, Clone, Config)]
@@ -44,7 +44,11 @@ pub struct Service {
     #[config(default = 80, between(0, 65535))]
     pub port: u16,
     /// Path in front of the request's.
-    #[config(starts_with("/"), check = rules::path)]
+    #[config(
+        starts_with("/"),
+        matches(pattern = "//", regex = "//", error = "must not have empty segments", negated),
+        check = rules::path
+    )]
     pub path: Option<String>,
     /// Milliseconds to connect in.
     #[config(default = 60000, between(1, 2_147_483_646))]
@@ -64,7 +68,7 @@ pub struct Service {
     /// Whether the service's certificate is checked; unset, the node's setting counts.
     pub tls_verify: Option<bool>,
     /// Longest chain of certificates that is accepted.
-    #[config(between(0, 64))]
+    #[config(default = null, between(0, 64))]
     pub tls_verify_depth: Option<i64>,
     /// Ids of the CA certificates that vouch for the service.
     pub ca_certificates: Option<Vec<Uuid>>,
@@ -72,7 +76,7 @@ pub struct Service {
     #[config(default = true)]
     pub enabled: bool,
     /// Protocol, host, port and path in one.
-    #[config(shorthand)]
+    #[config(shorthand(expand = parts_of_url))]
     pub url: Option<String>,
 }
 
@@ -86,4 +90,49 @@ fn only_with(field: &'static str, protocols: &[&str], with: bool) -> EntityCheck
         then_match: Box::new(Constraint::Eq(Value::Null)),
         then_error: None,
     }
+}
+
+/// What a URL stands for. Like Kong's parser this one takes whatever it is given apart, so that the checks of
+/// the parts name what is wrong (Kong 3.11).
+fn parts_of_url(value: &Value) -> Map<String, Value> {
+    // Lua's text of a null.
+    let text = value.as_str().unwrap_or("userdata: NULL");
+    let rest = text.split_once('#').map_or(text, |(before, _)| before);
+    let (scheme, rest) = match rest.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => (Some(scheme), rest),
+        _ => (None, rest),
+    };
+    let (authority, rest) = match rest.strip_prefix("//") {
+        Some(rest) => {
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            (Some(&rest[..end]), &rest[end..])
+        }
+        None => (None, rest),
+    };
+    let path = rest.split(['?', ';']).next().unwrap_or_default();
+    let authority = authority.map(|all| all.split_once('@').map_or(all, |(_, host)| host));
+    let (host, port) = match authority.and_then(|all| all.rsplit_once(':')) {
+        Some((host, port)) if !port.contains(']') => (Some(host), Some(port)),
+        _ => (authority, None),
+    };
+    let host = host.filter(|host| !host.is_empty());
+    let bare = host.and_then(|host| host.strip_prefix('[')?.strip_suffix(']')).or(host);
+    let number = port.and_then(|port| port.parse::<i64>().ok());
+    let protocol = scheme.unwrap_or(if number == Some(443) { "https" } else { "http" });
+    let port = match (number, port) {
+        (Some(number), _) => json!(number),
+        (None, Some(text)) => json!(text),
+        (None, None) => json!(if protocol == "https" { 443 } else { 80 }),
+    };
+    Map::from_iter([
+        ("protocol".to_owned(), json!(protocol)),
+        ("host".to_owned(), json!(bare)),
+        ("port".to_owned(), port),
+        ("path".to_owned(), json!((!path.is_empty()).then_some(path))),
+    ])
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }

@@ -6,39 +6,27 @@ use uuid::Uuid;
 
 use super::rules;
 use crate::schema::{Constraint, EntityCheck};
-use crate::{Config, Reference, Set, Value};
+use crate::{Config, Map, Reference, Set, Value};
 
 /// A virtual host with targets to balance over.
 #[derive(Debug, Clone, Config)]
 #[config(checks = [
-    needs("hash_on", "header", "hash_on_header"),
-    needs("hash_fallback", "header", "hash_fallback_header"),
-    needs("hash_on", "cookie", "hash_on_cookie"),
-    needs("hash_fallback", "cookie", "hash_on_cookie"),
-    only_none("hash_on", &["none", "cookie"], "hash_fallback"),
-    EntityCheck::Conditional {
-        if_field: "hash_on", if_match: Box::new(Constraint::Eq(Value::from("consumer"))), then_field: "hash_fallback",
-        then_match: Box::new(Constraint::OneOf(["none", "ip", "header", "cookie", "path", "query_arg", "uri_capture"].map(Value::from).to_vec())),
-        then_error: None,
-    },
-    EntityCheck::Conditional {
-        if_field: "hash_on", if_match: Box::new(Constraint::Eq(Value::from("ip"))), then_field: "hash_fallback",
-        then_match: Box::new(Constraint::OneOf(["none", "consumer", "header", "cookie", "path", "query_arg", "uri_capture"].map(Value::from).to_vec())),
-        then_error: None,
-    },
-    EntityCheck::Conditional {
-        if_field: "hash_on", if_match: Box::new(Constraint::Eq(Value::from("path"))), then_field: "hash_fallback",
-        then_match: Box::new(Constraint::OneOf(["none", "consumer", "ip", "header", "cookie", "query_arg", "uri_capture"].map(Value::from).to_vec())),
-        then_error: None,
-    },
+    needs("hash_on", "^header$", "hash_on_header"),
+    needs("hash_fallback", "^header$", "hash_fallback_header"),
+    needs("hash_on", "^cookie$", "hash_on_cookie"),
+    needs("hash_fallback", "^cookie$", "hash_on_cookie"),
+    fallback("^none$", &["none"]),
+    fallback("^cookie$", &["none"]),
+    fallback("^consumer$", &["none", "ip", "header", "cookie", "path", "query_arg", "uri_capture"]),
+    fallback("^ip$", &["none", "consumer", "header", "cookie", "path", "query_arg", "uri_capture"]),
+    fallback("^path$", &["none", "consumer", "header", "cookie", "query_arg", "ip", "uri_capture"]),
     EntityCheck::Distinct(vec!["hash_on_header", "hash_fallback_header"]),
-    needs("hash_on", "query_arg", "hash_on_query_arg"),
-    needs("hash_fallback", "query_arg", "hash_fallback_query_arg"),
+    needs("hash_on", "^query_arg$", "hash_on_query_arg"),
+    needs("hash_fallback", "^query_arg$", "hash_fallback_query_arg"),
     EntityCheck::Distinct(vec!["hash_on_query_arg", "hash_fallback_query_arg"]),
-    needs("hash_on", "uri_capture", "hash_on_uri_capture"),
-    needs("hash_fallback", "uri_capture", "hash_fallback_uri_capture"),
+    needs("hash_on", "^uri_capture$", "hash_on_uri_capture"),
+    needs("hash_fallback", "^uri_capture$", "hash_fallback_uri_capture"),
     EntityCheck::Distinct(vec!["hash_on_uri_capture", "hash_fallback_uri_capture"]),
-    only_none("algorithm", &["least-connections", "latency"], "hash_on"),
 ])]
 pub struct Upstream {
     /// Identifies the upstream.
@@ -47,12 +35,12 @@ pub struct Upstream {
     /// When it was made, in seconds since 1970.
     #[config(auto, timestamp)]
     pub created_at: Option<i64>,
-    /// When it was last changed, in seconds since 1970.
-    #[config(auto, timestamp)]
-    pub updated_at: Option<i64>,
     /// The name services give as their host.
     #[config(unique, check = upstream_name)]
     pub name: String,
+    /// When it was last changed, in seconds since 1970.
+    #[config(auto, timestamp)]
+    pub updated_at: Option<i64>,
     /// How a target is chosen.
     #[config(default = "round-robin")]
     pub algorithm: Option<Algorithm>,
@@ -69,27 +57,39 @@ pub struct Upstream {
     #[config(check = rules::header_name)]
     pub hash_fallback_header: Option<String>,
     /// Cookie that is hashed; set where the client has none.
+    #[config(check = rules::cookie_name)]
     pub hash_on_cookie: Option<String>,
     /// Path of that cookie.
-    #[config(default = "/", check = rules::path)]
+    #[config(
+        default = "/",
+        starts_with("/"),
+        matches(pattern = "//", regex = "//", error = "must not have empty segments", negated),
+        check = rules::path
+    )]
     pub hash_on_cookie_path: Option<String>,
     /// Query argument that is hashed.
+    #[config(len_min(1))]
     pub hash_on_query_arg: Option<String>,
     /// Query argument that is hashed where the first yields nothing.
+    #[config(len_min(1))]
     pub hash_fallback_query_arg: Option<String>,
     /// Capture of the route's regex that is hashed.
+    #[config(len_min(1))]
     pub hash_on_uri_capture: Option<String>,
     /// Capture that is hashed where the first yields nothing.
+    #[config(len_min(1))]
     pub hash_fallback_uri_capture: Option<String>,
     /// Points of the hash ring.
     #[config(default = 10000, between(10, 65536))]
     pub slots: Option<i64>,
     /// How targets are watched.
+    #[config(required, record_default("active", "passive"))]
     pub healthchecks: Option<Healthchecks>,
     /// Labels to select by.
     #[config(each(required, check = rules::tag))]
     pub tags: Option<Set<String>>,
     /// `Host` that targets are sent.
+    #[config(check = rules::host_with_optional_port)]
     pub host_header: Option<String>,
     /// Certificate shown to targets.
     #[config(foreign = crate::Kind::Certificate)]
@@ -97,6 +97,12 @@ pub struct Upstream {
     /// Whether targets are sent their SRV name as `Host`.
     #[config(default = false)]
     pub use_srv_name: Option<bool>,
+    /// Choosing an algorithm may say what is hashed.
+    #[config(shorthand(expand = of_algorithm), rename = "algorithm")]
+    pub chosen_algorithm: Option<String>,
+    /// Choosing what is hashed says which algorithm.
+    #[config(shorthand(expand = of_hash_on), rename = "hash_on")]
+    pub chosen_hash: Option<String>,
 }
 
 /// How a target is chosen.
@@ -139,8 +145,10 @@ pub enum HashOn {
 #[derive(Debug, Clone, Config)]
 pub struct Healthchecks {
     /// By requests of the gateway's own.
+    #[config(required, record_default())]
     pub active: Option<Active>,
     /// By the requests that are proxied.
+    #[config(required, record_default())]
     pub passive: Option<Passive>,
     /// Percentage of weight that must be available.
     #[config(default = 0, between(0, 100))]
@@ -160,19 +168,27 @@ pub struct Active {
     #[config(default = 10, between(1, 2_147_483_648i64))]
     pub concurrency: Option<i64>,
     /// Path that is asked for.
-    #[config(default = "/", check = rules::path)]
+    #[config(
+        default = "/",
+        starts_with("/"),
+        matches(pattern = "//", regex = "//", error = "must not have empty segments", negated),
+        check = rules::path
+    )]
     pub http_path: Option<String>,
     /// Server name for TLS.
-    #[config(check = rules::server_name)]
+    #[config(optional, check = rules::server_name)]
     pub https_sni: Option<String>,
     /// Whether the target's certificate is checked.
     #[config(default = true)]
     pub https_verify_certificate: bool,
     /// Headers that are sent.
+    #[config(optional, keys(check = rules::header_name))]
     pub headers: Option<BTreeMap<String, Vec<String>>>,
     /// What makes a target healthy.
+    #[config(required, record_default())]
     pub healthy: Option<ActiveHealthy>,
     /// What makes a target unhealthy.
+    #[config(required, record_default())]
     pub unhealthy: Option<ActiveUnhealthy>,
 }
 
@@ -217,8 +233,10 @@ pub struct Passive {
     #[config(default = "http", one_of("tcp", "http", "https", "grpc", "grpcs"))]
     pub r#type: Option<String>,
     /// What makes a target healthy.
+    #[config(required, record_default())]
     pub healthy: Option<PassiveHealthy>,
     /// What makes a target unhealthy.
+    #[config(required, record_default())]
     pub unhealthy: Option<PassiveUnhealthy>,
 }
 
@@ -276,65 +294,76 @@ pub struct Target {
     pub tags: Option<Set<String>>,
 }
 
-fn needs(hash: &'static str, input: &str, field: &'static str) -> EntityCheck {
+/// Setting an algorithm that hashes nothing (Kong 3.11).
+fn of_algorithm(value: &Value) -> Map<String, Value> {
+    let mut fields = Map::from_iter([("algorithm".to_owned(), value.clone())]);
+    if matches!(value.as_str(), Some("least-connections" | "latency")) {
+        fields.insert("hash_on".into(), Value::Null);
+    }
+    fields
+}
+
+/// Setting `hash_on` chooses the algorithm that goes with it (Kong 3.11).
+fn of_hash_on(value: &Value) -> Map<String, Value> {
+    let algorithm = match value.as_str() {
+        None => return Map::from_iter([("hash_on".to_owned(), "none".into())]),
+        Some("none") => "round-robin",
+        Some(_) => "consistent-hashing",
+    };
+    Map::from_iter([("hash_on".to_owned(), value.clone()), ("algorithm".to_owned(), algorithm.into())])
+}
+
+/// `pattern` is both a Lua pattern and a regex.
+fn chosen(pattern: &'static str) -> Box<Constraint> {
+    Box::new(Constraint::Match { pattern, regex: pattern, error: None, negated: false })
+}
+
+fn needs(hash: &'static str, pattern: &'static str, field: &'static str) -> EntityCheck {
     EntityCheck::Conditional {
         if_field: hash,
-        if_match: Box::new(Constraint::Eq(Value::from(input))),
+        if_match: chosen(pattern),
         then_field: field,
         then_match: Box::new(Constraint::Required),
         then_error: None,
     }
 }
 
-fn only_none(field: &'static str, values: &[&str], then: &'static str) -> EntityCheck {
+/// What the fallback may be beside a choice of `hash_on`.
+fn fallback(pattern: &'static str, values: &[&str]) -> EntityCheck {
     EntityCheck::Conditional {
-        if_field: field,
-        if_match: Box::new(Constraint::OneOf(values.iter().map(|value| Value::from(*value)).collect())),
-        then_field: then,
-        then_match: Box::new(Constraint::Eq(Value::from("none"))),
+        if_field: "hash_on",
+        if_match: chosen(pattern),
+        then_field: "hash_fallback",
+        then_match: Box::new(Constraint::OneOf(values.iter().map(|value| Value::from(*value)).collect())),
         then_error: None,
     }
 }
 
 fn upstream_name(value: &Value) -> Result<(), String> {
     let name = value.as_str().unwrap_or_default();
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    if bare.parse::<std::net::IpAddr>().is_ok() {
-        return Err(format!("Invalid name ('{name}'); no ip addresses allowed"));
-    }
-    if name.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())) {
-        return Err(format!("Invalid name ('{name}'); no port allowed"));
-    }
-    if rules::is_hostname(name) {
-        Ok(())
-    } else {
-        Err(format!("Invalid name ('{name}'); must be a valid hostname"))
+    let wrong = |why: &str| Err(format!("Invalid name ('{name}'); {why}"));
+    match rules::Address::parse(name) {
+        Err(_) => wrong("must be a valid hostname"),
+        Ok(address) if !address.is_name => wrong("no ip addresses allowed"),
+        Ok(address) if address.port.is_some() => wrong("no port allowed"),
+        Ok(_) => Ok(()),
     }
 }
 
 fn target_address(value: &Value) -> Result<(), String> {
     let target = value.as_str().unwrap_or_default();
-    Target::split(target)
-        .map(|_| ())
-        .ok_or_else(|| format!("Invalid target ('{target}'); not a valid hostname or ip address"))
+    match Target::split(target) {
+        Some(_) => Ok(()),
+        None => Err(format!("Invalid target ('{target}'); not a valid hostname or ip address")),
+    }
 }
 
 impl Target {
-    /// Host and port of a target; the port is 8000 where none is given (Kong 3.11).
+    /// Host and port of a target; the port is 8000 where none is given, an IPv6 address is written out in
+    /// brackets (Kong 3.11).
     pub fn split(target: &str) -> Option<(String, u16)> {
         const DEFAULT_PORT: u16 = 8000;
-        if let Ok(address) = target.parse::<std::net::SocketAddrV6>() {
-            return Some((format!("[{}]", address.ip()), address.port()));
-        }
-        if let Ok(address) =
-            target.trim_start_matches('[').trim_end_matches(']').parse::<std::net::Ipv6Addr>()
-        {
-            return Some((format!("[{address}]"), DEFAULT_PORT));
-        }
-        let (host, port) = match target.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
-            None => (target, DEFAULT_PORT),
-        };
-        rules::is_hostname(host).then(|| (host.to_owned(), port))
+        let address = rules::Address::parse(target).ok()?;
+        Some((address.host, address.port.unwrap_or(DEFAULT_PORT)))
     }
 }

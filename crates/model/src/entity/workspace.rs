@@ -12,7 +12,15 @@ pub struct Workspace {
     #[config(auto)]
     pub id: Option<Uuid>,
     /// Its name.
-    #[config(unique, check = rules::name)]
+    #[config(
+        unique,
+        not_one_of(
+            "workspaces", "consumers", "certificates", "services", "routes", "snis", "upstreams", "targets",
+            "plugins", "tags", "ca_certificates", "clustering_data_planes", "parameters", "vaults", "key_sets",
+            "keys", "filter_chains"
+        ),
+        check = rules::name
+    )]
     pub name: String,
     /// What it is for.
     pub comment: Option<String>,
@@ -23,7 +31,9 @@ pub struct Workspace {
     #[config(auto, timestamp)]
     pub updated_at: Option<i64>,
     /// Display settings, kept as they are.
+    #[config(default = {})]
     pub meta: Option<Value>,
     /// Settings, kept as they are.
+    #[config(default = {})]
     pub config: Option<Value>,
 }

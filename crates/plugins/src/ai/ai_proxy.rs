@@ -3,26 +3,29 @@
 
 mod answer;
 mod config;
+mod gunzip;
 mod log;
+mod upstream;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
-use tollgate_gateway::destination::Destination;
+use serde_json::{Map, Value, json};
 use tollgate_gateway::{Access, BuildError, Exchange, Outcome, Phases, Plugin, Scope, query};
-use tollgate_http::client::TlsProfile;
 use tollgate_http::{Response, StatusCode};
-use tollgate_llm::Operation;
-use tollgate_llm::openai::{self, Asked, Options, Streaming};
+use tollgate_llm::json::Object;
+use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming};
 use tollgate_llm::template::{Place, Template};
-use tollgate_model::{Config, Map, PluginSchema};
+use tollgate_llm::{Operation, Provider, provider};
+use tollgate_model::{Config, PluginSchema};
 
+use crate::body::{Form, Parsed};
 use crate::read;
-use answer::{Plain, Streamed};
+use answer::{Plain, Preserved, Streamed};
 pub use config::AiProxyConfig;
-use config::{Auth, LlmFormat, ParamLocation, ResponseStreaming, RouteType};
+use config::{Auth, ParamLocation, ResponseStreaming};
 use log::Record;
+use upstream::Upstream;
 
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
@@ -35,68 +38,48 @@ pub fn schema() -> PluginSchema {
 /// Compiles a configured `ai-proxy`.
 ///
 /// # Errors
-/// A provider or format that is not there yet, or an address that cannot be one.
+/// A configuration that was not checked.
 pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
     let config: AiProxyConfig = read(config)?;
-    let error = |field: &str, message: String| BuildError { field: field.to_owned(), message };
-    if config.model.provider != "openai" {
-        let message = format!(
-            "the provider '{}' cannot be served yet; use 'openai', which with 'options.upstream_url' is any server that speaks OpenAI's API",
-            config.model.provider
-        );
-        return Err(error("config.model.provider", message));
-    }
-    if config.llm_format != LlmFormat::Openai {
-        return Err(error(
-            "config.llm_format",
-            format!("the format '{}' cannot be served yet; use 'openai'", config.llm_format.name()),
-        ));
-    }
-    let operation = match config.route_type {
-        RouteType::Chat => Operation::Chat,
-        RouteType::Completions => Operation::Completions,
-        RouteType::Embeddings => Operation::Embeddings,
-        RouteType::Preserve => Operation::Preserve,
-    };
-    let options = config.model.options.clone().unwrap_or_default();
-    let place = match &options.upstream_url {
-        Some(url) => Upstream::of_url(Template::new(url))
-            .map_err(|message| error("config.model.options.upstream_url", message))?,
-        None => {
-            let path = options.upstream_path.as_deref().or(openai::path(operation));
-            Upstream::fixed("https", openai::HOST, 443, path)
-                .map_err(|message| error("config.model.provider", message))?
-        }
-    };
+    let unknown =
+        |field: &str| BuildError { field: field.to_owned(), message: "cannot be served".to_owned() };
+    let provider = provider::named(&config.model.provider).ok_or_else(|| unknown("config.model.provider"))?;
+    let operation = Operation::named(&config.route_type).ok_or_else(|| unknown("config.route_type"))?;
+    let options = config.model.options.unwrap_or_default();
+    let upstream = Upstream::new(provider, operation, &options)?;
     let number = |value: Option<f64>| value.map(|value| json!(value).to_string());
+    let count = |value: Option<i64>| value.map(|value| value.to_string());
     let logging = config.logging.unwrap_or_default();
+    let statistics = logging.log_statistics == Some(true);
+    let model = config.model.name.as_deref().map(Template::new);
+    let header_of = |model: &str| format!("{}/{model}", provider.name()).into();
     Ok(Arc::new(AiProxy {
-        operation,
-        upstream: place,
-        model: config.model.name.as_deref().map(Template::new),
+        upstream,
+        fixed_header: model.as_ref().and_then(Template::fixed).map(header_of),
+        model,
         options: Options {
-            max_tokens: options.max_tokens,
+            max_tokens: count(options.max_tokens),
             temperature: number(options.temperature),
             top_p: number(options.top_p),
-            dimensions: options.embeddings_dimensions,
+            dimensions: count(options.embeddings_dimensions),
         },
         streaming: match config.response_streaming {
             ResponseStreaming::Allow => Streaming::Allow,
             ResponseStreaming::Deny => Streaming::Deny,
             ResponseStreaming::Always => Streaming::Always,
         },
-        auth: config.auth.clone().unwrap_or_default(),
-        body_limit: if config.max_request_body_size == 0 {
-            usize::MAX
-        } else {
-            config.max_request_body_size as usize
+        auth: config.auth.unwrap_or_default(),
+        body_limit: match config.max_request_body_size {
+            0 => usize::MAX,
+            limit => limit as usize,
         },
         model_header: config.model_name_header,
         shared: Arc::new(Shared {
+            provider,
             operation,
             plugin_id: scope.id.to_string(),
-            statistics: logging.log_statistics == Some(true),
-            payloads: logging.log_statistics == Some(true) && logging.log_payloads == Some(true),
+            statistics,
+            payloads: statistics && logging.log_payloads == Some(true),
             input_cost: options.input_cost,
             output_cost: options.output_cost,
         }),
@@ -105,6 +88,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
 
 /// What the answer's side needs to know too.
 struct Shared {
+    provider: &'static dyn Provider,
     operation: Operation,
     plugin_id: String,
     statistics: bool,
@@ -114,9 +98,10 @@ struct Shared {
 }
 
 struct AiProxy {
-    operation: Operation,
     upstream: Upstream,
     model: Option<Template>,
+    /// `X-Kong-LLM-Model` of a model without placeholders.
+    fixed_header: Option<Arc<str>>,
     options: Options,
     streaming: Streaming,
     auth: Auth,
@@ -125,67 +110,21 @@ struct AiProxy {
     shared: Arc<Shared>,
 }
 
-/// Where the provider is.
-enum Upstream {
-    Fixed {
-        destination: Arc<Destination>,
-        path: Option<Bytes>,
-    },
-    /// An address with placeholders, known when the request is.
-    Templated(Template),
-}
-
-impl Upstream {
-    fn fixed(scheme: &str, host: &str, port: u16, path: Option<&str>) -> Result<Self, String> {
-        let tls = match scheme {
-            // Kong 3.11 checks no certificates unless told so; a provider's key is worth checking for.
-            "https" => Some(Arc::new(TlsProfile::new(true, &[], None).map_err(|error| error.to_string())?)),
-            _ => None,
-        };
-        let path = path.map(|path| Bytes::from(format!("/{}", path.trim_start_matches('/'))));
-        Ok(Self::Fixed { destination: Arc::new(Destination::new(host, port, tls)), path })
-    }
-
-    fn of_url(template: Template) -> Result<Self, String> {
-        match template.fixed() {
-            Some(url) => {
-                let (scheme, host, port, path) = split_url(url)?;
-                Self::fixed(scheme, host, port, Some(path))
-            }
-            None => Ok(Self::Templated(template)),
-        }
-    }
-}
-
-/// Scheme, host, port and path of an address; its query is left out (Kong 3.11).
-fn split_url(url: &str) -> Result<(&str, &str, u16, &str), String> {
-    let wrong = |what: &str| format!("{what} in '{url}'; expected http(s)://host[:port][/path]");
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("no scheme"))?;
-    if !matches!(scheme, "http" | "https") {
-        return Err(wrong("unknown scheme"));
-    }
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => {
-            (host, port.parse().map_err(|_| wrong("no valid port"))?)
-        }
-        _ => (authority, if scheme == "https" { 443 } else { 80 }),
-    };
-    if host.is_empty() { Err(wrong("no host")) } else { Ok((scheme, host, port, path)) }
-}
-
 impl Plugin for AiProxy {
     fn phases(&self) -> Phases {
         Phases::ACCESS.and(Phases::RESPONSE)
     }
 
+    fn secret_names(&self) -> Vec<String> {
+        [&self.auth.header_name, &self.auth.param_name].into_iter().flatten().cloned().collect()
+    }
+
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         Access::wait(async move {
-            match self.prepare(exchange).await {
+            let body = self.read_body(exchange).await;
+            match self.prepare(exchange, body.as_deref()) {
                 Ok(()) => Outcome::Continue,
-                Err((status, message)) => Outcome::Answer(refuse(status, &message)),
+                Err(message) => Outcome::Answer(refuse(StatusCode::BAD_REQUEST, &message)),
             }
         })
     }
@@ -196,94 +135,90 @@ fn refuse(status: StatusCode, message: &str) -> Response {
     tollgate_gateway::answer::json(status, &json!({"error": {"message": message}}))
 }
 
-type Refused = (StatusCode, String);
-
-fn bad_request(message: impl Into<String>) -> Refused {
-    (StatusCode::BAD_REQUEST, message.into())
-}
-
 impl AiProxy {
-    async fn prepare(&self, exchange: &mut Exchange) -> Result<(), Refused> {
+    /// The body as JSON, where its type says that it is JSON or a form, and where it is not too large.
+    async fn read_body(&self, exchange: &mut Exchange) -> Option<Bytes> {
+        let form = match exchange.head.headers.get_str("content-type") {
+            Some(content_type) => Form::of(content_type)?,
+            None => Form::Json,
+        };
+        let form_is_read = form == Form::Json || self.shared.operation != Operation::Preserve;
+        if !form_is_read || matches!(form, Form::Multipart(_)) {
+            return None;
+        }
+        let bytes = exchange.buffer_body(self.body_limit).await.ok()?;
+        match form {
+            Form::Json => Some(bytes),
+            _ => Some(Parsed::read(form, &bytes)?.to_json().to_string().into()),
+        }
+    }
+
+    /// Checks the request and makes it the provider's.
+    fn prepare(&self, exchange: &mut Exchange, body: Option<&[u8]>) -> Result<(), String> {
         let model = match &self.model {
-            Some(template) => Some(render(template, exchange).map_err(bad_request)?),
+            Some(template) => match template.fixed() {
+                Some(model) => Some(model.into()),
+                None => Some(std::borrow::Cow::Owned(render(template, exchange)?)),
+            },
             None => None,
         };
-        let (destination, path) = self.place(exchange)?;
-        let accepts_gzip = exchange.head.headers.get_str("accept-encoding").is_some_and(has_gzip);
-        if self.operation == Operation::Preserve {
-            exchange.upstream_path = path.unwrap_or_else(|| exchange.path.clone());
-        } else {
-            let body = self.read_body(exchange).await;
-            let auth = match (self.auth.param_location, &self.auth.param_name, &self.auth.param_value) {
-                (Some(ParamLocation::Body), Some(name), Some(value)) => {
-                    Some((name.as_str(), value.expose(), self.keeps_own_auth()))
-                }
-                _ => None,
-            };
-            let asked = Asked {
-                operation: self.operation,
-                model: model.as_deref().filter(|model| !model.is_empty()),
-                options: &self.options,
-                streaming: self.streaming,
-                want_usage: self.shared.statistics,
-                auth,
-            };
-            let prepared = openai::prepare(body.as_deref(), &asked)
-                .map_err(|message| bad_request(message.into_owned()))?;
-            let record = Record::new(
-                Arc::clone(&self.shared),
-                prepared.model.clone(),
-                prepared.stream,
-                &prepared.body,
-            );
-            let model_header = self.model_header.then(|| format!("openai/{}", prepared.model));
-            if prepared.stream {
-                exchange.follow(Box::new(Streamed::new(record, model_header, prepared.hide_usage)));
-            } else {
-                exchange.follow(Box::new(Plain::new(record, model_header, accepts_gzip)));
-            }
-            exchange.set_body(prepared.body.into());
-            let headers = &mut exchange.head.headers;
-            headers.set("Content-Type", "application/json");
-            headers.set("Accept-Encoding", "identity");
-            if let Some(path) = path {
-                exchange.upstream_path = path;
-            }
-        }
+        let (destination, path) = self.upstream.resolve(exchange)?;
+        let rules = Rules {
+            operation: self.shared.operation,
+            model: model.as_deref().filter(|model| !model.is_empty()),
+            streaming: self.streaming,
+            options: &self.options,
+            want_usage: self.shared.statistics,
+            auth: self.body_auth(),
+        };
+        let call = request::check(body.and_then(Object::parse), &rules)?;
+        self.follow(exchange, &call, &rules);
+        exchange.head.headers.set("Accept-Encoding", "gzip, identity");
         self.authenticate(exchange);
+        exchange.upstream_path = path;
         exchange.destination = Some(destination);
         Ok(())
     }
 
-    /// The body, where it is JSON by its type and not too large.
-    async fn read_body(&self, exchange: &mut Exchange) -> Option<Bytes> {
-        let content_type = exchange.head.headers.get_str("content-type").unwrap_or("application/json");
-        let is_json =
-            content_type.get(..16).is_some_and(|start| start.eq_ignore_ascii_case("application/json"));
-        if !is_json {
-            return None;
+    /// Sets the body to send, and leaves what follows the answer.
+    fn follow(&self, exchange: &mut Exchange, call: &request::Call<'_>, rules: &Rules<'_>) {
+        let takes_gzip = exchange.head.headers.get_str("accept-encoding").is_some_and(has_gzip);
+        let header = self.header(exchange, call.model.as_deref());
+        if self.shared.operation == Operation::Preserve {
+            return exchange.follow(Box::new(Preserved::new(header, takes_gzip)));
         }
-        exchange.buffer_body(self.body_limit).await.ok()
+        let sent = self.shared.provider.request(call, rules);
+        let body = Bytes::from(sent.body);
+        exchange.set_body(body.clone());
+        exchange.head.headers.set("Content-Type", "application/json");
+        let model = call.model.as_deref().unwrap_or_default();
+        let record = Record::new(&self.shared, model, call.stream, body);
+        exchange.follow(match call.stream {
+            true => Box::new(Streamed::new(record, header, sent.hide_usage)),
+            false => Box::new(Plain::new(record, header, takes_gzip)),
+        });
     }
 
-    fn place(&self, exchange: &Exchange) -> Result<(Arc<Destination>, Option<Bytes>), Refused> {
-        match &self.upstream {
-            Upstream::Fixed { destination, path } => Ok((Arc::clone(destination), path.clone())),
-            Upstream::Templated(template) => {
-                let url = render(template, exchange).map_err(bad_request)?;
-                let (scheme, host, port, path) = split_url(&url).map_err(bad_request)?;
-                match Upstream::fixed(scheme, host, port, Some(path)).map_err(bad_request)? {
-                    Upstream::Fixed { destination, path } => Ok((destination, path)),
-                    Upstream::Templated(_) => {
-                        Err(bad_request("the upstream_url holds a placeholder inside a placeholder"))
-                    }
-                }
-            }
+    /// `X-Kong-LLM-Model`, where it is wanted.
+    fn header(&self, exchange: &Exchange, model: Option<&str>) -> Option<Arc<str>> {
+        if !self.model_header && !exchange.head.headers.contains("kong-debug") {
+            return None;
         }
+        let from_call = || model.map(|model| format!("{}/{model}", self.shared.provider.name()).into());
+        self.fixed_header.clone().or_else(from_call)
     }
 
     fn keeps_own_auth(&self) -> bool {
         self.auth.allow_override == Some(true)
+    }
+
+    fn body_auth(&self) -> Option<BodyAuth<'_>> {
+        match (self.auth.param_location, &self.auth.param_name, &self.auth.param_value) {
+            (Some(ParamLocation::Body), Some(name), Some(value)) => {
+                Some(BodyAuth { name, value: value.expose(), keep_own: self.keeps_own_auth() })
+            }
+            _ => None,
+        }
     }
 
     /// Sets the provider's key in header and query.
@@ -297,31 +232,39 @@ impl AiProxy {
             (self.auth.param_location, &self.auth.param_name, &self.auth.param_value)
         {
             let query = exchange.query.take().unwrap_or_default();
-            let mut pairs: Vec<_> = query::parse(&query).collect();
-            let own = pairs.iter().any(|(other, _)| other == name);
-            if !(own && self.keeps_own_auth()) {
-                pairs.retain(|(other, _)| other != name);
-                pairs.push((name.as_str().into(), Some(value.expose().into())));
+            let mut pairs: Vec<query::Pair<'_>> = query::pairs(&query).collect();
+            let own = pairs.iter().any(|(other, _)| **other == *name.as_bytes());
+            if own && self.keeps_own_auth() {
+                exchange.query = Some(query);
+                return;
             }
-            exchange.query =
-                Some(query::write(pairs.iter().map(|(name, value)| (&**name, value.as_deref()))).into());
+            pairs.retain(|(other, _)| **other != *name.as_bytes());
+            pairs.push((name.as_bytes().into(), Some(value.expose().as_bytes().into())));
+            exchange.query = Some(query::write(pairs).into());
         }
     }
 }
 
-/// Whether a list of encodings has `gzip`.
+/// Whether a list of encodings has `gzip`, and does not rule it out.
 fn has_gzip(list: &str) -> bool {
-    list.split(',').any(|item| item.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("gzip"))
+    list.split(',').any(|item| {
+        let (name, weight) = item.split_once(';').unwrap_or((item, ""));
+        let ruled_out = ["q=0", "q=0.0", "q=0.00", "q=0.000"].contains(&weight.trim());
+        name.trim().eq_ignore_ascii_case("gzip") && !ruled_out
+    })
 }
 
+/// Fills a template in from the request.
+///
+/// # Errors
+/// Kong's message for a placeholder that is malformed or has no value.
 fn render(template: &Template, exchange: &Exchange) -> Result<String, String> {
     template.render(|place, key| match place {
-        Place::Headers => exchange
-            .head
-            .headers
-            .get_str(key)
-            .or_else(|| exchange.head.headers.get_str(&key.replace('_', "-")))
-            .map(str::to_owned),
+        Place::Headers => {
+            let headers = &exchange.head.headers;
+            let value = headers.get_str(key);
+            value.or_else(|| headers.get_str(&key.replace('_', "-"))).map(str::to_owned)
+        }
         Place::UriCaptures => {
             exchange.captures.iter().find(|(name, _)| **name == *key).map(|(_, value)| value.to_string())
         }

@@ -118,6 +118,10 @@ impl Plugin for KeyAuth {
         Phases::ACCESS
     }
 
+    fn secret_names(&self) -> Vec<String> {
+        self.config.key_names.clone()
+    }
+
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         if !self.config.run_on_preflight && exchange.head.method == Method::OPTIONS {
             return Access::Continue;

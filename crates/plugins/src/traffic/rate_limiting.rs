@@ -23,7 +23,7 @@ use crate::read;
 pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
     let config: RateLimitingConfig = read(config)?;
     let refused = |field: &str, message: String| BuildError { field: field.into(), message };
-    if config.policy == Policy::Redis {
+    if config.policy == Some(Policy::Redis) {
         let message = "counters in Redis are not served by this version; use 'local'";
         return Err(refused("config.policy", message.into()));
     }
@@ -41,7 +41,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
         limits,
         status,
         message: config.error_message.unwrap_or_default(),
-        limit_by: config.limit_by,
+        limit_by: config.limit_by.unwrap_or(LimitBy::Ip),
         header_name: config.header_name.unwrap_or_default(),
         path: config.path.unwrap_or_default(),
         hide_client_headers: config.hide_client_headers,

@@ -31,15 +31,11 @@ const LARGEST_BODY: usize = 16 * 1024 * 1024;
 pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
     let RequestTransformerConfig { http_method, remove, rename, replace, add, append } = read(config)?;
     let wrong = |field: &str, message: String| BuildError { field: field.into(), message };
-    let Remove { body: remove_body, headers: remove_headers, querystring: remove_query } =
-        remove.unwrap_or_default();
-    let Rename { body: rename_body, headers: rename_headers, querystring: rename_query } =
-        rename.unwrap_or_default();
-    let Replace { body: replace_body, headers: replace_headers, querystring: replace_query, uri } =
-        replace.unwrap_or_default();
-    let Add { body: add_body, headers: add_headers, querystring: add_query } = add.unwrap_or_default();
-    let Add { body: append_body, headers: append_headers, querystring: append_query } =
-        append.unwrap_or_default();
+    let Remove { body: remove_body, headers: remove_headers, querystring: remove_query } = remove;
+    let Rename { body: rename_body, headers: rename_headers, querystring: rename_query } = rename;
+    let Replace { body: replace_body, headers: replace_headers, querystring: replace_query, uri } = replace;
+    let Add { body: add_body, headers: add_headers, querystring: add_query } = add;
+    let Add { body: append_body, headers: append_headers, querystring: append_query } = append;
     let compile = |lists: [&[String]; 5], target: &str| {
         Edits::new(lists)
             .map_err(|(operation, error)| wrong(&format!("config.{operation}.{target}"), error.to_string()))

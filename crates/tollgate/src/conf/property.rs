@@ -31,10 +31,20 @@ pub const PROPERTIES: &[Property] = &[
     property(
         "log_level",
         "notice",
-        "Least severe messages that are logged: debug, info, notice, warn, error, crit.",
+        "Least severe messages that are logged: debug, info, notice, warn, error, crit, alert, emerg.",
     ),
-    property("proxy_access_log", "logs/access.log", "File of the access log; `off` for none."),
-    property("proxy_error_log", "logs/error.log", "File of the error log."),
+    property(
+        "proxy_access_log",
+        "logs/access.log",
+        "File of the access log, relative ones below `prefix`; `/dev/stdout` for standard output, `off` for none.",
+    ),
+    property("proxy_error_log", "logs/error.log", "File of the error log; `off` for standard error."),
+    property(
+        "admin_access_log",
+        "logs/admin_access.log",
+        "File of the Admin API's access log; `off` for none.",
+    ),
+    property("status_access_log", "off", "File of the Status API's access log; `off` for none."),
     property(
         "plugins",
         "bundled",
@@ -108,9 +118,7 @@ pub const PROPERTIES: &[Property] = &[
 
 /// Properties of Kong without a meaning here; they are accepted.
 const OTHERS: &[&str] = &[
-    "admin_access_log",
     "admin_error_log",
-    "status_access_log",
     "status_error_log",
     "proxy_stream_access_log",
     "proxy_stream_error_log",

@@ -8,8 +8,9 @@
 //!  "sent": {"target": "/x?a=1", "headers": {"x-consumer-username": "bob"}, "text": "…", "json": {"a": 1}}}
 //! ```
 //!
-//! `sent: false` demands that nothing was sent on. Objects are compared as far as the case names members;
-//! `null` demands that a member or header is not there, `"*"` takes any value.
+//! `sent.line` is a header line as it was sent, name and all. `sent: false` demands that nothing was sent on. Objects are compared as far as the case names members;
+//! `null` demands that a member or header is not there, `"*"` takes any value; of a header, a list names all values
+//! in order, and text behind `~` is a regex.
 
 use std::sync::{Arc, Mutex};
 
@@ -45,6 +46,9 @@ impl Scripted {
             head.push_str("Content-Type: application/json\r\n");
         }
         let mut body = body_of(&answer["body"]);
+        if let Some(chunks) = answer["chunks"].as_array() {
+            return self.answer_in_chunks(head, &headers, chunks);
+        }
         if headers.iter().any(|line| line.eq_ignore_ascii_case("content-encoding: gzip")) {
             body = gzip(&body);
         }
@@ -53,6 +57,26 @@ impl Scripted {
         }
         head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
         *self.next.lock().unwrap() = [head.into_bytes(), body].concat();
+    }
+
+    /// A chunked answer; gzip'd as a whole and cut anew where its headers say so.
+    fn answer_in_chunks(&self, mut head: String, headers: &[String], chunks: &[Value]) {
+        for line in headers {
+            head.push_str(&format!("{line}\r\n"));
+        }
+        head.push_str("Transfer-Encoding: chunked\r\n\r\n");
+        let mut chunks: Vec<Vec<u8>> = chunks.iter().map(body_of).collect();
+        if headers.iter().any(|line| line.eq_ignore_ascii_case("content-encoding: gzip")) {
+            chunks = gzip(&chunks.concat()).chunks(7).map(<[u8]>::to_vec).collect();
+        }
+        let mut whole = head.into_bytes();
+        for chunk in chunks {
+            whole.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            whole.extend_from_slice(&chunk);
+            whole.extend_from_slice(b"\r\n");
+        }
+        whole.extend_from_slice(b"0\r\n\r\n");
+        *self.next.lock().unwrap() = whole;
     }
 
     /// The last request received since the list was emptied.
@@ -88,7 +112,8 @@ fn body_of(body: &Value) -> Vec<u8> {
     }
 }
 
-/// The bytes of a request. With `latin1` each character stands for one byte; `times` repeats the body.
+/// The bytes of a request. With `latin1` each character stands for one byte; `times` repeats the body;
+/// `pad` adds a member of that length.
 pub fn request_bytes(route: &str, request: &Value) -> Vec<u8> {
     let method = request["method"].as_str().unwrap_or("GET");
     let path = request["path"].as_str().unwrap_or("");
@@ -96,7 +121,11 @@ pub fn request_bytes(route: &str, request: &Value) -> Vec<u8> {
     for line in strings(&request["headers"]) {
         head.push_str(&format!("{line}\r\n"));
     }
-    let mut body = body_of(&request["body"]);
+    let mut body = request["body"].clone();
+    if let Some(length) = request["pad"].as_u64() {
+        body["pad"] = "x".repeat(length as usize).into();
+    }
+    let mut body = body_of(&body);
     if let Some(times) = request["times"].as_u64() {
         body = body.repeat(times as usize);
     }
@@ -132,7 +161,13 @@ pub fn check_answer(answer: &Answer, expect: &Value) -> Result<(), String> {
         return Err(format!("status {} became {}: {}", expect["status"], answer.status, answer.text()));
     }
     for (name, value) in expect["headers"].as_object().into_iter().flatten() {
-        check_header(name, value, answer.header(name))?;
+        let found: Vec<&str> = answer
+            .headers
+            .iter()
+            .filter(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
+            .collect();
+        check_header(name, value, &found)?;
     }
     let mut body = answer.body.clone();
     if answer.header("content-encoding") == Some("gzip") {
@@ -142,11 +177,16 @@ pub fn check_answer(answer: &Answer, expect: &Value) -> Result<(), String> {
     check_body(&text, expect)
 }
 
-fn check_header(name: &str, expected: &Value, actual: Option<&str>) -> Result<(), String> {
+fn check_header(name: &str, expected: &Value, actual: &[&str]) -> Result<(), String> {
     let same = match expected {
-        Value::Null => actual.is_none(),
-        Value::String(any) if any == "*" => actual.is_some(),
-        other => actual == other.as_str(),
+        Value::Null => actual.is_empty(),
+        Value::String(any) if any == "*" => !actual.is_empty(),
+        Value::String(pattern) if pattern.starts_with('~') => {
+            let pattern = regex::Regex::new(&pattern[1..]).unwrap();
+            actual.first().is_some_and(|value| pattern.is_match(value))
+        }
+        Value::Array(list) => list.iter().filter_map(Value::as_str).eq(actual.iter().copied()),
+        other => actual.first().copied() == other.as_str(),
     };
     if same { Ok(()) } else { Err(format!("header {name}: {expected} became {actual:?}")) }
 }
@@ -186,6 +226,11 @@ fn check_sent(received: Option<Vec<u8>>, expected: &Value) -> Result<(), String>
     {
         return Err(format!("method {method} became {line}"));
     }
+    if let Some(wanted) = expected["line"].as_str()
+        && !head.split("\r\n").any(|line| line == wanted)
+    {
+        return Err(format!("no line {wanted} in\n{head}"));
+    }
     let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
     for (name, value) in expected["headers"].as_object().into_iter().flatten() {
         let found: Vec<&str> = fields
@@ -193,10 +238,10 @@ fn check_sent(received: Option<Vec<u8>>, expected: &Value) -> Result<(), String>
             .filter(|(other, _)| other.eq_ignore_ascii_case(name))
             .map(|(_, value)| *value)
             .collect();
-        if found.len() > 1 {
+        if found.len() > 1 && !value.is_array() {
             return Err(format!("header {name} was sent {} times", found.len()));
         }
-        check_header(name, value, found.first().copied())?;
+        check_header(name, value, &found)?;
     }
     if expected["length"].is_u64() && expected["length"] != (received.len() - end - 4) as u64 {
         return Err(format!("body of {} bytes became {}", expected["length"], received.len() - end - 4));

@@ -1,69 +1,84 @@
 //! The answer's side: streamed answers are watched on their way, plain ones checked before they go out.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::Compression;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use tollgate_gateway::exchange::Source;
 use tollgate_gateway::{Exchange, ResponseFilter};
 use tollgate_http::{Body, Response, StatusCode};
-use tollgate_llm::openai;
-use tollgate_llm::sse::Watch;
+use tollgate_llm::provider::{Stream, StreamWishes};
 
+use super::gunzip::{Gunzip, NotGzip};
 use super::log::Record;
 use super::refuse;
 
-/// Largest plain answer that is taken in.
+/// Largest plain answer that is taken in, in bytes, also after gzip is taken off.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
-fn is_provider_success(exchange: &Exchange, response: &Response) -> bool {
-    exchange.facts.source == Source::Upstream && response.status == StatusCode::OK
+/// What a stream ends with where the rest of it cannot be read.
+const BROKEN: &[u8] =
+    b"data: {\"error\":{\"message\":\"the provider's answer is not the gzip it says it is\"}}\n\n";
+
+fn is_gzip(response: &Response) -> bool {
+    response.headers.get("content-encoding").is_some_and(|value| value.eq_ignore_ascii_case(b"gzip"))
+}
+
+/// What is said of every good answer of the provider; `false` for any other.
+fn mark(exchange: &Exchange, response: &mut Response, model: Option<&Arc<str>>) -> bool {
+    let good = exchange.facts.source == Source::Upstream && response.status == StatusCode::OK;
+    if good && let Some(model) = model {
+        response.headers.set("X-Kong-LLM-Model", &**model);
+    }
+    good
 }
 
 /// A plain answer.
 pub(super) struct Plain {
     record: Record,
-    model_header: Option<String>,
-    gzip: bool,
+    model: Option<Arc<str>>,
+    takes_gzip: bool,
 }
 
 impl Plain {
-    pub(super) fn new(record: Record, model_header: Option<String>, gzip: bool) -> Self {
-        Self { record, model_header, gzip }
+    pub(super) fn new(record: Record, model: Option<Arc<str>>, takes_gzip: bool) -> Self {
+        Self { record, model, takes_gzip }
     }
 
-    /// The body as the client is to get it.
-    fn encode(&self, response: &mut Response, body: Bytes) {
-        response.headers.remove("Content-Encoding");
-        let encoded = if self.gzip { gzip(&body) } else { None };
+    /// The body as the client is to get it. `encoded` is what came, where that was gzip.
+    fn encode(&self, response: &mut Response, plain: Bytes, encoded: Option<Bytes>) {
+        let encoded = match self.takes_gzip {
+            true => encoded.or_else(|| gzip(&plain)),
+            false => None,
+        };
         match encoded {
             Some(encoded) => {
                 response.headers.set("Content-Encoding", "gzip");
-                response.body = Body::Full(encoded.into());
+                response.body = Body::Full(encoded);
             }
-            None => response.body = Body::from(body),
+            None => {
+                response.headers.remove("Content-Encoding");
+                response.body = Body::from(plain);
+            }
         }
     }
 }
 
-fn gzip(body: &[u8]) -> Option<Vec<u8>> {
+fn gzip(body: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2), Compression::fast());
     encoder.write_all(body).ok()?;
-    encoder.finish().ok()
+    encoder.finish().ok().map(Bytes::from)
 }
 
-/// The body without its encoding; itself where it has none or cannot be decoded.
-fn decoded(response: &Response, body: &Bytes) -> Bytes {
-    if response.headers.get("content-encoding").is_none_or(|value| !value.eq_ignore_ascii_case(b"gzip")) {
-        return body.clone();
-    }
+/// The body without gzip; `None` where it is none, or larger than can be taken in.
+fn gunzip(body: &[u8]) -> Option<Bytes> {
     let mut plain = Vec::new();
-    match GzDecoder::new(&body[..]).take(LARGEST_ANSWER as u64).read_to_end(&mut plain) {
-        Ok(_) => plain.into(),
-        Err(_) => body.clone(),
-    }
+    let limit = LARGEST_ANSWER as u64 + 1;
+    MultiGzDecoder::new(body).take(limit).read_to_end(&mut plain).ok()?;
+    (plain.len() <= LARGEST_ANSWER).then(|| plain.into())
 }
 
 impl ResponseFilter for Plain {
@@ -79,27 +94,29 @@ impl ResponseFilter for Plain {
         if exchange.facts.source != Source::Upstream {
             return;
         }
-        let Body::Full(body) = &response.body else { return };
-        let body = decoded(response, &body.clone());
-        if !is_provider_success(exchange, response) {
-            return self.encode(response, body);
+        let came = match &response.body {
+            Body::Full(body) => body.clone(),
+            Body::Empty => Bytes::new(),
+            Body::Stream(_) => return,
+        };
+        // What says gzip and is none is passed as it is; as an answer it will not be understood.
+        let (plain, encoded) = match is_gzip(response).then(|| gunzip(&came)).flatten() {
+            Some(plain) => (plain, Some(came)),
+            None => (came, None),
+        };
+        if !mark(exchange, response, self.model.as_ref()) {
+            return self.encode(response, plain, encoded);
         }
         self.record.answered(exchange);
-        if let Some(model) = &self.model_header {
-            response.headers.set("X-Kong-LLM-Model", model);
-        }
         response.headers.remove("Set-Cookie");
-        match openai::check_answer(&body, self.record.operation()) {
-            Ok(answer) => {
-                self.record.seen.take(&answer);
-                self.record.answer(&body);
-                self.encode(response, body);
-            }
+        match self.record.read_answer(&plain) {
+            Ok(()) => self.encode(response, plain, encoded),
             Err(message) => {
                 let error = refuse(StatusCode::INTERNAL_SERVER_ERROR, &message);
                 response.status = error.status;
-                response.headers.remove("Content-Encoding");
-                response.body = error.body;
+                if let Body::Full(body) = error.body {
+                    self.encode(response, body, None);
+                }
             }
         }
     }
@@ -112,60 +129,109 @@ impl ResponseFilter for Plain {
 /// A streamed answer.
 pub(super) struct Streamed {
     record: Record,
-    model_header: Option<String>,
+    model: Option<Arc<str>>,
     hide_usage: bool,
-    watch: Option<Watch>,
+    gunzip: Option<Gunzip>,
+    /// Watches the events, where something is to be known of them.
+    events: Option<Box<dyn Stream>>,
 }
 
 impl Streamed {
-    pub(super) fn new(record: Record, model_header: Option<String>, hide_usage: bool) -> Self {
-        Self { record, model_header, hide_usage, watch: None }
+    pub(super) fn new(record: Record, model: Option<Arc<str>>, hide_usage: bool) -> Self {
+        Self { record, model, hide_usage, gunzip: None, events: None }
     }
 }
 
 impl ResponseFilter for Streamed {
     fn keeps_length(&self) -> bool {
-        self.watch.is_none()
+        self.events.is_none() && self.gunzip.is_none()
     }
 
     fn head(&mut self, exchange: &mut Exchange, response: &mut Response) {
-        if !is_provider_success(exchange, response) {
+        if exchange.facts.source != Source::Upstream {
+            return;
+        }
+        if is_gzip(response) {
+            self.gunzip = Some(Gunzip::new());
+            response.headers.remove("Content-Encoding");
+        }
+        let is_stream = response.headers.get_str("content-type").is_some_and(is_event_stream);
+        // Kong 3.11 says so whatever the status is.
+        response.headers.set("Content-Type", "text/event-stream");
+        if !mark(exchange, response, self.model.as_ref()) {
             return;
         }
         self.record.answered(exchange);
-        if let Some(model) = &self.model_header {
-            response.headers.set("X-Kong-LLM-Model", model);
-        }
         response.headers.remove("Set-Cookie");
-        let is_stream = response
-            .headers
-            .get_str("content-type")
-            .is_some_and(|kind| kind.starts_with("text/event-stream"));
-        response.headers.set("Content-Type", "text/event-stream");
-        if is_stream && !response.headers.contains("content-encoding") && self.record.is_wanted() {
-            self.watch = Some(Watch::new(self.hide_usage));
+        if is_stream && self.record.is_wanted() {
+            let wishes = StreamWishes { hide_usage: self.hide_usage, keep_text: self.record.wants_text() };
+            self.events = Some(self.record.provider().stream(wishes));
         }
     }
 
-    fn chunk(&mut self, exchange: &mut Exchange, chunk: Bytes) -> Bytes {
-        self.record.first_chunk(exchange);
-        match &mut self.watch {
-            Some(watch) => {
-                self.record.answer(&chunk);
-                watch.chunk(chunk)
-            }
+    fn chunk(&mut self, _: &mut Exchange, chunk: Bytes) -> Bytes {
+        let chunk = match self.gunzip.as_mut().map(|gunzip| gunzip.chunk(&chunk)) {
             None => chunk,
+            Some(Ok(chunk)) => chunk,
+            Some(Err(NotGzip)) => return Bytes::from_static(BROKEN),
+        };
+        match &mut self.events {
+            Some(events) if !chunk.is_empty() => {
+                self.record.first_chunk();
+                events.chunk(chunk)
+            }
+            _ => chunk,
         }
     }
 
     fn end(&mut self, _: &mut Exchange) -> Bytes {
-        self.watch.as_mut().map(Watch::end).unwrap_or_default()
+        self.events.as_mut().map(|events| events.end()).unwrap_or_default()
     }
 
     fn finish(&mut self, exchange: &mut Exchange, _: bool) {
-        if let Some(watch) = &self.watch {
-            self.record.seen = watch.seen().clone();
+        if let Some(events) = &mut self.events {
+            self.record.seen = events.take_seen();
         }
         self.record.write(exchange);
+    }
+}
+
+fn is_event_stream(content_type: &str) -> bool {
+    let name = content_type.split(';').next().unwrap_or_default().trim();
+    name.eq_ignore_ascii_case("text/event-stream")
+}
+
+/// An answer that is sent on as it is.
+pub(super) struct Preserved {
+    model: Option<Arc<str>>,
+    takes_gzip: bool,
+    gunzip: Option<Gunzip>,
+}
+
+impl Preserved {
+    pub(super) fn new(model: Option<Arc<str>>, takes_gzip: bool) -> Self {
+        Self { model, takes_gzip, gunzip: None }
+    }
+}
+
+impl ResponseFilter for Preserved {
+    fn keeps_length(&self) -> bool {
+        self.gunzip.is_none()
+    }
+
+    fn head(&mut self, exchange: &mut Exchange, response: &mut Response) {
+        mark(exchange, response, self.model.as_ref());
+        // The provider was told that gzip is welcome; the client may not think so.
+        if !self.takes_gzip && exchange.facts.source == Source::Upstream && is_gzip(response) {
+            self.gunzip = Some(Gunzip::new());
+            response.headers.remove("Content-Encoding");
+        }
+    }
+
+    fn chunk(&mut self, _: &mut Exchange, chunk: Bytes) -> Bytes {
+        match &mut self.gunzip {
+            Some(gunzip) => gunzip.chunk(&chunk).unwrap_or_default(),
+            None => chunk,
+        }
     }
 }

@@ -1,24 +1,61 @@
 //! The configuration of `ai-proxy` (Kong 3.11).
 
-use tollgate_model::schema::EntityCheck;
+use tollgate_llm::{Operation, provider};
+use tollgate_model::schema::{Constraint, EntityCheck};
 use tollgate_model::{Config, FieldErrors, Map, Secret, Value};
 
 /// Configuration of `ai-proxy`.
 #[derive(Debug, Clone, Config)]
 #[config(checks = [
+    EntityCheck::Conditional {
+        if_field: "model.provider",
+        if_match: Box::new(Constraint::OneOf(vec!["bedrock".into(), "gemini".into()])),
+        then_field: "auth.allow_override",
+        then_match: Box::new(Constraint::Eq(false.into())),
+        then_error: Some("bedrock and gemini only support auth.allow_override = false"),
+    },
+    EntityCheck::MutuallyRequired(vec!["auth.header_name", "auth.header_value"]),
+    EntityCheck::MutuallyRequired(vec!["auth.param_name", "auth.param_value", "auth.param_location"]),
     EntityCheck::Custom("provider_needs", provider_needs),
-    EntityCheck::Custom("auth_pairs", auth_pairs),
+    EntityCheck::Custom("served", served),
 ])]
 pub struct AiProxyConfig {
     /// Format in which clients speak to this route.
-    #[config(default = "openai")]
-    pub llm_format: LlmFormat,
+    #[config(default = "openai", one_of("openai", "bedrock", "gemini", "cohere", "huggingface"))]
+    pub llm_format: String,
     /// Operation that this route serves. `preserve` sends requests on as they are.
-    #[config(required)]
-    pub route_type: RouteType,
+    #[config(
+        required,
+        one_of(
+            "llm/v1/chat",
+            "llm/v1/completions",
+            "llm/v1/embeddings",
+            "llm/v1/responses",
+            "llm/v1/assistants",
+            "llm/v1/files",
+            "llm/v1/batches",
+            "audio/v1/audio/speech",
+            "audio/v1/audio/transcriptions",
+            "audio/v1/audio/translations",
+            "image/v1/images/generations",
+            "image/v1/images/edits",
+            "realtime/v1/realtime",
+            "preserve"
+        )
+    )]
+    pub route_type: String,
     /// Kind of traffic, for inspection and metrics.
-    #[config(default = "text/generation")]
-    pub genai_category: GenaiCategory,
+    #[config(
+        default = "text/generation",
+        one_of(
+            "text/generation",
+            "text/embeddings",
+            "audio/speech",
+            "audio/transcription",
+            "image/generation"
+        )
+    )]
+    pub genai_category: String,
     /// How the gateway proves itself to the provider.
     pub auth: Option<Auth>,
     /// The model that answers.
@@ -29,69 +66,13 @@ pub struct AiProxyConfig {
     /// Whether clients may ask for streamed answers (`allow`), may not (`deny`), or always get them (`always`).
     #[config(default = "allow")]
     pub response_streaming: ResponseStreaming,
-    /// Largest body that is read for inspection, in bytes; 0 for no limit.
+    /// Largest body that is read for inspection, in bytes; 0 for no limit. (Kong 3.13's default: up to 3.12 it
+    /// was 8192, which refuses ordinary chats.)
     #[config(default = 1_048_576)]
     pub max_request_body_size: u64,
     /// Whether answers name the model in `X-Kong-LLM-Model`.
     #[config(default = true)]
     pub model_name_header: bool,
-}
-
-/// Formats a client can speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Config)]
-pub enum LlmFormat {
-    /// OpenAI's API.
-    #[config(rename = "openai")]
-    Openai,
-    /// Amazon Bedrock's API.
-    #[config(rename = "bedrock")]
-    Bedrock,
-    /// Google's Gemini API.
-    #[config(rename = "gemini")]
-    Gemini,
-    /// Cohere's API.
-    #[config(rename = "cohere")]
-    Cohere,
-    /// Hugging Face's API.
-    #[config(rename = "huggingface")]
-    Huggingface,
-}
-
-/// Operations of an LLM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Config)]
-pub enum RouteType {
-    /// Chat completions.
-    #[config(rename = "llm/v1/chat")]
-    Chat,
-    /// Completions of a prompt.
-    #[config(rename = "llm/v1/completions")]
-    Completions,
-    /// Vectors for text.
-    #[config(rename = "llm/v1/embeddings")]
-    Embeddings,
-    /// Anything, sent on as it is.
-    #[config(rename = "preserve")]
-    Preserve,
-}
-
-/// Kinds of traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Config)]
-pub enum GenaiCategory {
-    /// Text answers.
-    #[config(rename = "text/generation")]
-    TextGeneration,
-    /// Vectors.
-    #[config(rename = "text/embeddings")]
-    TextEmbeddings,
-    /// Spoken answers.
-    #[config(rename = "audio/speech")]
-    AudioSpeech,
-    /// Text from speech.
-    #[config(rename = "audio/transcription")]
-    AudioTranscription,
-    /// Pictures.
-    #[config(rename = "image/generation")]
-    ImageGeneration,
 }
 
 /// When answers are streamed.
@@ -325,11 +306,6 @@ fn provider_needs(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
     if provider == "llama2" && !option("upstream_url") {
         errors.add_entity("must set 'model.options.upstream_url' for self-hosted providers/models");
     }
-    let overrides =
-        fields.get("auth").and_then(|auth| auth.get("allow_override")) == Some(&Value::Bool(true));
-    if matches!(provider, "bedrock" | "gemini") && overrides {
-        errors.add_entity("bedrock and gemini only support auth.allow_override = false");
-    }
     let statistics =
         fields.get("logging").and_then(|logging| logging.get("log_statistics")) == Some(&Value::Bool(true));
     if provider == "anthropic" && text(fields, &["route_type"]) == Some("llm/v1/completions") && statistics {
@@ -338,19 +314,32 @@ fn provider_needs(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
     errors.into_result()
 }
 
-/// Names and values of credentials come together (Kong 3.11).
-fn auth_pairs(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
+/// What Kong knows and Tollgate does not serve yet is refused here, and not when a request comes; so is an
+/// address that cannot be one.
+fn served(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
     let mut errors = FieldErrors::new();
-    let given = |name: &str| text(fields, &["auth", name]).is_some();
-    let together =
-        |names: &[&str]| names.iter().all(|name| given(name)) || !names.iter().any(|name| given(name));
-    if !together(&["header_name", "header_value"]) {
-        errors.add_entity("all or none of these fields must be set: 'auth.header_name', 'auth.header_value'");
+    if provider_needs(fields).is_err() {
+        return Ok(());
     }
-    if !together(&["param_name", "param_value", "param_location"]) {
-        errors.add_entity(
-            "all or none of these fields must be set: 'auth.param_name', 'auth.param_value', 'auth.param_location'",
+    if let Some(name) = text(fields, &["model", "provider"]).filter(|name| provider::named(name).is_none()) {
+        let message = format!(
+            "the provider '{name}' cannot be served yet; use 'openai', which with 'options.upstream_url' is any server that speaks OpenAI's API"
         );
+        errors.add_at("model.provider", message);
+    }
+    if let Some(name) = text(fields, &["llm_format"]).filter(|name| *name != "openai") {
+        errors.add_at("llm_format", format!("the format '{name}' cannot be served yet; use 'openai'"));
+    }
+    if let Some(name) = text(fields, &["route_type"]).filter(|name| Operation::named(name).is_none()) {
+        let message = format!(
+            "the route type '{name}' cannot be served yet; use 'preserve' to send its requests on as they are"
+        );
+        errors.add_at("route_type", message);
+    }
+    if let Some(url) = text(fields, &["model", "options", "upstream_url"])
+        && let Err(message) = super::upstream::check_address(url)
+    {
+        errors.add_at("model.options.upstream_url", message);
     }
     errors.into_result()
 }

@@ -3,48 +3,51 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tollgate_gateway::Exchange;
+use tollgate_gateway::balancer::PeerHost;
+use tollgate_gateway::destination::Host;
 use tollgate_gateway::exchange::Source;
-use tollgate_llm::Operation;
-use tollgate_llm::usage::Seen;
+use tollgate_llm::Provider;
+use tollgate_llm::usage::{Seen, Usage};
 
 use super::{Shared, text};
-
-/// Most bytes of an answer that are kept for the log.
-const LARGEST_PAYLOAD: usize = 1024 * 1024;
 
 /// One call on its way into the log.
 pub(super) struct Record {
     shared: Arc<Shared>,
-    model: String,
+    /// The model asked; empty where nothing is logged.
+    model: Box<str>,
     stream: bool,
     started: Instant,
     answered: Option<Instant>,
     first_chunk: Option<Instant>,
-    request: Option<Value>,
-    answer: Vec<u8>,
+    /// The body sent.
+    request: Bytes,
+    /// A whole answer, where payloads are logged.
+    answer: Option<Bytes>,
     pub(super) seen: Seen,
 }
 
 impl Record {
-    pub(super) fn new(shared: Arc<Shared>, model: String, stream: bool, body: &[u8]) -> Self {
-        let request = shared.payloads.then(|| text(body));
+    pub(super) fn new(shared: &Arc<Shared>, model: &str, stream: bool, request: Bytes) -> Self {
         Self {
-            shared,
-            model,
+            shared: Arc::clone(shared),
+            model: if shared.statistics { model.into() } else { Box::default() },
             stream,
             started: Instant::now(),
             answered: None,
             first_chunk: None,
             request,
-            answer: Vec::new(),
+            answer: None,
             seen: Seen::default(),
         }
     }
 
-    pub(super) fn operation(&self) -> Operation {
-        self.shared.operation
+    /// Who answers.
+    pub(super) fn provider(&self) -> &'static dyn Provider {
+        self.shared.provider
     }
 
     /// Whether anything of the call is logged.
@@ -52,24 +55,32 @@ impl Record {
         self.shared.statistics
     }
 
-    /// The provider's head is there.
+    /// Whether the text of a streamed answer is logged.
+    pub(super) fn wants_text(&self) -> bool {
+        self.shared.payloads
+    }
+
+    /// The head of a good answer is there.
     pub(super) fn answered(&mut self, exchange: &Exchange) {
         self.answered = exchange.facts.answered;
     }
 
-    /// A piece of the answer is there.
-    pub(super) fn first_chunk(&mut self, _: &Exchange) {
-        if self.first_chunk.is_none() {
-            self.first_chunk = Some(Instant::now());
-        }
+    /// A piece of a good answer is there.
+    pub(super) fn first_chunk(&mut self) {
+        self.first_chunk.get_or_insert_with(Instant::now);
     }
 
-    /// Keeps (a piece of) the answer, where payloads are logged.
-    pub(super) fn answer(&mut self, piece: &[u8]) {
+    /// Checks a whole answer and takes in what it says.
+    ///
+    /// # Errors
+    /// Why it cannot be passed on.
+    pub(super) fn read_answer(&mut self, answer: &Bytes) -> Result<(), String> {
+        let seen = self.shared.statistics.then_some(&mut self.seen);
+        self.shared.provider.answer(answer, self.shared.operation, seen)?;
         if self.shared.payloads {
-            let room = LARGEST_PAYLOAD.saturating_sub(self.answer.len());
-            self.answer.extend_from_slice(piece.get(..room.min(piece.len())).unwrap_or_default());
+            self.answer = Some(answer.clone());
         }
+        Ok(())
     }
 
     /// Writes the section. Runs once, also when the client has gone.
@@ -80,14 +91,17 @@ impl Record {
         let milliseconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
         let end = if self.stream { Instant::now() } else { self.answered.unwrap_or_else(Instant::now) };
         let latency = milliseconds(self.started, end);
-        let usage = self.seen.usage.clone().unwrap_or_default();
+        let usage = match self.answered {
+            Some(_) => self.seen.tokens(&self.request, self.stream),
+            None => Usage::default(),
+        };
         let per_token =
             if usage.completion_tokens == 0 { 0.0 } else { latency as f64 / usage.completion_tokens as f64 };
         let first = self.first_chunk.or(self.answered).unwrap_or(end);
         let mut proxy = json!({
             "meta": {
                 "plugin_id": self.shared.plugin_id,
-                "provider_name": "openai",
+                "provider_name": self.shared.provider.name(),
                 "request_model": self.model,
                 "response_model": self.seen.model.as_deref().unwrap_or(&self.model),
                 "llm_latency": latency,
@@ -103,10 +117,60 @@ impl Record {
                 "time_to_first_token": milliseconds(self.started, first),
                 "cost": usage.cost(self.shared.input_cost, self.shared.output_cost),
             },
+            "tried_targets": self.tried(exchange),
         });
         if self.shared.payloads {
-            proxy["payload"] = json!({"request": self.request.take(), "response": text(&self.answer)});
+            let response = self.answer.as_deref().map_or_else(|| self.composed(&usage), text);
+            proxy["payload"] = json!({"request": text(&self.request), "response": response});
         }
         exchange.facts.ai = Some(json!({"proxy": proxy}));
+    }
+
+    /// Every attempt. The query is left out: a provider's key may stand in it.
+    fn tried(&self, exchange: &Exchange) -> Value {
+        let destination = exchange.destination.as_deref();
+        let host = destination.and_then(|destination| match &destination.host {
+            Host::One(peer) => match &peer.host {
+                PeerHost::Address(ip) => Some(ip.to_string()),
+                PeerHost::Name(name) => Some(name.to_string()),
+            },
+            Host::Upstream(_) => None,
+        });
+        let path = exchange.facts.upstream_uri.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let describe = |attempt: &tollgate_gateway::exchange::Try| {
+            json!({
+                "provider": self.shared.provider.name(),
+                "model": self.model,
+                "route_type": self.shared.operation.name(),
+                "host": host,
+                "ip": attempt.ip.to_string(),
+                "port": attempt.port,
+                "upstream_scheme": if destination.is_some_and(|to| to.tls.is_some()) { "https" } else { "http" },
+                "upstream_uri": text(path),
+            })
+        };
+        exchange.facts.tries.iter().map(describe).collect()
+    }
+
+    /// A streamed answer as a whole one, as Kong logs it.
+    fn composed(&self, usage: &Usage) -> Value {
+        if self.answered.is_none() {
+            return Value::Null;
+        }
+        let answer = json!({
+            "object": "chat.completion",
+            "choices": [{
+                "index": 0,
+                "logprobs": null,
+                "finish_reason": self.seen.finish_reason,
+                "message": {"role": "assistant", "content": self.seen.text.kept},
+            }],
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.total_tokens,
+            },
+        });
+        answer.to_string().into()
     }
 }

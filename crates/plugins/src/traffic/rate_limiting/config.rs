@@ -1,9 +1,11 @@
 //! The configuration of `rate-limiting`.
 
+use std::sync::LazyLock;
+
 use tollgate_limit::{Limit, Period};
 use tollgate_model::entity::rules;
 use tollgate_model::schema::{Constraint, EntityCheck};
-use tollgate_model::{Config, PluginSchema, Value};
+use tollgate_model::{Config, PluginSchema, Record, Value};
 
 use crate::redis::RedisConfig;
 
@@ -29,8 +31,8 @@ pub struct RateLimitingConfig {
     #[config(gt(0))]
     pub year: Option<f64>,
     /// What requests are counted by.
-    #[config(optional, default = "consumer")]
-    pub limit_by: LimitBy,
+    #[config(default = "consumer")]
+    pub limit_by: Option<LimitBy>,
     /// Header to count by, with `limit_by` `header`.
     #[config(check = rules::header_name)]
     pub header_name: Option<String>,
@@ -42,21 +44,21 @@ pub struct RateLimitingConfig {
     )]
     pub path: Option<String>,
     /// Where the counters are.
-    #[config(optional, default = "local", len_min(0))]
-    pub policy: Policy,
+    #[config(default = "local", len_min(0))]
+    pub policy: Option<Policy>,
     /// Whether requests pass while the counters cannot be reached.
     #[config(default = true)]
     pub fault_tolerant: bool,
     /// The Redis server that has the counters, with `policy` `redis`.
-    pub redis: Option<RedisConfig>,
+    pub redis: RedisConfig,
     /// Whether clients are not told of limits.
     #[config(default = false)]
     pub hide_client_headers: bool,
     /// Status of refusals.
-    #[config(optional, default = 429, gt(0))]
+    #[config(default = 429, gt(0))]
     pub error_code: Option<f64>,
     /// Message of refusals.
-    #[config(optional, default = "API rate limit exceeded")]
+    #[config(default = "API rate limit exceeded")]
     pub error_message: Option<String>,
     /// Seconds between two exchanges with Redis; -1 asks it at every request.
     #[config(default = -1)]
@@ -137,6 +139,7 @@ pub fn schema() -> PluginSchema {
         then_error: None,
     };
     PluginSchema::new("rate-limiting", 910, RateLimitingConfig::schema())
+        .without_store(without_cluster())
         .with_config_check(check_together)
         .with_checks(vec![
             EntityCheck::AtLeastOneOf(vec![
@@ -153,6 +156,21 @@ pub fn schema() -> PluginSchema {
             needs("config.limit_by", "header", "config.header_name"),
             needs("config.limit_by", "path", "config.path"),
         ])
+}
+
+/// The same without the policy `cluster`, which needs a store that nodes share (Kong 3.11).
+fn without_cluster() -> &'static Record {
+    static SCHEMA: LazyLock<Record> = LazyLock::new(|| {
+        let mut record = RateLimitingConfig::schema().clone();
+        let policy = record.fields.iter_mut().filter(|field| field.name == "policy");
+        for constraint in policy.flat_map(|field| &mut field.shape.constraints) {
+            if let Constraint::OneOf(values) = constraint {
+                values.retain(|value| *value != Policy::Cluster.name());
+            }
+        }
+        record
+    });
+    &SCHEMA
 }
 
 /// What the fields demand of each other.

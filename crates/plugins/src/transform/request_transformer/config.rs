@@ -12,19 +12,19 @@ pub struct RequestTransformerConfig {
     #[config(matches(pattern = "^%u+$", regex = "^[A-Z]+$"))]
     pub http_method: Option<String>,
     /// What is taken out.
-    pub remove: Option<Remove>,
+    pub remove: Remove,
     /// What gets another name: `old:new`.
-    pub rename: Option<Rename>,
+    pub rename: Rename,
     /// What gets another value where it is there: `name:value`.
-    pub replace: Option<Replace>,
+    pub replace: Replace,
     /// What is put in where it is not there: `name:value`.
-    pub add: Option<Add>,
+    pub add: Add,
     /// What is put in beside what is there: `name:value`.
-    pub append: Option<Add>,
+    pub append: Add,
 }
 
 /// Names to take out.
-#[derive(Debug, Clone, Default, Config)]
+#[derive(Debug, Clone, Config)]
 pub struct Remove {
     /// Fields of the body.
     #[config(default = [])]
@@ -38,7 +38,7 @@ pub struct Remove {
 }
 
 /// Names to change.
-#[derive(Debug, Clone, Default, Config)]
+#[derive(Debug, Clone, Config)]
 pub struct Rename {
     /// Fields of the body.
     #[config(default = [], each(check = pair::with_template))]
@@ -52,7 +52,7 @@ pub struct Rename {
 }
 
 /// Values to put in place of those that are there.
-#[derive(Debug, Clone, Default, Config)]
+#[derive(Debug, Clone, Config)]
 pub struct Replace {
     /// Fields of the body.
     #[config(default = [], each(check = pair::with_template))]
@@ -69,7 +69,7 @@ pub struct Replace {
 }
 
 /// Values to put in.
-#[derive(Debug, Clone, Default, Config)]
+#[derive(Debug, Clone, Config)]
 pub struct Add {
     /// Fields of the body.
     #[config(default = [], each(check = pair::with_template))]

@@ -1,0 +1,211 @@
+//! A client's request in OpenAI's format: read, and checked against what the route allows (Kong 3.11's checks,
+//! in its order).
+
+use std::borrow::Cow;
+
+use crate::Operation;
+use crate::json::Object;
+
+/// When answers are streamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streaming {
+    /// When the client asks.
+    Allow,
+    /// Never; a client that asks is refused.
+    Deny,
+    /// Always.
+    Always,
+}
+
+/// What a route asks of the model, over the client's head: the configuration wins.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `max_tokens`, as JSON text
+    pub max_tokens: Option<String>,
+    /// `temperature`, as JSON text
+    pub temperature: Option<String>,
+    /// `top_p`, as JSON text
+    pub top_p: Option<String>,
+    /// `dimensions` of embeddings, as JSON text
+    pub dimensions: Option<String>,
+}
+
+/// What the route allows and wants.
+#[derive(Debug)]
+pub struct Rules<'a> {
+    /// The route's operation.
+    pub operation: Operation,
+    /// The configured model, templates filled in.
+    pub model: Option<&'a str>,
+    /// Streaming policy.
+    pub streaming: Streaming,
+    /// Options that are set.
+    pub options: &'a Options,
+    /// Whether the tokens of a streamed answer are to be known.
+    pub want_usage: bool,
+    /// A name and a value to add to the body for authentication.
+    pub auth: Option<BodyAuth<'a>>,
+}
+
+/// A secret that goes into the body.
+#[derive(Clone, Copy)]
+pub struct BodyAuth<'a> {
+    /// Name of the member.
+    pub name: &'a str,
+    /// Its value.
+    pub value: &'a str,
+    /// Whether a member of this name that the client sent stays.
+    pub keep_own: bool,
+}
+
+impl std::fmt::Debug for BodyAuth<'_> {
+    /// Without the value.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BodyAuth").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A request that the route allows.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The client's body.
+    pub body: Object<'a>,
+    /// The model to ask; `None` where nobody names one (only with [`Operation::Preserve`]).
+    pub model: Option<Cow<'a, str>>,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+}
+
+/// Checks a body; `None` stands for one that could not be read.
+///
+/// # Errors
+/// Kong's message; the status is 400.
+pub fn check<'a>(body: Option<Object<'a>>, rules: &Rules<'a>) -> Result<Call<'a>, Cow<'static, str>> {
+    let body = body.unwrap_or_default();
+    let found = Found::look(&body, rules.operation);
+    if !found.is_enough_for(rules.operation) {
+        return Err(match rules.operation {
+            Operation::Embeddings => "request body doesn't contain valid input".into(),
+            _ => "request body doesn't contain valid prompts".into(),
+        });
+    }
+    let own = body.get_str("model").filter(|model| !model.is_empty());
+    let model = match (rules.model, own) {
+        (Some(model), Some(own)) if own != model => {
+            return Err(format!("cannot use own model - must be: {model}").into());
+        }
+        (Some(model), _) => Some(Cow::Borrowed(model)),
+        (None, Some(own)) => Some(own),
+        (None, None) if rules.operation == Operation::Preserve => None,
+        (None, None) => {
+            return Err("model parameter not found in request, nor in gateway configuration".into());
+        }
+    };
+    found.must_fit(rules.operation)?;
+    let client_streams = body.is_truthy("stream") && rules.operation != Operation::Embeddings;
+    if client_streams && rules.streaming == Streaming::Deny {
+        return Err("response streaming is not enabled for this LLM".into());
+    }
+    let always = rules.streaming == Streaming::Always && rules.operation != Operation::Embeddings;
+    Ok(Call { stream: client_streams || always, body, model })
+}
+
+/// What a body holds that tells its operation.
+struct Found {
+    messages: bool,
+    prompt: bool,
+    input: bool,
+}
+
+impl Found {
+    fn look(body: &Object<'_>, operation: Operation) -> Self {
+        let starts = |name: &str, open: char| body.get(name).is_some_and(|value| value.starts_with(open));
+        let filled = |name: &str| body.get(name).is_some_and(|value| !is_empty_list(value));
+        Self {
+            messages: starts("messages", '[') && filled("messages"),
+            // Lists of prompts came with Kong 3.15; a chat that holds one stays a chat.
+            prompt: starts("prompt", '"')
+                || operation == Operation::Completions && starts("prompt", '[') && filled("prompt"),
+            input: (starts("input", '"') && body.get("input") != Some("\"\""))
+                || (starts("input", '[') && filled("input")),
+        }
+    }
+
+    fn is_enough_for(&self, operation: Operation) -> bool {
+        match operation {
+            Operation::Preserve => true,
+            Operation::Embeddings => self.input,
+            Operation::Chat | Operation::Completions => self.messages || self.prompt,
+        }
+    }
+
+    fn must_fit(&self, operation: Operation) -> Result<(), Cow<'static, str>> {
+        let has = match (self.messages, self.prompt) {
+            _ if matches!(operation, Operation::Preserve | Operation::Embeddings) => return Ok(()),
+            (true, true) => return Err("request matches multiple LLM request formats".into()),
+            (true, false) => Operation::Chat,
+            (false, true) => Operation::Completions,
+            (false, false) => return Err("request format not recognised".into()),
+        };
+        if has == operation {
+            return Ok(());
+        }
+        let (has, wants) = (has.name(), operation.name());
+        Err(format!("[{has}] message format is not compatible with [{wants}] route type").into())
+    }
+}
+
+fn is_empty_list(value: &str) -> bool {
+    value.strip_prefix('[').is_some_and(|rest| rest.trim_ascii_start().starts_with(']'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The order matters: each body is wrong in all the later ways too.
+    #[test]
+    fn messages_come_in_kongs_order() {
+        let options = Options::default();
+        let rules = |model| Rules {
+            operation: Operation::Completions,
+            model,
+            streaming: Streaming::Deny,
+            options: &options,
+            want_usage: false,
+            auth: None,
+        };
+        for (model, body, message) in [
+            (
+                Some("m"),
+                r#"{"messages":[],"model":"x","stream":true}"#,
+                "request body doesn't contain valid prompts",
+            ),
+            (
+                Some("m"),
+                r#"{"messages":[1],"prompt":"p","model":"x","stream":true}"#,
+                "cannot use own model - must be: m",
+            ),
+            (
+                None,
+                r#"{"messages":[1],"prompt":"p","stream":true}"#,
+                "model parameter not found in request, nor in gateway configuration",
+            ),
+            (
+                Some("m"),
+                r#"{"messages":[1],"prompt":"p","stream":true}"#,
+                "request matches multiple LLM request formats",
+            ),
+            (
+                Some("m"),
+                r#"{"messages":[1],"stream":true}"#,
+                "[llm/v1/chat] message format is not compatible with [llm/v1/completions] route type",
+            ),
+            (Some("m"), r#"{"prompt":"p","stream":true}"#, "response streaming is not enabled for this LLM"),
+        ] {
+            let refused = check(Object::parse(body.as_bytes()), &rules(model)).unwrap_err();
+            assert_eq!(refused, message, "{body}");
+        }
+        assert!(check(Object::parse(br#"{"prompt":["a"]}"#), &rules(Some("m"))).is_ok());
+    }
+}

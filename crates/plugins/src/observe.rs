@@ -1,0 +1,5 @@
+//! Plugins that tell what happened.
+
+pub mod file_log;
+mod lua_field;
+pub mod prometheus;
