@@ -34,8 +34,8 @@ pub struct Exchange {
     pub request_id: RequestId,
     /// When the head was complete.
     pub started: Instant,
-    /// The same in milliseconds since 1970.
-    pub started_at: u64,
+    /// The same, since 1970.
+    pub started_at: Duration,
     /// The client's address after `real_ip_header` of trusted peers.
     pub client_ip: IpAddr,
     /// `http` or `https` as the client sees it (`X-Forwarded-Proto` of trusted peers).
@@ -96,10 +96,10 @@ pub struct Try {
     pub ip: IpAddr,
     /// Port tried.
     pub port: u16,
-    /// When choosing the address began, since 1970.
-    pub started_at: Duration,
-    /// How long choosing it took.
-    pub chosen_after: Duration,
+    /// When choosing the address began.
+    pub started: Instant,
+    /// When it was chosen.
+    pub chosen: Instant,
     /// The status a failure stands for (502, 504); `None` when it worked, or was not over when the client left.
     pub failure: Option<u16>,
 }

@@ -141,20 +141,18 @@ struct Origin<'a> {
 impl Origin<'_> {
     /// Tells the upstream. Reads the client's `Host`, which must still be there.
     fn tell(&self, headers: &mut Headers) {
-        let mut text = Vec::with_capacity(64);
-        let _ = match join_lines(headers, "x-forwarded-for", &mut text) {
-            true => write!(text, ", {}", self.peer),
-            false => write!(text, "{}", self.client),
-        };
-        headers.set("X-Forwarded-For", &text);
-        text.clear();
-        let _ = write!(text, "{}", self.client);
-        headers.set("X-Real-IP", &text);
+        let client = AddressText::new(self.client);
+        match joined_lines(headers, "x-forwarded-for").as_slice() {
+            b"" => headers.set("X-Forwarded-For", client.as_bytes()),
+            before => {
+                headers
+                    .set_parts("X-Forwarded-For", &[before, b", ", AddressText::new(self.peer).as_bytes()]);
+            }
+        }
+        headers.set("X-Real-IP", client.as_bytes());
         self.show(headers, "X-Forwarded-Proto", self.scheme.as_bytes());
-        text.clear();
-        text.extend_from_slice(bare_host(headers));
-        text.make_ascii_lowercase();
-        self.show(headers, "X-Forwarded-Host", &text);
+        let host = bare_host(headers).to_ascii_lowercase();
+        self.show(headers, "X-Forwarded-Host", &host);
         self.show(headers, "X-Forwarded-Port", itoa::Buffer::new().format(self.port).as_bytes());
         self.show(headers, "X-Forwarded-Path", self.path);
         match self.stripped.filter(|prefix| *prefix != b"/") {
@@ -194,30 +192,63 @@ pub(crate) fn bare_host(headers: &Headers) -> &[u8] {
     }
 }
 
-/// Puts the values of all fields of a name, joined with commas, at the end of `out`; tells whether there was
-/// any (RFC 9110 §5.3).
-fn join_lines(headers: &Headers, name: &str, out: &mut Vec<u8>) -> bool {
-    let mut any = false;
-    for value in headers.get_all(name).filter(|value| !value.is_empty()) {
-        if any {
-            out.extend_from_slice(b", ");
+/// An address as text.
+struct AddressText {
+    bytes: [u8; 45],
+    length: usize,
+}
+
+impl AddressText {
+    fn new(ip: IpAddr) -> Self {
+        let mut text = Self { bytes: [0; 45], length: 0 };
+        match ip {
+            // As nearly all are, and with less ado than formatting makes.
+            IpAddr::V4(ip) => {
+                for (place, octet) in ip.octets().into_iter().enumerate() {
+                    if place > 0 {
+                        text.put(b".");
+                    }
+                    text.put(itoa::Buffer::new().format(octet).as_bytes());
+                }
+            }
+            IpAddr::V6(ip) => {
+                let mut rest = &mut text.bytes[..];
+                let _ = write!(rest, "{ip}");
+                text.length = 45 - rest.len();
+            }
         }
-        out.extend_from_slice(value);
-        any = true;
+        text
     }
-    any
+
+    fn put(&mut self, part: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(self.length..self.length + part.len()) {
+            place.copy_from_slice(part);
+            self.length += part.len();
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// The values of all fields of a name, joined with commas (RFC 9110 §5.3).
+fn joined_lines(headers: &Headers, name: &str) -> Vec<u8> {
+    let mut joined = Vec::new();
+    for value in headers.get_all(name).filter(|value| !value.is_empty()) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b", ");
+        }
+        joined.extend_from_slice(value);
+    }
+    joined
 }
 
 /// Adds the gateway to `Via`.
 pub(crate) fn add_via(headers: &mut Headers, version: &str, product: &str) {
-    let mut list = Vec::with_capacity(64);
-    if join_lines(headers, "via", &mut list) {
-        list.extend_from_slice(b", ");
-    }
-    list.extend_from_slice(version.as_bytes());
-    list.push(b' ');
-    list.extend_from_slice(product.as_bytes());
-    headers.set("Via", list);
+    let before = joined_lines(headers, "via");
+    let link: &[u8] = if before.is_empty() { b"" } else { b", " };
+    headers.set_parts("Via", &[&before, link, version.as_bytes(), b" ", product.as_bytes()]);
 }
 
 /// Removes from a request what concerns only the connection it came on. `Upgrade` stays for a WebSocket, `TE`
@@ -318,7 +349,8 @@ const OPTIONS: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
 /// The names of fields in `Connection`, each followed by a comma.
 fn named_by_connection(headers: &Headers) -> Vec<u8> {
     let mut named = Vec::new();
-    for item in headers.get_all("connection").flat_map(items) {
+    let lists = headers.get_all("connection").filter(|list| !list.eq_ignore_ascii_case(b"keep-alive"));
+    for item in lists.flat_map(items) {
         if !OPTIONS.iter().any(|option| option.eq_ignore_ascii_case(item)) {
             named.extend_from_slice(item);
             named.push(b',');

@@ -106,7 +106,7 @@ pub(crate) fn build(exchange: &Exchange) -> Map<String, Value> {
         );
     }
     put("client_ip", exchange.client_ip.to_string().into());
-    put("started_at", exchange.started_at.into());
+    put("started_at", (exchange.started_at.as_millis() as u64).into());
     put(
         "source",
         match facts.source {
@@ -263,11 +263,13 @@ fn upstream_statuses(exchange: &Exchange) -> String {
 
 fn tried(attempt: &Try, exchange: &Exchange) -> Value {
     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let started = exchange.started_at + attempt.started.saturating_duration_since(exchange.started);
+    let choosing = attempt.chosen.saturating_duration_since(attempt.started);
     let mut tried = json!({
-        "balancer_start": attempt.started_at.as_millis() as u64,
-        "balancer_start_ns": nanoseconds(attempt.started_at),
-        "balancer_latency": attempt.chosen_after.as_millis() as u64,
-        "balancer_latency_ns": nanoseconds(attempt.chosen_after),
+        "balancer_start": started.as_millis() as u64,
+        "balancer_start_ns": nanoseconds(started),
+        "balancer_latency": choosing.as_millis() as u64,
+        "balancer_latency_ns": nanoseconds(choosing),
         "ip": attempt.ip.to_string(),
         "port": attempt.port,
         "keepalive": exchange.settings.keeps_connections,

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tollgate_http::client::{Client, SendError, Timeouts};
 use tollgate_http::{
-    BodyError, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode,
+    Body, BodyError, Connection, Handler, Headers, Refusal, Request, RequestHead, Response, StatusCode,
 };
 use tollgate_telemetry::Level;
 
@@ -89,7 +89,7 @@ impl Gateway {
             received_target: head.target.clone(),
             request_id: RequestId::new(),
             started: Instant::now(),
-            started_at: crate::clock::milliseconds(),
+            started_at: crate::clock::now(),
             client_ip: client.ip,
             client_scheme: client.scheme,
             settings: Arc::clone(&self.settings),
@@ -263,9 +263,12 @@ impl Gateway {
             }
         };
         // From here on the answer is the upstream's, or an error in its place.
-        exchange.facts.proxied = Some(Instant::now());
+        exchange.facts.proxied = Some(target.chosen);
         exchange.facts.source = Source::Error;
-        if !destination.http2 && exchange.route.as_ref().is_none_or(|route| route.request_buffering) {
+        if matches!(exchange.body, Body::Stream(_))
+            && !destination.http2
+            && exchange.route.as_ref().is_none_or(|route| route.request_buffering)
+        {
             match exchange.body.buffer(BUFFERED_AT_MOST).await {
                 // A larger one goes on as it comes.
                 Ok(_) | Err(BodyError::TooLarge { limit: BUFFERED_AT_MOST }) => {}
@@ -319,19 +322,19 @@ impl Gateway {
         exchange.facts.tries.push(Try {
             ip: endpoint.address.ip(),
             port: endpoint.address.port(),
-            started_at: target.chosen_at,
-            chosen_after: target.chosen_after,
+            started: target.started,
+            chosen: target.chosen,
             failure: None,
         });
-        let started = Instant::now();
         let outcome = self.client.send(&endpoint, &exchange.head, &mut exchange.body, timeouts).await;
-        target.report(&outcome, started.elapsed());
+        let answered = Instant::now();
+        target.report(&outcome, answered.saturating_duration_since(target.chosen));
         if let (Err(error), Some(attempt)) = (&outcome, exchange.facts.tries.last_mut()) {
             attempt.failure = Some(upstream::status_of(error).as_u16());
             logging::try_failed(exchange, error);
         }
         if let Ok(response) = &outcome {
-            exchange.facts.answered = Some(Instant::now());
+            exchange.facts.answered = Some(answered);
             exchange.facts.upstream_status = Some(response.status.as_u16());
             exchange.facts.source = Source::Upstream;
         }

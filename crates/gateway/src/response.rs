@@ -64,7 +64,9 @@ impl Drop for InFlight {
         for mut filter in self.filters.drain(..).chain(unused.into_iter().map(|(_, filter)| filter)) {
             filter.finish(exchange, self.complete);
         }
-        exchange.facts.ended = Some(Instant::now());
+        if chain(exchange).has(Phases::LOG) {
+            exchange.facts.ended = Some(Instant::now());
+        }
         each_plugin(exchange, Phases::LOG, |configured, exchange, _| {
             // While another panic unwinds, a second one would end the process.
             let logged = catch_unwind(AssertUnwindSafe(|| configured.plugin.log(exchange)));
@@ -102,12 +104,13 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
         filters.extend(filter);
     });
     set_fields(exchange, &mut response.headers);
-    add_fields(exchange, &mut response, settings);
+    let now = Instant::now();
+    exchange.facts.responded = Some(now);
+    add_fields(exchange, &mut response, settings, now);
     if exchange.head.method == Method::HEAD && exchange.facts.source != Source::Upstream {
         answer::drop_body(&mut response);
     }
     exchange.facts.status = response.status.as_u16();
-    exchange.facts.responded = Some(Instant::now());
     let body = std::mem::take(&mut response.body);
     let bodiless = exchange.head.method == Method::HEAD
         || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
@@ -169,11 +172,10 @@ fn each_plugin(
 }
 
 /// `Via`, `Server`, latencies and the request id (Kong 3.11: `headers`).
-fn add_fields(exchange: &Exchange, response: &mut Response, settings: &Settings) {
+fn add_fields(exchange: &Exchange, response: &mut Response, settings: &Settings, now: Instant) {
     let tokens = &settings.headers;
     let status = response.status;
     let headers = &mut response.headers;
-    let now = Instant::now();
     match exchange.facts.proxied {
         Some(proxied) => {
             if tokens.upstream_latency {

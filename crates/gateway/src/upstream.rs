@@ -49,7 +49,7 @@ impl<'a> Choice<'a> {
 
     /// The target of the next try.
     pub(crate) async fn next(&mut self) -> Result<Target<'a>, Nobody> {
-        let (chosen_at, started) = (crate::clock::now(), Instant::now());
+        let started = Instant::now();
         let (peer, balanced) = match &self.destination.host {
             Host::One(peer) => (&**peer, None),
             Host::Upstream(balancer) => {
@@ -66,8 +66,8 @@ impl<'a> Choice<'a> {
             tls,
             http2: self.destination.http2,
             balanced,
-            chosen_at,
-            chosen_after: started.elapsed(),
+            started,
+            chosen: Instant::now(),
         })
     }
 }
@@ -80,10 +80,10 @@ pub(crate) struct Target<'a> {
     tls: Option<&'a Arc<TlsProfile>>,
     http2: bool,
     balanced: Option<(&'a Balancer, usize)>,
-    /// When choosing it began, since 1970.
-    pub(crate) chosen_at: Duration,
-    /// How long that took.
-    pub(crate) chosen_after: Duration,
+    /// When choosing it began.
+    pub(crate) started: Instant,
+    /// When it was chosen.
+    pub(crate) chosen: Instant,
 }
 
 impl Target<'_> {

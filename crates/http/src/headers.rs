@@ -1,11 +1,14 @@
 //! Header lists that keep order and case, and cost one allocation per message.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 /// An ordered list of header fields. Names keep the case they arrived in; look-ups ignore case.
 ///
-/// Fields that were parsed from the wire are slices of the received bytes; fields set later live in one
-/// side buffer, so adding a field copies bytes but allocates rarely.
+/// Every field stands somewhere as the line it is on the wire: those that were parsed in the received bytes,
+/// those set later in one side buffer. Adding a field copies bytes but allocates rarely, and neighbours are
+/// written with one copy.
 #[derive(Clone, Default)]
 pub struct Headers {
     received: Bytes,
@@ -13,13 +16,34 @@ pub struct Headers {
     fields: Vec<Field>,
 }
 
+/// Where a line stands: `name: value\r\n`.
 #[derive(Clone, Copy)]
 struct Field {
     /// What the name looks like at a glance, so that most others are told apart without being read.
     glance: u32,
-    name: Span,
-    value: Span,
+    start: u32,
+    name: u32,
+    value: u32,
+    added: bool,
 }
+
+impl Field {
+    fn name(&self) -> Range<usize> {
+        self.start as usize..(self.start + self.name) as usize
+    }
+
+    fn value(&self) -> Range<usize> {
+        let start = (self.start + self.name) as usize + SEPARATOR.len();
+        start..start + self.value as usize
+    }
+
+    fn line(&self) -> Range<usize> {
+        self.start as usize..self.value().end + END.len()
+    }
+}
+
+const SEPARATOR: &[u8] = b": ";
+const END: &[u8] = b"\r\n";
 
 /// Length, first and last byte of a name, whatever its case.
 #[inline]
@@ -31,13 +55,6 @@ fn glance(name: &[u8]) -> u32 {
             (name.len() as u32) << 16 | u32::from(first | 0x20) << 8 | u32::from(last | 0x20)
         }
     }
-}
-
-#[derive(Clone, Copy)]
-struct Span {
-    start: u32,
-    length: u32,
-    added: bool,
 }
 
 /// Room for what a proxy usually adds to a message, so that adding it allocates once.
@@ -53,20 +70,29 @@ impl Headers {
     /// A list over a received message head. `fields` are (name, value) byte ranges of `received`.
     pub fn from_received(
         received: Bytes,
-        fields: impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)>,
+        fields: impl Iterator<Item = (Range<usize>, Range<usize>)>,
     ) -> Self {
-        let span = |range: std::ops::Range<usize>| Span {
-            start: range.start as u32,
-            length: (range.end - range.start) as u32,
-            added: false,
-        };
-        let mut list = Vec::with_capacity(fields.size_hint().0 + MORE_FIELDS);
-        list.extend(fields.map(|(name, value)| Field {
-            glance: glance(&received[name.clone()]),
-            name: span(name),
-            value: span(value),
-        }));
-        Self { received, added: Vec::new(), fields: list }
+        let list = Vec::with_capacity(fields.size_hint().0 + MORE_FIELDS);
+        let mut headers = Self { received, added: Vec::new(), fields: list };
+        for (name, value) in fields {
+            let between = headers.received.get(name.end..value.start);
+            let after = headers.received.get(value.end..value.end + END.len());
+            if between == Some(SEPARATOR) && after == Some(END) {
+                headers.fields.push(Field {
+                    glance: glance(&headers.received[name.clone()]),
+                    start: name.start as u32,
+                    name: name.len() as u32,
+                    value: value.len() as u32,
+                    added: false,
+                });
+            } else {
+                // Spaced otherwise than lines are here.
+                let received = headers.received.clone();
+                let field = headers.store(&received[name], &[&received[value]]);
+                headers.fields.push(field);
+            }
+        }
+        headers
     }
 
     /// Bytes of the head the list was received with, first line included; 0 where it was not.
@@ -86,7 +112,7 @@ impl Headers {
 
     /// The first value of `name`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.position(name).map(|at| self.bytes(self.fields[at].value))
+        self.position(name).map(|at| self.value(&self.fields[at]))
     }
 
     /// The first value of `name`, where it is UTF-8.
@@ -100,7 +126,7 @@ impl Headers {
         self.fields
             .iter()
             .filter(move |field| self.is_named(field, name, glance))
-            .map(move |field| self.bytes(field.value))
+            .map(move |field| self.value(field))
     }
 
     /// Whether a field of this name is present.
@@ -110,26 +136,43 @@ impl Headers {
 
     /// Every (name, value), in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + '_ {
-        self.fields.iter().map(move |field| (self.bytes(field.name), self.bytes(field.value)))
+        self.fields.iter().map(move |field| (self.name(field), self.value(field)))
     }
 
     /// Sets `name` to one value: the first field of that name keeps its place, further ones go, a new one
     /// goes to the end. Bytes that must not stand in a value (CR, LF, NUL) become spaces.
     pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) {
-        let value = self.store(value.as_ref());
+        self.set_parts(name, &[value.as_ref()]);
+    }
+
+    /// Sets `name` to one value, which is these parts one behind the other (see [`Headers::set`]).
+    pub fn set_parts(&mut self, name: &str, value: &[&[u8]]) {
         match self.position(name) {
             Some(at) => {
-                self.fields[at].value = value;
+                let mut spelled = [0; 64];
+                let found = self.name(&self.fields[at]);
+                let length = found.len();
+                let field = match spelled.get_mut(..length) {
+                    Some(spelled) => {
+                        spelled.copy_from_slice(found);
+                        self.store(spelled, value)
+                    }
+                    None => self.store(name.as_bytes(), value),
+                };
+                self.fields[at] = field;
                 self.remove_from(name, at + 1);
             }
-            None => self.push(name, value),
+            None => {
+                let field = self.store(name.as_bytes(), value);
+                self.fields.push(field);
+            }
         }
     }
 
     /// Adds a further field of this name at the end. Bytes that must not stand in a value become spaces.
     pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) {
-        let value = self.store(value.as_ref());
-        self.push(name, value);
+        let field = self.store(name.as_bytes(), &[value.as_ref()]);
+        self.fields.push(field);
     }
 
     /// Removes every field of this name; tells whether there was one.
@@ -140,22 +183,45 @@ impl Headers {
     /// Keeps the fields for which `keep(name, value)` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
         let mut fields = std::mem::take(&mut self.fields);
-        fields.retain(|field| keep(self.bytes(field.name), self.bytes(field.value)));
+        fields.retain(|field| keep(self.name(field), self.value(field)));
         self.fields = fields;
     }
 
     /// Gives every field called `from` the name `to`; tells whether there was one.
     pub fn rename(&mut self, from: &str, to: &str) -> bool {
         let mut renamed = false;
-        let (old, new) = (glance(from.as_bytes()), glance(to.as_bytes()));
+        let glance = glance(from.as_bytes());
         for at in 0..self.fields.len() {
-            if self.is_named(&self.fields[at], from, old) {
-                self.fields[at].name = self.store(to.as_bytes());
-                self.fields[at].glance = new;
+            if self.is_named(&self.fields[at], from, glance) {
+                let value = self.value(&self.fields[at]).to_vec();
+                self.fields[at] = self.store(to.as_bytes(), &[&value]);
                 renamed = true;
             }
         }
         renamed
+    }
+
+    /// Appends the lines of the fields for which `write(name, value)` holds, in order.
+    pub(crate) fn put_lines<'a>(
+        &'a self,
+        out: &mut Vec<u8>,
+        mut write: impl FnMut(&'a [u8], &'a [u8]) -> bool,
+    ) {
+        // Neighbours on the wire are copied together.
+        let mut run = (false, 0..0);
+        for field in &self.fields {
+            if !write(self.name(field), self.value(field)) {
+                continue;
+            }
+            let line = field.line();
+            if run.0 == field.added && run.1.end == line.start {
+                run.1.end = line.end;
+            } else {
+                out.extend_from_slice(&self.buffer(run.0)[run.1]);
+                run = (field.added, line);
+            }
+        }
+        out.extend_from_slice(&self.buffer(run.0)[run.1]);
     }
 
     fn position(&self, name: &str) -> Option<usize> {
@@ -177,33 +243,51 @@ impl Headers {
         self.fields.len() != before
     }
 
-    fn push(&mut self, name: &str, value: Span) {
-        let glance = glance(name.as_bytes());
-        let name = self.store(name.as_bytes());
-        self.fields.push(Field { glance, name, value });
+    /// Writes a line into the side buffer.
+    fn store(&mut self, name: &[u8], value: &[&[u8]]) -> Field {
+        let added = &mut self.added;
+        if added.capacity() == 0 {
+            added.reserve(MORE_BYTES);
+        }
+        let start = added.len();
+        let put = |added: &mut Vec<u8>, bytes: &[u8]| {
+            let from = added.len();
+            added.extend_from_slice(bytes);
+            if memchr::memchr3(b'\r', b'\n', 0, bytes).is_some() {
+                let unfit = |byte: &&mut u8| matches!(byte, b'\r' | b'\n' | 0);
+                added[from..].iter_mut().filter(unfit).for_each(|byte| *byte = b' ');
+            }
+        };
+        put(added, name);
+        added.extend_from_slice(SEPARATOR);
+        let value_start = added.len();
+        value.iter().for_each(|part| put(added, part));
+        let value_length = added.len() - value_start;
+        added.extend_from_slice(END);
+        Field {
+            glance: glance(name),
+            start: start as u32,
+            name: name.len() as u32,
+            value: value_length as u32,
+            added: true,
+        }
     }
 
-    fn store(&mut self, bytes: &[u8]) -> Span {
-        let start = self.added.len();
-        if self.added.capacity() == 0 {
-            self.added.reserve(MORE_BYTES);
-        }
-        self.added.extend_from_slice(bytes);
-        if memchr::memchr3(b'\r', b'\n', 0, bytes).is_some() {
-            let unfit = |byte: &&mut u8| matches!(byte, b'\r' | b'\n' | 0);
-            self.added[start..].iter_mut().filter(unfit).for_each(|byte| *byte = b' ');
-        }
-        Span { start: start as u32, length: bytes.len() as u32, added: true }
+    fn buffer(&self, added: bool) -> &[u8] {
+        if added { &self.added } else { &self.received }
     }
 
-    fn bytes(&self, span: Span) -> &[u8] {
-        let buffer: &[u8] = if span.added { &self.added } else { &self.received };
-        &buffer[span.start as usize..][..span.length as usize]
+    fn name(&self, field: &Field) -> &[u8] {
+        &self.buffer(field.added)[field.name()]
+    }
+
+    fn value(&self, field: &Field) -> &[u8] {
+        &self.buffer(field.added)[field.value()]
     }
 
     #[inline]
     fn is_named(&self, field: &Field, name: &str, glance: u32) -> bool {
-        field.glance == glance && self.bytes(field.name).eq_ignore_ascii_case(name.as_bytes())
+        field.glance == glance && self.name(field).eq_ignore_ascii_case(name.as_bytes())
     }
 }
 
@@ -221,8 +305,8 @@ mod tests {
     #[test]
     fn set_keeps_the_place_and_drops_repeats() {
         let mut headers = Headers::from_received(
-            Bytes::from_static(b"A: 1B: 2a: 3"),
-            [(0..1, 3..4), (4..5, 7..8), (8..9, 11..12)].into_iter(),
+            Bytes::from_static(b"A: 1\r\nB:2\r\na: 3\r\n"),
+            [(0..1, 3..4), (6..7, 8..9), (11..12, 14..15)].into_iter(),
         );
         headers.set("a", "9");
         assert_eq!(
@@ -233,5 +317,13 @@ mod tests {
         assert!(!headers.remove("b"));
         headers.append("x", "evil\r\ninjected: 1");
         assert_eq!(headers.get("X"), Some(&b"evil  injected: 1"[..]));
+        headers.set_parts("X", &[b"1", b".", b"2\n"]);
+        headers.append("y", "");
+        let mut out = Vec::new();
+        headers.put_lines(&mut out, |name, _| name != b"nothing");
+        assert_eq!(out, b"A: 9\r\nx: 1.2 \r\ny: \r\n");
+        out.clear();
+        headers.put_lines(&mut out, |name, _| name != b"x");
+        assert_eq!(out, b"A: 9\r\ny: \r\n");
     }
 }

@@ -9,7 +9,7 @@ use super::{PoolSettings, SendError, SendErrorKind, Timeouts, pool};
 use crate::framing::Decoded;
 use crate::framing::Decoder;
 use crate::head::{HeadLimits, HeadScanner, MOST_FIELDS, ParsedResponse, ResponseFraming, parse_response};
-use crate::outgoing::{Outgoing, put_field, put_length};
+use crate::outgoing::{Outgoing, put_length};
 use crate::{Body, BodyError, BodyStream, Headers, Method, RequestHead, Response, StatusCode};
 
 /// Bounds on a response head.
@@ -184,22 +184,22 @@ fn put_request(out: &mut Outgoing, head: &RequestHead, body: &Body) -> Result<Se
     start.extend_from_slice(&head.target);
     start.extend_from_slice(b" HTTP/1.1\r\n");
     let (mut upgrades, mut has_length) = (false, false);
-    for (name, value) in head.headers.iter() {
+    head.headers.put_lines(start, |name, _| {
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
         match name.len() {
-            6 if is(b"expect") => continue,
+            6 if is(b"expect") => return false,
             7 if is(b"upgrade") => upgrades = true,
-            10 if is(b"connection") || is(b"keep-alive") => continue,
+            10 if is(b"connection") || is(b"keep-alive") => return false,
             14 if is(b"content-length") => {
                 has_length = true;
-                continue;
+                return false;
             }
-            16 if is(b"proxy-connection") => continue,
-            17 if is(b"transfer-encoding") => continue,
+            16 if is(b"proxy-connection") => return false,
+            17 if is(b"transfer-encoding") => return false,
             _ => {}
         }
-        put_field(start, name, value);
-    }
+        true
+    });
     let length = body.remaining();
     match (length, body) {
         // A body of no bytes is announced where one is usual, or was announced to us.

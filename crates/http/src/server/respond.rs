@@ -55,22 +55,22 @@ pub(super) fn put_head(out: &mut Vec<u8>, response: &Response, framing: Framing,
     out.extend_from_slice(b"\r\n");
 
     let (mut dated, mut asked_upgrade, mut given_length) = (false, false, None);
-    for (name, value) in response.headers.iter() {
+    response.headers.put_lines(out, |name, value| {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"date") => dated = true,
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 asked_upgrade = value.eq_ignore_ascii_case(b"upgrade");
-                continue;
+                return false;
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 given_length = Some(value);
-                continue;
+                return false;
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => continue,
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => return false,
             _ => {}
         }
-        put_field(out, name, value);
-    }
+        true
+    });
     if !dated {
         out.extend_from_slice(b"Date: ");
         write_date(out);
