@@ -52,7 +52,7 @@ pub fn read(inputs: &[String]) -> Result<Declaration, CliError> {
     if problems.is_empty() && !all.has_version {
         let file = texts.first().map_or("", |(name, _)| name.as_str());
         let message = "cannot apply '1.1' config format version to Kong version 3.0 or above.";
-        let hint = "write _format_version: \"3.0\"".to_owned();
+        let hint = "write _format_version: \"3.0\"";
         problems.push(Problem::at(file, 1, "_format_version", message).with_hint(hint));
     }
     if problems.is_empty() { Ok(all) } else { Err(CliError::Problems(problems)) }

@@ -1,5 +1,7 @@
 //! From a document to a list of entities: nested forms hoisted, shorthands expanded, unknown keys refused.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use tollgate_model::{Kind, PluginSchemas};
 
@@ -26,9 +28,9 @@ pub struct Declared {
     /// The entity it is nested in: its place in the list.
     pub parent: Option<usize>,
     /// The file it stands in.
-    pub file: String,
-    /// Where in the document.
-    pub path: Vec<(String, usize)>,
+    pub file: Arc<str>,
+    /// Where in the document: lists and places in them, from 1.
+    pub path: Vec<(&'static str, usize)>,
     /// The node it was read from, for lines.
     pub node: Node,
 }
@@ -54,7 +56,7 @@ impl Declared {
         let (own, message) = (self.path_text(), message.into());
         let path = if field.is_empty() { own } else { format!("{own}.{field}") };
         let hint = hint::of_field(self.kind, &self.node, field, &message, plugins);
-        Problem::at(&self.file, self.node.line_of(field), &path, message).with_hint(hint)
+        Problem::at(&self.file, self.node.line_of(field), &path, message).with_hint(&hint)
     }
 
     /// The steps to it in the document.
@@ -83,8 +85,9 @@ pub struct Declaration {
     /// The other members of `_info`.
     pub info: Map<String, Value>,
     plugin_configs: Map<String, Value>,
-    /// What is wrong with the structure of a DB-less document; the rest is checked all the same.
-    pub(crate) structure: Vec<Problem>,
+    /// What is wrong with the structure of a DB-less document, with Kong's message; the rest is checked all the
+    /// same.
+    pub(crate) structure: Vec<(Problem, String)>,
 }
 
 /// Lists an entity may hold: the key, the kind of what it lists.
@@ -146,7 +149,7 @@ impl Declaration {
                 return Err(vec![Problem::at(file, document.line as usize, "", message)]);
             }
         };
-        let mut reading = Reading { file, dialect, old_paths: false, problems: Vec::new() };
+        let mut reading = Reading { file: file.into(), dialect, old_paths: false, problems: Vec::new() };
         match (members.iter().find(|(name, _)| name == "_format_version"), dialect) {
             (Some((_, node)), _) => {
                 self.has_version = true;
@@ -160,20 +163,22 @@ impl Declaration {
         for (name, node) in members {
             let kind = Kind::from_plural(&name).filter(|kind| top_level(dialect).any(|other| other == *kind));
             match kind {
-                Some(kind) => self.add_list(kind, &name, node, None, &[], &mut reading),
+                Some(kind) => self.add_list(kind, kind.plural(), node, None, &[], &mut reading),
                 None => self.add_setting(&name, node, &mut reading),
             }
         }
         match dialect {
             Dialect::Kong => self.structure.extend(reading.problems),
-            Dialect::Deck if !reading.problems.is_empty() => return Err(reading.problems),
+            Dialect::Deck if !reading.problems.is_empty() => {
+                return Err(reading.problems.into_iter().map(|(problem, _)| problem).collect());
+            }
             Dialect::Deck => {}
         }
         Ok(())
     }
 
     /// A member of the document that is no list of entities.
-    fn add_setting(&mut self, name: &str, node: Node, reading: &mut Reading<'_>) {
+    fn add_setting(&mut self, name: &str, node: Node, reading: &mut Reading) {
         let line = node.line;
         match (name, reading.dialect) {
             ("_format_version", _) => {}
@@ -211,13 +216,12 @@ impl Declaration {
                 let known = top_level(dialect).map(Kind::plural).chain(SETTINGS);
                 let hint = hint::did_you_mean(name, known);
                 let message = if dialect == Dialect::Kong { "unknown field" } else { "unknown key" };
-                let problem = Problem::at(reading.file, line as usize, name, message);
-                reading.problems.push(problem.with_hint(hint));
+                reading.wrong_with(line, name, message, &hint);
             }
         }
     }
 
-    fn add_konnect(&mut self, node: &Node, reading: &mut Reading<'_>) {
+    fn add_konnect(&mut self, node: &Node, reading: &mut Reading) {
         let Data::Map(members) = &node.data else {
             return reading.wrong(node.line, "_konnect", "expected an object");
         };
@@ -247,7 +251,7 @@ impl Declaration {
         }
     }
 
-    fn add_info(&mut self, node: Node, reading: &mut Reading<'_>) {
+    fn add_info(&mut self, node: Node, reading: &mut Reading) {
         let Data::Map(members) = node.data else {
             return reading.wrong(node.line, "_info", "expected an object");
         };
@@ -276,15 +280,14 @@ impl Declaration {
                 _ => {
                     let known = ["select_tags", "defaults", "default_lookup_tags"];
                     let hint = hint::did_you_mean(&name, known.into_iter());
-                    let problem = Problem::at(reading.file, line as usize, &path, "unknown key");
-                    reading.problems.push(problem.with_hint(hint));
+                    reading.wrong_with(line, &path, "unknown key", &hint);
                 }
             }
         }
     }
 
     /// `_info.defaults`: by kind, but never what tells entities apart (decK).
-    fn add_defaults(&mut self, defaults: Map<String, Value>, line: u32, reading: &mut Reading<'_>) {
+    fn add_defaults(&mut self, defaults: Map<String, Value>, line: u32, reading: &mut Reading) {
         for (kind, fields) in defaults {
             let path = format!("_info.defaults.{kind}");
             let restricted: &[&str] = match kind.as_str() {
@@ -313,11 +316,11 @@ impl Declaration {
     fn add_list(
         &mut self,
         kind: Kind,
-        name: &str,
+        name: &'static str,
         node: Node,
         parent: Option<usize>,
-        above: &[(String, usize)],
-        reading: &mut Reading<'_>,
+        above: &[(&'static str, usize)],
+        reading: &mut Reading,
     ) {
         let list = match node.data {
             Data::List(list) => list,
@@ -337,8 +340,9 @@ impl Declaration {
                     continue;
                 }
             };
-            let mut path = above.to_vec();
-            path.push((name.to_owned(), index + 1));
+            let mut path = Vec::with_capacity(above.len() + 1);
+            path.extend_from_slice(above);
+            path.push((name, index + 1));
             let (mut own, mut lists) = (Vec::new(), Vec::new());
             for (name, node) in members {
                 match nested(kind).iter().find(|(list, _)| *list == name) {
@@ -353,7 +357,7 @@ impl Declaration {
                 mark_regexes(&mut fields);
             }
             let place = self.entities.len();
-            let file = reading.file.to_owned();
+            let file = Arc::clone(&reading.file);
             self.entities.push(Declared { kind, fields, parent, file, path: path.clone(), node });
             for (kind, list, node) in lists {
                 self.add_list(kind, list, node, Some(place), &path, reading);
@@ -381,17 +385,24 @@ impl Declaration {
 }
 
 /// A document being read.
-struct Reading<'a> {
-    file: &'a str,
+struct Reading {
+    file: Arc<str>,
     dialect: Dialect,
     /// Whether paths are of the old formats, where a regex is not marked.
     old_paths: bool,
-    problems: Vec<Problem>,
+    /// With Kong's messages.
+    problems: Vec<(Problem, String)>,
 }
 
-impl Reading<'_> {
+impl Reading {
     fn wrong(&mut self, line: u32, path: &str, message: impl Into<String>) {
-        self.problems.push(Problem::at(self.file, line as usize, path, message));
+        self.wrong_with(line, path, message, "");
+    }
+
+    fn wrong_with(&mut self, line: u32, path: &str, message: impl Into<String>, hint: &str) {
+        let message = message.into();
+        let problem = Problem::at(&self.file, line as usize, path, message.as_str());
+        self.problems.push((problem.with_hint(hint), message));
     }
 
     fn version(&mut self, node: &Node) {
@@ -404,25 +415,22 @@ impl Reading<'_> {
         if version.is_some_and(|version| known.contains(&version)) {
             return;
         }
-        let problem =
-            |message: String| Problem::at(self.file, node.line as usize, "_format_version", message);
-        let quotes = || "put it in quotes: \"3.0\"".to_owned();
-        let problem = match (&node.data, self.dialect) {
-            (Data::Scalar(Value::Null), Dialect::Kong) => problem("required field missing".into()),
+        let (message, hint) = match (&node.data, self.dialect) {
+            (Data::Scalar(Value::Null), Dialect::Kong) => ("required field missing".to_owned(), ""),
             (Data::Scalar(Value::String(_)), Dialect::Kong) => {
-                problem(format!("expected one of: {}", known.join(", ")))
+                (format!("expected one of: {}", known.join(", ")), "")
             }
-            (Data::Scalar(Value::String(version)), Dialect::Deck) => problem(format!(
-                "cannot apply '{version}' config format version to Kong version 3.0 or above."
-            ))
-            .with_hint("write _format_version: \"3.0\"".to_owned()),
-            _ => problem("expected a string".into()).with_hint(quotes()),
+            (Data::Scalar(Value::String(version)), Dialect::Deck) => (
+                format!("cannot apply '{version}' config format version to Kong version 3.0 or above."),
+                "write _format_version: \"3.0\"",
+            ),
+            _ => ("expected a string".to_owned(), "put it in quotes: \"3.0\""),
         };
-        self.problems.push(problem);
+        self.wrong_with(node.line, "_format_version", message, hint);
     }
 }
 
-fn path_text(above: &[(String, usize)], name: &str, place: Option<usize>) -> String {
+fn path_text(above: &[(&str, usize)], name: &str, place: Option<usize>) -> String {
     let mut steps: Vec<String> = above.iter().map(|(name, place)| format!("{name}[{place}]")).collect();
     steps.push(place.map_or_else(|| name.to_owned(), |place| format!("{name}[{place}]")));
     steps.join(".")

@@ -25,10 +25,10 @@ impl Invalid {
         self.problems.is_empty()
     }
 
-    /// Adds a problem whose place in the document is its path.
-    pub(crate) fn add(&mut self, problem: Problem) {
+    /// Adds a problem whose place in the document is its path, with Kong's message.
+    pub(crate) fn add(&mut self, problem: Problem, message: &str) {
         let steps = steps(&problem.path);
-        put(&mut self.fields, &steps, problem.message.as_str().into());
+        put(&mut self.fields, &steps, message.into());
         self.problems.push(problem);
     }
 

@@ -23,28 +23,22 @@ pub struct Problem {
     pub line: usize,
     /// Where in the document, such as `services[1].routes[1].paths`; list places count from 1.
     pub path: String,
-    /// What is wrong.
+    /// What is wrong, with the mend where there is one.
     pub message: String,
-    /// How to mend it; empty where there is nothing to say.
-    pub hint: String,
 }
 
 impl Problem {
-    /// A problem without a hint.
+    /// A problem.
     pub fn at(file: &str, line: usize, path: &str, message: impl Into<String>) -> Self {
-        Self {
-            file: file.to_owned(),
-            line,
-            path: path.to_owned(),
-            message: message.into(),
-            hint: String::new(),
-        }
+        Self { file: file.to_owned(), line, path: path.to_owned(), message: message.into() }
     }
 
-    /// The same with a hint.
+    /// The same, and how to mend it where there is something to say.
     #[must_use]
-    pub fn with_hint(mut self, hint: String) -> Self {
-        self.hint = hint;
+    pub fn with_hint(mut self, hint: &str) -> Self {
+        if !hint.is_empty() {
+            self.message.push_str(&format!(" ({hint})"));
+        }
         self
     }
 }
@@ -63,10 +57,6 @@ impl std::fmt::Display for Problem {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        f.write_str(&self.message)?;
-        if !self.hint.is_empty() {
-            write!(f, " ({})", self.hint)?;
-        }
-        Ok(())
+        f.write_str(&self.message)
     }
 }

@@ -248,7 +248,7 @@ impl Loader {
             // What the mapping says itself wins, and so does the first of several that are merged in.
             let _ = members.insert(key, node);
         }
-        Ok(Data::Map(members.list))
+        Ok(Data::Map(members.into_list()))
     }
 }
 
@@ -276,6 +276,12 @@ pub(crate) struct Members {
 }
 
 impl Members {
+    /// The members, in no more room than they need: there may be a million mappings.
+    pub(crate) fn into_list(mut self) -> Vec<(String, Node)> {
+        self.list.shrink_to_fit();
+        self.list
+    }
+
     /// Above this many members names are looked up in a table.
     const FEW: usize = 24;
 

@@ -38,7 +38,7 @@ impl Invalid {
         {
             return Err(Self::unreadable(problem, "expected an object"));
         }
-        resolve(&declaration, plugins, source)
+        resolve(declaration, plugins, source)
     }
 
     /// A document whose text cannot be read.
@@ -57,21 +57,32 @@ impl Invalid {
 /// # Errors
 /// Everything that is wrong, with file, line and field.
 pub fn resolve(
-    declaration: &Declaration,
+    mut declaration: Declaration,
     plugins: &dyn PluginSchemas,
     source: &dyn Source,
 ) -> Result<Vec<Entity>, Invalid> {
     let mut wrong = Invalid::default();
-    declaration.structure.iter().for_each(|problem| wrong.add(problem.clone()));
-    let (index, misplaced) = Index::build(declaration, source);
+    for (problem, message) in std::mem::take(&mut declaration.structure) {
+        wrong.add(problem, &message);
+    }
+    let (index, misplaced) = Index::build(&declaration, source);
     let mut dangling = Invalid::default();
     let mut entities = Vec::with_capacity(declaration.entities.len());
-    for (place, declared) in declaration.entities.iter().enumerate() {
-        let mut fields = declared.fields.clone();
-        index.link(declaration, place, &mut fields, &mut dangling);
+    for place in 0..declaration.entities.len() {
+        // The fields move on: there may be a million of them.
+        let Some(mut fields) =
+            declaration.entities.get_mut(place).map(|declared| std::mem::take(&mut declared.fields))
+        else {
+            break;
+        };
+        index.link(&declaration, place, &mut fields, &mut dangling);
+        let Some(declared) = declaration.entities.get(place) else { break };
         let mut missing = Vec::new();
-        merge_plugin_config(declared, declaration, &mut fields, &mut missing);
-        missing.into_iter().for_each(|problem| wrong.add(problem));
+        merge_plugin_config(declared, &declaration, &mut fields, &mut missing);
+        for problem in missing {
+            let message = problem.message.clone();
+            wrong.add(problem, &message);
+        }
         apply_defaults(declared.kind, &declaration.defaults, &mut fields);
         add_tags(&declaration.select_tags, &mut fields);
         match check_entity(declared.kind, fields, None, plugins, source) {
@@ -85,7 +96,7 @@ pub fn resolve(
             }
         }
     }
-    for mut found in [wrong, joined(misplaced, dangling), repeated(declaration, &entities)] {
+    for mut found in [wrong, joined(misplaced, dangling), repeated(&declaration, &entities)] {
         if !found.is_empty() {
             found.problems.sort_by_key(|problem| problem.line);
             return Err(found);
@@ -137,7 +148,7 @@ impl Index {
                 let steps = declared.steps();
                 wrong.put(steps.get(steps.len().saturating_sub(4)..).unwrap_or(&steps), message.into());
             };
-            let name = unique_name(declared);
+            let name = unique_name(declared.kind, &declared.fields);
             if let Some((key, name)) = name {
                 let names = index.by_name.entry(declared.kind).or_default();
                 if names.insert(name.to_owned(), id).is_some() {
@@ -186,8 +197,9 @@ impl Index {
             let message = format!("invalid reference '{}: {shown}' (no such entry in '{plural}')", key.field);
             let names = self.by_name.get(&key.to).into_iter().flat_map(HashMap::keys).map(String::as_str);
             let hint = crate::hint::did_you_mean(&name, names);
-            wrong.problems.push(declared.problem(key.field, message.as_str()).with_hint(hint));
-            let at = unique_name(declared).map_or_else(|| id.to_string(), |(_, name)| name.to_owned());
+            wrong.problems.push(declared.problem(key.field, message.as_str()).with_hint(&hint));
+            let at = unique_name(declared.kind, fields)
+                .map_or_else(|| id.to_string(), |(_, name)| name.to_owned());
             let list = wrong
                 .fields
                 .entry(declared.kind.plural())
@@ -223,10 +235,10 @@ fn referred(value: Option<&Value>) -> Option<(String, String)> {
 }
 
 /// The name by which an entity can be referred to, with its field.
-fn unique_name(declared: &Declared) -> Option<(&'static str, &str)> {
+fn unique_name(kind: Kind, fields: &Map<String, Value>) -> Option<(&'static str, &str)> {
     // A target's address is its own only among those of its upstream.
-    let key = declared.kind.endpoint_key().filter(|_| declared.kind != Kind::Target)?;
-    Some((key, declared.fields.get(key)?.as_str()?))
+    let key = kind.endpoint_key().filter(|_| kind != Kind::Target)?;
+    Some((key, fields.get(key)?.as_str()?))
 }
 
 /// Values that must be unique besides names, of entities that are right in themselves.
@@ -245,7 +257,7 @@ fn repeated(declaration: &Declaration, entities: &[Entity]) -> Invalid {
                 "uniqueness violation: '{plural}' entity with {name} set to '{value}' already declared"
             );
             wrong.problems.push(declared.problem(name, message.as_str()));
-            let key = unique_name(declared).map(|(_, name)| name);
+            let key = unique_name(entity.kind, &entity.fields).map(|(_, name)| name);
             let at = key.or_else(|| entity.fields.get("id").and_then(Value::as_str)).unwrap_or_default();
             // Kong keeps the last one of each kind.
             wrong.fields.insert(plural.into(), json!({at: message}));
@@ -263,7 +275,7 @@ fn derived_id(declared: &Declared, parent: Option<(Kind, Uuid)>) -> Option<Uuid>
         Kind::Target => &["upstream", "target"],
         Kind::KeyAuthCredential | Kind::Certificate | Kind::CaCertificate | Kind::Workspace => return None,
         _ => {
-            let (_, name) = unique_name(declared)?;
+            let (_, name) = unique_name(declared.kind, &declared.fields)?;
             return Some(Uuid::new_v5(&namespace, name.as_bytes()));
         }
     };

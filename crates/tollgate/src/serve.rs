@@ -237,6 +237,7 @@ fn node_facts(node: &Node, node_id: Uuid) -> NodeFacts {
         configuration: node.shown.clone(),
         node_id: node_id.to_string(),
         product: node.product.clone(),
+        headers: node.headers,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         declarative: node.database == Database::Off,
         token: node.admin_token.clone(),

@@ -86,7 +86,7 @@ impl Reader<'_> {
                         .insert(key, node)
                         .map_err(|key| Stop::Refused((key_line as usize, twice(&key))))?;
                 }
-                Data::Map(members.list)
+                Data::Map(members.into_list())
             }
             Some(b'[') => {
                 self.at += 1;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_admin::{Admin, KONG_VERSION, StatusApi};
+use tollgate_admin::{Admin, AdminServer, KONG_VERSION, StatusApi};
 use tollgate_gateway::Gateway;
 use tollgate_gateway::logging::Logged;
 use tollgate_http::Handler;
@@ -72,9 +72,10 @@ impl Servers {
                 declarations,
                 Box::new(SystemClock),
                 status_source.clone(),
+                status_source.clone(),
                 node_facts(node, identity.node_id),
             );
-            let api = Logged::new(Arc::new(api), logs.admin_access);
+            let api = Logged::new(Arc::new(AdminServer::new(api)), logs.admin_access);
             let limits = Limits { body: 0, ..Limits::default() };
             Some(launch(listen(1, 1, limits), Arc::new(api), beside).map_err(failed("admin_listen"))?)
         };
