@@ -72,6 +72,8 @@ pub struct Declaration {
     pub workspace: Option<String>,
     /// Whether the files are for Konnect (`_konnect` is there).
     pub konnect: bool,
+    /// Whether a file states its format (`_format_version`).
+    pub has_version: bool,
     /// `_konnect.control_plane_name`
     pub control_plane: Option<String>,
     /// `_info.select_tags`, sorted.
@@ -149,7 +151,10 @@ impl Declaration {
         };
         let mut reading = Reading { file: file.into(), dialect, old_paths: false, problems: Vec::new() };
         match (members.iter().find(|(name, _)| name == "_format_version"), dialect) {
-            (Some((_, node)), _) => reading.version(node),
+            (Some((_, node)), _) => {
+                self.has_version = true;
+                reading.version(node);
+            }
             (None, Dialect::Kong) => {
                 reading.wrong(document.line, "_format_version", "required field missing")
             }
@@ -358,6 +363,19 @@ impl Declaration {
                 self.add_list(kind, list, node, Some(place), &path, reading);
             }
         }
+    }
+
+    /// `_info.default_lookup_tags`: entities with all these tags that references may lead to.
+    pub fn lookup_tags(&self) -> Vec<(Kind, Vec<String>)> {
+        let lookups = self.info.get("default_lookup_tags").and_then(Value::as_object);
+        let tags = |list: &Value| {
+            list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        lookups
+            .into_iter()
+            .flatten()
+            .filter_map(|(kind, list)| Some((Kind::from_plural(kind)?, tags(list))))
+            .collect()
     }
 
     /// A shared plugin configuration (`_plugin_configs`).

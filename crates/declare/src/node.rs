@@ -240,9 +240,8 @@ impl Loader {
                 merged.extend(merge_sources(node).ok_or((key_line, "'<<' merges mappings".to_owned()))?);
                 continue;
             }
-            if node.line == 0 || matches!(node.data, Data::Scalar(_)) {
-                node.line = u32::try_from(key_line).unwrap_or(0);
-            }
+            // What is wrong with a list or mapping as a whole is found at its key, too.
+            node.line = u32::try_from(key_line).unwrap_or(0);
             members.insert(key, node).map_err(|key| (key_line, twice(&key)))?;
         }
         for (key, node) in merged {

@@ -142,18 +142,29 @@ impl ServerHandle {
 /// # Errors
 /// An address that cannot be listened on, named in the message; a thread that cannot be started.
 pub fn serve<H: Handler>(config: ServerConfig, handler: Arc<H>) -> io::Result<ServerHandle> {
+    for listener in config.listeners.iter().filter(|listener| listener.address.port() != 0) {
+        // SO_REUSEPORT would let a second server share the port silently: see first that nobody has it.
+        drop(bind(listener.address, false).map_err(|error| cannot_listen(listener, &error))?);
+    }
+    serve_beside(config, handler)
+}
+
+fn cannot_listen(listener: &Listener, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {}: {error}", listener.address))
+}
+
+/// As [`serve`], on addresses that another server of this process may still have: for taking over from it
+/// without a moment in which nobody listens.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_beside<H: Handler>(config: ServerConfig, handler: Arc<H>) -> io::Result<ServerHandle> {
     let mut addresses = Vec::new();
     let mut sockets: Vec<Vec<(Listener, StdListener)>> =
         (0..config.workers.max(1)).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
         let mut address = listener.address;
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("cannot listen on {}: {error}", listener.address))
-        };
-        // SO_REUSEPORT would let a second server share the port silently: see first that nobody has it.
-        if address.port() != 0 {
-            drop(bind(address, false).map_err(named)?);
-        }
+        let named = |error: io::Error| cannot_listen(listener, &error);
         for worker in &mut sockets {
             let socket = bind(address, true).map_err(named)?;
             socket.listen(listener.backlog).map_err(named)?;

@@ -1,30 +1,45 @@
 //! The command line: Kong's commands for the server; decK's are in the `cli` crate.
 
+mod config;
+mod process;
+
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use tollgate_model::PluginSchemas;
 
 use crate::conf::{Configuration, Node};
 use crate::{quickstart, serve};
+pub use process::wait_for_signal;
 
 /// An AI and API gateway in one binary.
 #[derive(Parser)]
-#[command(name = "tollgate", version, disable_version_flag = false)]
+#[command(name = "tollgate", version, disable_version_flag = true)]
 struct Arguments {
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve, in the foreground
-    Start(Place),
+    /// Serve a sample configuration with a built-in mock LLM, and say what to try
+    Quickstart(quickstart::Arguments),
+    /// Serve: in the foreground, or with --daemon in the background
+    Start(process::Start),
     /// Stop a running node at once
     Stop(Place),
     /// Stop a running node once its requests have ended
-    Quit(Place),
+    Quit(process::Quit),
+    /// Stop a running node, and start one in the background
+    Restart(Place),
+    /// Have a running node read its configuration again; what is wrong with it is said, and the old one kept
+    Reload(Place),
     /// Whether a node is running
     Health(Place),
     /// Check configuration and declarative file without serving
@@ -32,12 +47,26 @@ enum Command {
         /// The configuration file
         conf: Option<PathBuf>,
     },
-    /// Serve a sample configuration with a built-in mock LLM, and say what to try
-    Quickstart(quickstart::Arguments),
+    /// Make the folder of store, logs and pid file
+    Prepare(Place),
+    /// Declarative files of nodes without a store, and what can be configured
+    #[command(subcommand)]
+    Config(config::Command),
+    /// decK's commands: sync, diff, dump, validate, reset, ping and more
+    Gateway(Box<tollgate_cli::Gateway>),
     /// Serve a mock LLM that speaks OpenAI's API
     MockLlm(MockLlm),
     /// Print the version
-    Version,
+    Version {
+        /// The versions of what matters inside, too
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// Print a shell's completion script
+    Completion {
+        /// The shell
+        shell: tollgate_cli::Shell,
+    },
 }
 
 /// What a request can also ask for by `x-mock-…` headers.
@@ -66,30 +95,52 @@ struct MockLlm {
     abort_after: Option<usize>,
 }
 
-#[derive(clap::Args)]
+/// Where a node's configuration and folder are.
+#[derive(Debug, Clone, clap::Args)]
 struct Place {
-    /// The configuration file
-    #[arg(short, long)]
+    /// The configuration file [default: the first there is of /etc/tollgate/tollgate.conf, /etc/kong/kong.conf, /etc/kong.conf]
+    #[arg(short, long, value_name = "FILE")]
     conf: Option<PathBuf>,
     /// Folder of store, logs and pid file
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FOLDER")]
     prefix: Option<PathBuf>,
+    /// Say what is set and where, on standard error
+    #[arg(long = "v")]
+    verbose: bool,
+    /// The same, defaults included
+    #[arg(long = "vv")]
+    debug: bool,
 }
 
 /// Runs what the command line asks for.
 pub fn run() -> ExitCode {
-    let outcome = match Arguments::parse().command {
-        Command::Start(place) => place.load().and_then(|node| start(&node)),
-        Command::Stop(place) => place.load().and_then(|node| stop(&node, "TERM", "stopped")),
-        Command::Quit(place) => place.load().and_then(|node| stop(&node, "QUIT", "stopped (gracefully)")),
-        Command::Health(place) => place.load().and_then(|node| health(&node)),
-        Command::Check { conf } => check(conf),
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let called = words.first().map(PathBuf::from);
+    if called.as_deref().and_then(Path::file_stem).is_some_and(|name| name == "deck") {
+        return tollgate_cli::deck(words);
+    }
+    let arguments = match Arguments::try_parse_from(tollgate_cli::like_go(&Arguments::command(), words)) {
+        Ok(arguments) => arguments,
+        Err(error) => return tollgate_cli::usage_error(&error),
+    };
+    let outcome = match arguments.command {
+        Command::Start(start) => process::start(&start),
+        Command::Stop(place) => place.load().and_then(|node| process::stop(&node)),
+        Command::Quit(quit) => process::quit(&quit),
+        Command::Restart(place) => process::restart(&place),
+        Command::Reload(place) => process::reload(&place),
+        Command::Health(place) => place.load().and_then(|node| process::health(&node)),
+        Command::Check { conf } => check(conf.as_deref()),
+        Command::Prepare(place) => place.load().and_then(|node| process::prepare(&node)),
+        Command::Config(command) => config::run(&command),
+        Command::Gateway(gateway) => return tollgate_cli::gateway(*gateway),
         Command::Quickstart(arguments) => quickstart::run(&arguments),
         Command::MockLlm(arguments) => arguments.run(),
-        Command::Version => {
-            println!("{}", env!("CARGO_PKG_VERSION"));
+        Command::Version { all } => {
+            version(all);
             Ok(())
         }
+        Command::Completion { shell } => return tollgate_cli::completion(&mut Arguments::command(), shell),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,8 +152,14 @@ pub fn run() -> ExitCode {
 }
 
 impl Place {
+    /// The checked configuration.
     fn load(&self) -> Result<Node, String> {
         let configuration = load(self.conf.as_deref())?;
+        if self.verbose || self.debug {
+            for line in configuration.described(self.debug) {
+                eprintln!("{line}");
+            }
+        }
         let mut node = configuration.check().map_err(|error| error.to_string())?;
         if let Some(prefix) = &self.prefix {
             node.prefix = prefix.clone();
@@ -119,107 +176,23 @@ fn load(file: Option<&Path>) -> Result<Configuration, String> {
     Ok(configuration)
 }
 
-fn pid_file(node: &Node) -> PathBuf {
-    node.prefix.join("pids").join("tollgate.pid")
-}
-
-/// The process that runs under this prefix, where one does.
-fn running(node: &Node) -> Option<u32> {
-    let id: u32 = std::fs::read_to_string(pid_file(node)).ok()?.trim().parse().ok()?;
-    Path::new(&format!("/proc/{id}")).exists().then_some(id)
-}
-
-fn start(node: &Node) -> Result<(), String> {
-    if running(node).is_some_and(|id| id != std::process::id()) {
-        return Err(format!("Tollgate is already running in {}", node.prefix.display()));
-    }
-    let server = serve::start(node).map_err(|error| error.to_string())?;
-    let file = pid_file(node);
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| format!("prefix: cannot make {}: {error}", folder.display()))?;
-    }
-    std::fs::write(&file, std::process::id().to_string())
-        .map_err(|error| format!("{}: {error}", file.display()))?;
-    server.announce(node);
-    println!("Tollgate started");
-    let grace = wait_for_signal()?;
-    server.stop(grace);
-    let _ = std::fs::remove_file(file);
+fn check(conf: Option<&Path>) -> Result<(), String> {
+    let configuration = load(conf)?;
+    let node = configuration.check().map_err(|error| error.to_string())?;
+    serve::check_declaration(&node).map_err(|error| error.to_string())?;
+    let place =
+        configuration.file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
+    println!("configuration at {place} is valid");
     Ok(())
 }
 
-/// Waits until the process is told to end; how long requests under way may take.
-pub fn wait_for_signal() -> Result<Duration, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-        let mut quit = signal(SignalKind::quit()).map_err(|error| error.to_string())?;
-        let mut rotated = signal(SignalKind::user_defined1()).map_err(|error| error.to_string())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(Duration::ZERO),
-                _ = interrupt.recv() => return Ok(Duration::ZERO),
-                _ = quit.recv() => return Ok(Duration::from_secs(10)),
-                _ = rotated.recv() => tollgate_telemetry::sink::reopen_all(),
-            }
-        }
-    })
-}
-
-fn stop(node: &Node, signal: &str, said: &str) -> Result<(), String> {
-    let Some(id) = running(node) else {
-        return Err(format!("Tollgate is not running in {}", node.prefix.display()));
-    };
-    let done = std::process::Command::new("kill")
-        .args([format!("-{signal}"), id.to_string()])
-        .status()
-        .map_err(|error| error.to_string())?;
-    if !done.success() {
-        return Err(format!("the process {id} cannot be told to stop"));
+fn version(all: bool) {
+    println!("{}", env!("CARGO_PKG_VERSION"));
+    if all {
+        let registry = tollgate_plugins::Registry::bundled();
+        let plugins: Vec<&str> = registry.all().iter().map(|plugin| plugin.name).collect();
+        println!("decK's commands: {}\nplugins: {}", tollgate_cli::DECK_VERSION, plugins.join(", "));
     }
-    for _ in 0..1500 {
-        if running(node).is_none() {
-            println!("Tollgate {said}");
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Err(format!("the process {id} does not stop"))
-}
-
-fn health(node: &Node) -> Result<(), String> {
-    match running(node) {
-        Some(id) => {
-            println!(
-                "tollgate........running (process {id})\n\nTollgate is healthy at {}",
-                node.prefix.display()
-            );
-            Ok(())
-        }
-        None => Err(format!("Tollgate is not running at {}", node.prefix.display())),
-    }
-}
-
-fn check(conf: Option<PathBuf>) -> Result<(), String> {
-    let node = load(conf.as_deref())?.check().map_err(|error| error.to_string())?;
-    if let Some(file) = &node.declarative_config {
-        let registry = serve::registry(&node)?;
-        let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        serve::read_declaration(&file.display().to_string(), &text, &registry).map_err(|invalid| {
-            invalid.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        })?;
-    }
-    println!(
-        "configuration at {} is valid",
-        conf.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string())
-    );
-    Ok(())
 }
 
 impl MockLlm {

@@ -1,9 +1,11 @@
 //! The node's configuration: defaults < `kong.conf` < `KONG_*` < `TOLLGATE_*`.
 
+mod documentation;
 mod property;
+mod values;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +13,9 @@ use ipnet::IpNet;
 use tollgate_http::server::{Limits, Listener};
 use tollgate_telemetry::Level;
 
-pub use property::PROPERTIES;
+pub use documentation::documentation;
+use property::PROPERTIES;
+use values::{parse_listener, size, time, vault_variable, without_comment};
 
 /// Everything that is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,8 @@ pub struct ConfError(pub Vec<String>);
 #[derive(Debug, Clone)]
 pub struct Configuration {
     values: BTreeMap<String, (String, String)>,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
     /// Names nobody knows, to warn about.
     pub warnings: Vec<String>,
 }
@@ -38,7 +44,7 @@ impl Configuration {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfError> {
-        let mut configuration = Self { values: BTreeMap::new(), warnings: Vec::new() };
+        let mut configuration = Self { values: BTreeMap::new(), file: None, warnings: Vec::new() };
         let file = file
             .map(Path::to_path_buf)
             .or_else(|| FILES.iter().map(PathBuf::from).find(|path| path.exists()));
@@ -46,8 +52,10 @@ impl Configuration {
             let text = std::fs::read_to_string(&file)
                 .map_err(|error| ConfError(vec![format!("{}: {error}", file.display())]))?;
             configuration.read_file(&file.display().to_string(), &text)?;
+            configuration.file = Some(file);
         }
         let mut variables: Vec<(String, String)> = environment.collect();
+        let outside: BTreeMap<String, String> = variables.iter().cloned().collect();
         // TOLLGATE_ sorts behind KONG_, and so wins.
         variables.sort();
         for (name, value) in variables {
@@ -56,7 +64,31 @@ impl Configuration {
                 configuration.set(&property.to_ascii_lowercase(), &value, &name);
             }
         }
+        configuration.dereference(&outside)?;
         Ok(configuration)
+    }
+
+    /// Puts the values of variables in place of references to them.
+    fn dereference(&mut self, variables: &BTreeMap<String, String>) -> Result<(), ConfError> {
+        let prefix = self.get("vault_env_prefix").unwrap_or_default().to_owned();
+        let mut errors = Vec::new();
+        for (name, (value, origin)) in &mut self.values {
+            let Some((variable, key)) = vault_variable(value, &prefix) else { continue };
+            let found = variables.get(&variable).cloned().and_then(|text| match &key {
+                None => Some(text),
+                Some(key) => {
+                    let object: serde_json::Value = serde_json::from_str(&text).ok()?;
+                    object.get(key)?.as_str().map(str::to_owned)
+                }
+            });
+            match found {
+                Some(found) => *value = found,
+                None => {
+                    errors.push(format!("{name} ({origin}): the environment has no {variable} for '{value}'"))
+                }
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(ConfError(errors)) }
     }
 
     fn read_file(&mut self, file: &str, text: &str) -> Result<(), ConfError> {
@@ -75,8 +107,7 @@ impl Configuration {
     }
 
     fn set(&mut self, name: &str, value: &str, origin: &str) {
-        let free = ["nginx_", "pluginserver_", "vault_"].iter().any(|prefix| name.starts_with(prefix));
-        if !free && !property::is_known(name) {
+        if !property::is_known(name) {
             let near =
                 property::nearest(name).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
             self.warnings.push(format!("{origin}: the property '{name}' is not known{near}"));
@@ -182,7 +213,8 @@ impl Configuration {
         };
         let (proxy, admin, status) =
             (listen("proxy_listen"), listen("admin_listen"), listen("status_listen"));
-        let workers = match self.get("nginx_worker_processes").or(self.get("nginx_main_worker_processes")) {
+        let count = self.get("nginx_main_worker_processes").or(self.get("nginx_worker_processes"));
+        let workers = match count {
             None | Some("auto") => std::thread::available_parallelism().map_or(1, usize::from),
             Some(text) => text.parse().ok().filter(|count| *count > 0).unwrap_or_else(|| {
                 errors.push(format!(
@@ -240,6 +272,7 @@ impl Configuration {
                 .parsed("upstream_keepalive_max_requests", "a number", number, &mut errors)
                 .unwrap_or(10_000),
         };
+        self.check_choices(&mut errors);
         let log_level = self.parsed(
             "log_level",
             "one of debug, info, notice, warn, error, crit, alert, emerg",
@@ -285,6 +318,7 @@ impl Configuration {
                 || self.flag("nginx_proxy_proxy_ssl_verify"),
             admin_token: self.get("admin_token").map(str::to_owned),
             shown: self.shown(),
+            values: self.values.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect(),
             error_default_type: self.get("error_default_type").unwrap_or("text/plain").to_owned(),
             error_templates: ["json", "html", "xml", "plain"]
                 .map(|kind| self.get(&format!("error_template_{kind}")).map(PathBuf::from)),
@@ -299,6 +333,34 @@ impl Configuration {
             errors.push(format!("{}: without admin_token the Admin API listens on loopback only; set one, or listen on 127.0.0.1", self.origin("admin_listen")));
         }
         if errors.is_empty() { Ok(node) } else { Err(ConfError(errors)) }
+    }
+
+    /// Values that must be one of a few.
+    fn check_choices(&self, errors: &mut Vec<String>) {
+        const SWITCH: &[&str] = &["on", "off", "true", "false", "yes", "no", "1", "0"];
+        let choices: [(&str, &[&str]); 8] = [
+            ("real_ip_recursive", SWITCH),
+            ("allow_debug_header", SWITCH),
+            ("tls_certificate_verify", SWITCH),
+            (
+                "error_default_type",
+                &["application/grpc", "application/json", "application/xml", "text/html", "text/plain"],
+            ),
+            // What Kong can be besides, and Tollgate cannot yet: better said than ignored.
+            ("role", &["traditional"]),
+            ("router_flavor", &["traditional_compatible", "traditional"]),
+            ("stream_listen", &["off"]),
+            ("konnect_mode", &["off"]),
+        ];
+        for (name, allowed) in choices {
+            if let Some(value) = self.get(name).filter(|value| !allowed.contains(value)) {
+                errors.push(format!(
+                    "{}: expected one of {}, found '{value}'",
+                    self.origin(name),
+                    allowed.join(", ")
+                ));
+            }
+        }
     }
 
     /// The file of a log, relative ones below the prefix; `None` where it is off. A format's name after it is
@@ -320,6 +382,21 @@ impl Configuration {
             return usual;
         }
         std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".tollgate")
+    }
+
+    /// Lines that say what was set and where; with `all`, every other property's default too. Secrets hidden.
+    pub fn described(&self, all: bool) -> Vec<String> {
+        let file = self.file.as_ref().map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
+        let mut lines = vec![format!("configuration: {file}")];
+        for (name, (value, origin)) in &self.values {
+            let secret = PROPERTIES.iter().any(|property| property.name == name && property.secret)
+                || ["password", "secret", "token", "_key"].iter().any(|part| name.contains(part));
+            let effect = if property::has_effect(name) { "" } else { ", without effect here" };
+            lines.push(format!("{name} = {} ({origin}{effect})", if secret { "******" } else { value }));
+        }
+        let others = PROPERTIES.iter().filter(|property| all && !self.values.contains_key(property.name));
+        lines.extend(others.map(|property| format!("{} = {} (default)", property.name, property.default)));
+        lines
     }
 
     /// Every property with its value, secrets hidden, for `GET /`.
@@ -414,79 +491,8 @@ pub struct Node {
     pub error_templates: [Option<PathBuf>; 4],
     /// `client_ssl_cert` and `client_ssl_cert_key`, where `client_ssl` is on.
     pub client_certificate: Option<(String, String)>,
-}
-
-/// The part of a line before a `#` that is not escaped.
-fn without_comment(line: &str) -> String {
-    let mut out = String::new();
-    let mut characters = line.chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' if characters.peek() == Some(&'#') => {
-                out.push('#');
-                characters.next();
-            }
-            '#' => break,
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-/// A size: bytes, or with `k`, `m`, `g`.
-fn size(text: &str) -> Option<u64> {
-    let (digits, unit) = match text.trim().to_ascii_lowercase() {
-        text if text.ends_with('k') => (text[..text.len() - 1].to_owned(), 1 << 10),
-        text if text.ends_with('m') => (text[..text.len() - 1].to_owned(), 1 << 20),
-        text if text.ends_with('g') => (text[..text.len() - 1].to_owned(), 1 << 30),
-        text => (text, 1),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
-}
-
-/// A time: seconds, or with `ms`, `s`, `m`, `h`.
-fn time(text: &str) -> Option<Duration> {
-    let at = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..at].parse().ok()?;
-    Some(match &text[at..] {
-        "" | "s" => Duration::from_secs(number),
-        "ms" => Duration::from_millis(number),
-        "m" => Duration::from_secs(number * 60),
-        "h" => Duration::from_secs(number * 3600),
-        _ => return None,
-    })
-}
-
-/// An entry of a `…_listen` property; `off` is none.
-fn parse_listener(entry: &str) -> Result<Option<Listener>, String> {
-    let mut words = entry.split_whitespace();
-    let first = words.next().unwrap_or_default();
-    if first == "off" {
-        return Ok(None);
-    }
-    let address: SocketAddr = first
-        .replace("localhost", "127.0.0.1")
-        .parse()
-        .map_err(|_| format!("'{first}' is no address with port, such as 0.0.0.0:8000 or [::]:8000"))?;
-    let mut listener = Listener::plain(address);
-    for word in words {
-        match word {
-            "ssl" => listener.ssl = true,
-            "http2" => listener.http2 = true,
-            "proxy_protocol" => listener.proxy_protocol = true,
-            "reuseport" | "deferred" | "bind" => {}
-            _ if word.starts_with("ipv6only=") || word.starts_with("so_keepalive=") => {}
-            _ => match word.strip_prefix("backlog=").map(str::parse) {
-                Some(Ok(backlog)) => listener.backlog = backlog,
-                _ => {
-                    return Err(format!(
-                        "'{word}' is no flag of a listener; expected ssl, http2, proxy_protocol, reuseport or backlog=N"
-                    ));
-                }
-            },
-        }
-    }
-    Ok(Some(listener))
+    /// What was set, to see what a reload changes.
+    pub values: BTreeMap<String, String>,
 }
 
 #[cfg(test)]
@@ -523,26 +529,38 @@ mod tests {
             ("KONG_NGINX_WORKER_PROCESSES", "many"),
             ("KONG_ADMIN_LISTEN", "0.0.0.0:8001"),
             ("KONG_PROXY_LISTN", "x"),
+            ("KONG_ROLE", "control_plane"),
+            ("KONG_REAL_IP_RECURSIVE", "perhaps"),
         ]);
         assert_eq!(
             configuration.warnings,
             ["KONG_PROXY_LISTN: the property 'proxy_listn' is not known; did you mean 'proxy_listen'?"]
         );
         let message = configuration.check().unwrap_err().to_string();
-        for part in
-            ["proxy_listen (KONG_PROXY_LISTEN): 'here' is no address", "'nonsense'", "'many'", "admin_token"]
-        {
+        for part in [
+            "proxy_listen (KONG_PROXY_LISTEN): 'here' is no address",
+            "'nonsense'",
+            "'many'",
+            "admin_token",
+            "role (KONG_ROLE): expected one of traditional, found 'control_plane'",
+            "'perhaps'",
+        ] {
             assert!(message.contains(part), "{part} in {message}");
         }
     }
 
     #[test]
-    fn files_have_comments_and_escapes() {
-        assert_eq!(without_comment("a = b\\#c # d"), "a = b#c ");
-        assert_eq!((size("8k"), size("10M"), size("x")), (Some(8192), Some(10 << 20), None));
+    fn values_come_from_the_environment_by_reference() {
+        let configuration = load(&[("KONG_ADMIN_TOKEN", "{vault://env/my-token}"), ("MY_TOKEN", "canary")]);
+        assert_eq!(configuration.get("admin_token"), Some("canary"));
+        let shown = configuration.described(true).join("\n");
+        assert!(shown.contains("admin_token = ****** (KONG_ADMIN_TOKEN)"), "{shown}");
+        assert!(!shown.contains("canary"), "{shown}");
+        let missing = [("KONG_ADMIN_TOKEN".to_owned(), "{vault://env/none}".to_owned())];
+        let error = Configuration::load(None, missing.into_iter()).unwrap_err().to_string();
         assert_eq!(
-            (time("60s"), time("500ms"), time("1d")),
-            (Some(Duration::from_secs(60)), Some(Duration::from_millis(500)), None)
+            error,
+            "admin_token (KONG_ADMIN_TOKEN): the environment has no NONE for '{vault://env/none}'"
         );
     }
 }

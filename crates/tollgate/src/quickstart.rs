@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         Listener { ssl: true, http2: true, ..Listener::plain(local(tls_port)) },
     ];
     let server = serve::start(&node).map_err(|error| error.to_string())?;
-    tell(&node, server.proxy.addresses(), own_key.is_some());
+    tell(&node, server.addresses(), own_key.is_some());
     let grace = wait_for_signal()?;
     server.stop(grace);
     mock.stop(grace);

@@ -1,29 +1,31 @@
 //! Wiring: configuration, store, data plane and Admin API of a running node.
 
+mod declared;
+mod servers;
+
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tollgate_admin::{
-    Admin, AdminServer, ConfigurationHash, Declarations, KONG_VERSION, NodeFacts, StatusApi,
-};
+use tollgate_admin::{ConfigurationHash, Declarations, NodeFacts};
 use tollgate_declare::{Entity, Invalid, Node as Document};
 use tollgate_gateway::answer::{ContentType, ErrorSettings};
 use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
 use tollgate_gateway::forwarded::TrustSettings;
-use tollgate_gateway::logging::Logged;
 use tollgate_gateway::{Gateway, Settings, Snapshot};
 use tollgate_http::client::Client;
-use tollgate_http::server::{Certificates, Limits, Listener, ServerConfig, ServerHandle, self_signed, serve};
+use tollgate_http::server::{Certificates, self_signed};
 use tollgate_model::{Kind, Map, Secret, Source, Value};
 use tollgate_plugins::Registry;
-use tollgate_store::{Author, Change, DEFAULT_WORKSPACE, Observer, Store, StoreError, View};
+use tollgate_store::{Change, Observer, Store, StoreError, View};
 use tollgate_telemetry::{Sink, log};
 use uuid::Uuid;
 
 use crate::conf::{Database, Node};
 use crate::logs::Logs;
-use crate::node_status::NodeStatus;
+pub use declared::read_declaration;
+use declared::{Declared, in_order};
+use servers::Servers;
 
 /// How long the last lines of the logs may take.
 const FLUSH_AT_MOST: Duration = Duration::from_secs(2);
@@ -52,10 +54,26 @@ impl Source for SystemClock {
 
 /// A running node.
 pub struct Running {
-    /// The data plane's server.
-    pub proxy: Arc<ServerHandle>,
-    admin: Option<ServerHandle>,
-    status: Option<ServerHandle>,
+    identity: Identity,
+    follow: Arc<Follow>,
+    servers: Servers,
+}
+
+/// What stays when the configuration changes.
+struct Identity {
+    node_id: Uuid,
+    store: Arc<Store>,
+    hash: Arc<ConfigurationHash>,
+}
+
+/// The plugins that the node's configuration enables.
+fn registry(node: &Node) -> Result<Arc<Registry>, StartError> {
+    let registry = Registry::new(&node.plugins)
+        .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
+    Ok(Arc::new(match node.database {
+        Database::Off => registry.without_store(),
+        Database::Sqlite => registry,
+    }))
 }
 
 /// Starts the data plane over the store or the declarative file.
@@ -63,80 +81,18 @@ pub struct Running {
 /// # Errors
 /// What keeps it from starting, with the mend.
 pub fn start(node: &Node) -> Result<Running, StartError> {
-    let logs = Logs::open(node).map_err(StartError)?;
-    let registry = registry(node).map_err(StartError)?;
-    let registry = Arc::new(registry);
-    let node_id = Uuid::new_v4();
+    let mut logs = Logs::open(node).map_err(StartError)?;
+    let registry = registry(node)?;
     let store = Arc::new(open_store(node)?);
-    let hash = Arc::new(ConfigurationHash::default());
-    if node.database == Database::Off {
-        load_file(node, &store, &registry, &hash)?;
+    let identity = Identity { node_id: Uuid::new_v4(), store, hash: Arc::default() };
+    if let Some(declared) = Declared::read(node, &registry)? {
+        declared.load(&identity.store, &identity.hash)?;
     }
-    let mut compiler = Compiler::new(registry.clone(), node.verify_upstreams);
-    if let Some((certificate, key)) = &node.client_certificate {
-        let read = |value: &str| pem(value).map_err(|error| StartError(format!("client_ssl_cert: {error}")));
-        compiler = compiler.with_client_certificate(read(certificate)?, Secret::new(read(key)?));
-    }
-    let snapshot = store.read(|view| {
-        let revision = view.revision()?;
-        compiler
-            .compile(revision, &ViewSource(view), None)
-            .map_err(|error| StoreError::Refused(error.to_string()))
-    })?;
-    let certificates = Arc::new(default_certificate(node)?);
-    serve_certificates(&certificates, &snapshot).map_err(StartError)?;
-    let gateway =
-        Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings(node, node_id, logs.access)?));
-    store.observe(Arc::new(Follow {
-        compiler,
-        gateway: Arc::clone(&gateway),
-        certificates: Arc::clone(&certificates),
-    }));
-    let listen = |property: &str, listeners: &[Listener], workers: usize, limits: Limits| {
-        let config = ServerConfig {
-            listeners: listeners.to_vec(),
-            workers,
-            limits,
-            certificates: Arc::clone(&certificates),
-            pool: node.pool,
-        };
-        let name = property.to_owned();
-        (config, move |error: std::io::Error| StartError(format!("{name}: {error}")))
-    };
-    let (config, failed) = listen("proxy_listen", &node.proxy, node.workers, node.limits);
-    let proxy = Arc::new(serve(config, Arc::clone(&gateway)).map_err(failed)?);
-    let status_source = Arc::new(NodeStatus {
-        gateway: Arc::clone(&gateway),
-        proxy: Arc::clone(&proxy),
-        store: Arc::clone(&store),
-        registry: Arc::clone(&registry),
-        declarative: node.database == Database::Off,
-        node_id: node_id.to_string(),
-        version: KONG_VERSION,
-        hash: Arc::clone(&hash),
-    });
-    let admin = if node.admin.is_empty() {
-        None
-    } else {
-        let declarations = Arc::new(Reader { registry: Arc::clone(&registry), hash });
-        let clock = Box::new(SystemClock);
-        let facts = node_facts(node, node_id);
-        let (status, upstreams) = (status_source.clone(), status_source.clone());
-        let api =
-            AdminServer::new(Admin::new(store, registry, declarations, clock, status, upstreams, facts));
-        let limits = Limits { body: 0, ..Limits::default() };
-        let (config, failed) = listen("admin_listen", &node.admin, 1, limits);
-        let api = Logged::new(Arc::new(api), logs.admin_access);
-        Some(serve(config, Arc::new(api)).map_err(failed)?)
-    };
-    let status = if node.status.is_empty() {
-        None
-    } else {
-        let (config, failed) = listen("status_listen", &node.status, 1, Limits::default());
-        let api = StatusApi::new(status_source, node.product.clone());
-        let api = Logged::new(Arc::new(api), logs.status_access);
-        Some(serve(config, Arc::new(api)).map_err(failed)?)
-    };
+    let plane = DataPlane::new(node, &identity, &registry, &identity.store, logs.access.take())?;
+    let (gateway, certificates) = (Arc::clone(&plane.gateway), Arc::clone(&plane.certificates));
+    let follow = Arc::new(Follow(Mutex::new(plane)));
+    identity.store.observe(follow.clone());
+    let servers = Servers::start(node, &identity, registry, (&gateway, &certificates), logs, None)?;
     log!(
         Notice,
         "tollgate {} serves revision {} with {} workers",
@@ -144,7 +100,117 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
         gateway.snapshot().revision,
         node.workers
     );
-    Ok(Running { proxy, admin, status })
+    Ok(Running { identity, follow, servers })
+}
+
+fn compiler(node: &Node, registry: &Arc<Registry>) -> Result<Compiler, StartError> {
+    let compiler = Compiler::new(registry.clone(), node.verify_upstreams);
+    let Some((certificate, key)) = &node.client_certificate else { return Ok(compiler) };
+    let read = |value: &str| pem(value).map_err(|error| StartError(format!("client_ssl_cert: {error}")));
+    Ok(compiler.with_client_certificate(read(certificate)?, Secret::new(read(key)?)))
+}
+
+fn compile(compiler: &Compiler, view: &View<'_>) -> Result<Snapshot, StoreError> {
+    let revision = view.revision()?;
+    compiler
+        .compile(revision, &ViewSource(view), None)
+        .map_err(|error| StoreError::Refused(error.to_string()))
+}
+
+impl DataPlane {
+    /// A data plane that serves what a store holds.
+    fn new(
+        node: &Node,
+        identity: &Identity,
+        registry: &Arc<Registry>,
+        store: &Store,
+        access_log: Option<Arc<Sink>>,
+    ) -> Result<Self, StartError> {
+        let compiler = compiler(node, registry)?;
+        let snapshot = store.read(|view| compile(&compiler, view))?;
+        let certificates = Arc::new(default_certificate(node)?);
+        serve_certificates(&certificates, &snapshot).map_err(StartError)?;
+        let settings = settings(node, identity.node_id, access_log)?;
+        let gateway = Arc::new(Gateway::new(snapshot, Client::new(node.pool), settings));
+        Ok(Self { compiler, gateway, certificates })
+    }
+}
+
+/// How long requests under way may take when the servers change.
+const CHANGE_OVER: Duration = Duration::from_secs(60);
+
+impl Running {
+    /// Where requests are served, in the order of the listeners.
+    pub fn addresses(&self) -> &[std::net::SocketAddr] {
+        self.servers.proxy.addresses()
+    }
+
+    /// Prints where the node listens, in a form that scripts can read.
+    pub fn announce(&self) {
+        self.servers.announce();
+    }
+
+    /// Takes over another configuration and reads the declarative file again. Where only the file has changed,
+    /// the servers stay; else new ones begin to listen before the old ones stop.
+    ///
+    /// # Errors
+    /// What is wrong with it; everything is then as it was.
+    pub fn reload(&mut self, before: &Node, node: &Node) -> Result<(), StartError> {
+        if (&before.prefix, before.database) != (&node.prefix, node.database) {
+            return Err(StartError("prefix and database cannot change while a node runs; restart it".into()));
+        }
+        let registry = registry(node)?;
+        let declared = Declared::read(node, &registry)?;
+        let load = |declared: Option<Declared>| match declared {
+            Some(declared) => declared.load(&self.identity.store, &self.identity.hash),
+            None => Ok(()),
+        };
+        // The contents of certificates and templates may have changed behind the same names.
+        let files = node.certificate.is_some()
+            || node.client_certificate.is_some()
+            || node.error_templates.iter().any(Option::is_some);
+        if before.values == node.values && !files {
+            return load(declared);
+        }
+        let scratch = declared.as_ref().map(Declared::scratch).transpose()?;
+        let store = scratch.as_ref().unwrap_or(&self.identity.store);
+        let mut logs = Logs::open(node).map_err(StartError)?;
+        let plane = DataPlane::new(node, &self.identity, &registry, store, logs.access.take())?;
+        let served = (&plane.gateway, &plane.certificates);
+        let servers = Servers::start(node, &self.identity, registry, served, logs, Some(&self.servers))?;
+        // Nothing is committed meanwhile: no revision falls between the old plane and the new.
+        self.identity.store.hold(|view| {
+            if scratch.is_none() && view.revision()? != plane.gateway.snapshot().revision {
+                plane.gateway.swap(Arc::new(compile(&plane.compiler, view)?));
+            }
+            self.follow.replace(plane);
+            Ok(())
+        })?;
+        load(declared)?;
+        let old = std::mem::replace(&mut self.servers, servers);
+        std::thread::spawn(move || old.stop(CHANGE_OVER));
+        Ok(())
+    }
+
+    /// Stops serving once requests under way have ended, or after the grace time.
+    pub fn stop(self, grace: Duration) {
+        self.servers.stop(grace);
+        log!(Notice, "tollgate has stopped");
+        tollgate_telemetry::sink::flush_all(FLUSH_AT_MOST);
+    }
+}
+
+/// Checks the declarative file, where there is one, as a start would.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn check_declaration(node: &Node) -> Result<(), StartError> {
+    let registry = registry(node)?;
+    if let Some(declared) = Declared::read(node, &registry)? {
+        let compiler = compiler(node, &registry)?;
+        declared.scratch()?.read(|view| compile(&compiler, view).map(drop))?;
+    }
+    Ok(())
 }
 
 /// Reads declarations for `POST /config`.
@@ -166,16 +232,6 @@ impl Declarations for Reader {
 
 /// Largest body of an Admin API call (Kong 3.11: 10 MB; a whole sync in one call may be larger).
 const LARGEST_ADMIN_BODY: usize = 1 << 30;
-
-/// The plugins that the node's configuration enables.
-///
-/// # Errors
-/// Names those there are not.
-pub fn registry(node: &Node) -> Result<Registry, String> {
-    let registry = Registry::new(&node.plugins)
-        .map_err(|unknown| format!("plugins: there is no plugin '{}'", unknown.join("', '")))?;
-    Ok(if node.database == Database::Off { registry.without_store() } else { registry })
-}
 
 fn node_facts(node: &Node, node_id: Uuid) -> NodeFacts {
     NodeFacts {
@@ -199,54 +255,6 @@ fn open_store(node: &Node) -> Result<Store, StartError> {
         .map_err(|error| StartError(format!("prefix: cannot make {}: {error}", prefix.display())))?;
     let path = prefix.join("store.db");
     Store::open(&path).map_err(|error| StartError(format!("{}: {error}", path.display())))
-}
-
-/// Loads the declarative configuration into the store.
-fn load_file(
-    node: &Node,
-    store: &Store,
-    registry: &Registry,
-    hash: &ConfigurationHash,
-) -> Result<(), StartError> {
-    let (file, text) = match (&node.declarative_config_string, &node.declarative_config) {
-        (Some(text), _) => ("declarative_config_string".to_owned(), text.clone()),
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| StartError(format!("declarative_config: {}: {error}", path.display())))?;
-            (path.display().to_string(), text)
-        }
-        (None, None) => return Ok(()),
-    };
-    let entities = read_declaration(&file, &text, registry).map_err(|invalid| {
-        let list: Vec<String> = invalid.problems.iter().map(|problem| format!("  {problem}")).collect();
-        StartError(format!("error parsing declarative config file {file}:\n{}", list.join("\n")))
-    })?;
-    store.commit(Author { name: "declarative_config", message: &file }, |transaction| {
-        entities
-            .into_iter()
-            .try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields))
-    })?;
-    hash.set(&text);
-    Ok(())
-}
-
-/// Reads and checks a DB-less declaration; its entities in an order in which each comes after those it refers
-/// to.
-///
-/// # Errors
-/// Everything that is wrong with it.
-pub fn read_declaration(file: &str, text: &str, registry: &Registry) -> Result<Vec<Entity>, Invalid> {
-    // `${{ env … }}` counts here too, so that one file serves decK and DB-less mode.
-    let text = tollgate_declare::environment::substitute(file, text, &|name| std::env::var(name).ok())
-        .map_err(Invalid::malformed)?;
-    let document = Document::parse(file, &text).map_err(Invalid::malformed)?;
-    Invalid::read(file, document, registry, &SystemClock).map(in_order)
-}
-
-/// Entities in an order in which each comes after those it refers to.
-fn in_order(mut entities: Vec<Entity>) -> Vec<Entity> {
-    entities.sort_by_key(|entity| Kind::ALL.iter().position(|kind| *kind == entity.kind));
-    entities
 }
 
 fn default_certificate(node: &Node) -> Result<Certificates, StartError> {
@@ -333,12 +341,21 @@ impl EntitySource for ViewSource<'_> {
     }
 }
 
-/// The data plane as a follower of the store: a revision that does not compile is refused, one that does is
-/// served the moment it is durable.
-struct Follow {
+/// What serves requests, and how its configuration is compiled.
+struct DataPlane {
     compiler: Compiler,
     gateway: Arc<Gateway>,
     certificates: Arc<Certificates>,
+}
+
+/// The data plane as a follower of the store: a revision that does not compile is refused, one that does is
+/// served the moment it is durable.
+struct Follow(Mutex<DataPlane>);
+
+impl Follow {
+    fn replace(&self, plane: DataPlane) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = plane;
+    }
 }
 
 impl Observer for Follow {
@@ -357,46 +374,16 @@ impl Observer for Follow {
                 after: change.after.as_ref(),
             })
             .collect();
-        let previous = self.gateway.snapshot();
-        let snapshot = self
+        let plane = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let previous = plane.gateway.snapshot();
+        let snapshot = plane
             .compiler
             .update(revision, &ViewSource(view), &previous, &changes)
             .map_err(|error| error.to_string())?;
-        let (gateway, certificates) = (Arc::clone(&self.gateway), Arc::clone(&self.certificates));
+        let (gateway, certificates) = (Arc::clone(&plane.gateway), Arc::clone(&plane.certificates));
         if changes.iter().any(|change| matches!(change.kind, Kind::Certificate | Kind::Sni)) {
             serve_certificates(&certificates, &snapshot)?;
         }
         Ok(Box::new(move || gateway.swap(Arc::new(snapshot))))
-    }
-}
-
-impl Running {
-    /// Prints where the node listens, in a form that scripts can read.
-    pub fn announce(&self, node: &Node) {
-        let print = |name: &str, listeners: &[Listener], server: &ServerHandle| {
-            for (listener, address) in listeners.iter().zip(server.addresses()) {
-                println!("listening: {name}{} {address}", if listener.ssl { "_tls" } else { "" });
-            }
-        };
-        print("proxy", &node.proxy, &self.proxy);
-        if let Some(admin) = &self.admin {
-            print("admin", &node.admin, admin);
-        }
-        if let Some(status) = &self.status {
-            print("status", &node.status, status);
-        }
-    }
-
-    /// Stops serving once requests under way have ended, or after the grace time.
-    pub fn stop(self, grace: Duration) {
-        for server in [self.admin, self.status].into_iter().flatten() {
-            server.stop(grace.min(Duration::from_secs(1)));
-        }
-        // The API and its view of the data plane are gone: ours is the last handle.
-        if let Ok(proxy) = Arc::try_unwrap(self.proxy) {
-            proxy.stop(grace);
-        }
-        log!(Notice, "tollgate has stopped");
-        tollgate_telemetry::sink::flush_all(FLUSH_AT_MOST);
     }
 }

@@ -22,7 +22,7 @@ pub fn comparable(kind: Kind, fields: &Map<String, Value>, schemas: &Schemas) ->
         }
         let Some(value) = fields.get(field.name) else { continue };
         let value = match (kind, field.name) {
-            (Kind::Plugin, "config") => Some(numbers_alike(value.clone())),
+            (Kind::Plugin, "config") => Some(value.clone()),
             (Kind::Plugin, "protocols") | (Kind::Service, "ca_certificates") | (_, "tags") => {
                 set_only(value).map(sorted)
             }
@@ -36,7 +36,8 @@ pub fn comparable(kind: Kind, fields: &Map<String, Value>, schemas: &Schemas) ->
         let name = fields.get("name").and_then(Value::as_str).unwrap_or_default();
         if let Some(schema) = schemas.plugin(name).and_then(plugin_config_schema) {
             let filled = fill_config(out.get("config"), schema);
-            out.insert("config".into(), filled);
+            // Schemas write defaults in their own way: 1.0, say.
+            out.insert("config".into(), numbers_alike(filled));
         }
     }
     out
@@ -57,7 +58,7 @@ pub fn set_only(value: &Value) -> Option<Value> {
 }
 
 /// `1.0` as `1`: numbers are compared by value.
-fn numbers_alike(value: Value) -> Value {
+pub(super) fn numbers_alike(value: Value) -> Value {
     match value {
         Value::Number(number) => match number.as_f64() {
             Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15 => {

@@ -254,6 +254,10 @@ fn complete_plugin(fields: &mut Map<String, Value>, schemas: &Schemas) {
     if missing(fields, "enabled") {
         fields.insert("enabled".into(), true.into());
     }
+    if let Some(config) = fields.get_mut("config") {
+        // As Go writes them.
+        *config = super::compare::numbers_alike(config.take());
+    }
     let name = fields.get("name").and_then(Value::as_str).unwrap_or_default();
     if missing(fields, "protocols")
         && let Some(protocols) = schemas.plugin(name).and_then(plugin_protocols)

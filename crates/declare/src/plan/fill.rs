@@ -69,6 +69,7 @@ pub fn fill_config(config: Option<&Value>, schema: &Value) -> Value {
 
 fn fill_record(given: Option<&Map<String, Value>>, schema: &Value, defaults: Option<&Value>) -> Value {
     let mut filled = given.cloned().unwrap_or_default();
+    use_new_names(&mut filled, schema);
     for (name, field) in kong_fields(schema) {
         let kind = field.get("type").and_then(Value::as_str).unwrap_or_default();
         let own = filled.get(name).filter(|value| !value.is_null()).cloned();
@@ -88,6 +89,31 @@ fn fill_record(given: Option<&Map<String, Value>>, schema: &Value, defaults: Opt
         filled.insert(name.to_owned(), sorted_set(kind, value));
     }
     Value::Object(filled)
+}
+
+/// Puts the values of deprecated names where they belong now; servers show them under both.
+fn use_new_names(config: &mut Map<String, Value>, schema: &Value) {
+    let list = schema.get("shorthand_fields").and_then(Value::as_array);
+    for (name, field) in list.into_iter().flatten().filter_map(Value::as_object).flatten() {
+        let heir = field.pointer("/deprecation/replaced_with/0/path").and_then(Value::as_array);
+        let Some([above @ .., last]) = heir.map(Vec::as_slice) else { continue };
+        let Some(value) = config.remove(name).filter(|value| !value.is_null()) else { continue };
+        let mut at = Some(&mut *config);
+        for step in above.iter().filter_map(Value::as_str) {
+            let inner = at.map(|map| map.entry(step).or_insert(Value::Null));
+            at = inner.and_then(|inner| {
+                if inner.is_null() {
+                    *inner = Value::Object(Map::new());
+                }
+                inner.as_object_mut()
+            });
+        }
+        if let (Some(map), Some(last)) = (at, last.as_str())
+            && map.get(last).is_none_or(Value::is_null)
+        {
+            map.insert(last.to_owned(), value);
+        }
+    }
 }
 
 fn fill_elements(list: Vec<Value>, field: &Value) -> Vec<Value> {
@@ -151,5 +177,26 @@ mod tests {
             fill_config(Some(&json!({"rules": [{}]})), &schema),
             json!({"rules": [{"on": true}], "names": ["a", "b"], "anonymous": null, "model": {"provider": null}, "extra": null})
         );
+    }
+
+    #[test]
+    fn deprecated_names_mean_the_new_ones() {
+        let schema = json!({
+            "fields": [{"redis": {"type": "record", "required": true, "fields": [
+                {"host": {"type": "string"}}, {"port": {"type": "integer", "default": 6379}}
+            ]}}],
+            "shorthand_fields": [{"redis_host": {
+                "type": "string", "deprecation": {"replaced_with": [{"path": ["redis", "host"]}]}
+            }}],
+        });
+        let expected = json!({"redis": {"host": "h", "port": 6379}});
+        for given in [
+            json!({"redis_host": "h"}),
+            json!({"redis": {"host": "h"}}),
+            json!({"redis": {"host": "h", "port": 6379}, "redis_host": "h"}),
+            json!({"redis": null, "redis_host": "h"}),
+        ] {
+            assert_eq!(fill_config(Some(&given), &schema), expected);
+        }
     }
 }

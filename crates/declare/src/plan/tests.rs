@@ -147,3 +147,14 @@ fn problems_name_file_line_and_field() {
     let repeated = wrong("plugins:\n- name: cors\n- name: cors\n");
     assert!(repeated[0].starts_with("f.yaml:4: plugins[2]: inserting plugin into state"), "{repeated:?}");
 }
+
+#[test]
+fn every_kind_has_its_place_in_the_order() {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Workspace) {
+        let rows: Vec<usize> = (0..ROWS.len()).filter(|row| ROWS[*row].contains(&kind)).collect();
+        let [row] = rows[..] else { panic!("{} stands in {} rows", kind.plural(), rows.len()) };
+        // What it refers to is made in an earlier row.
+        let later = |to: Kind| ROWS[row..].iter().any(|row| row.contains(&to));
+        assert!(!kind.foreign_keys().iter().any(|key| later(key.to)), "{}", kind.plural());
+    }
+}

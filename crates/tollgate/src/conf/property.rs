@@ -57,12 +57,12 @@ pub const PROPERTIES: &[Property] = &[
         "Where the Admin API is served; beyond loopback only with `admin_token`.",
     ),
     property("status_listen", "127.0.0.1:8100", "Where status and metrics are served."),
-    property("admin_gui_listen", "off", "Where the console is served."),
     secret(
         "admin_token",
         "Token that the Admin API asks for, as `Authorization: Bearer …` or `Kong-Admin-Token`.",
     ),
     property("nginx_worker_processes", "auto", "Number of workers; `auto` for one per core."),
+    property("nginx_main_worker_processes", "", "The same, as an nginx directive."),
     property("database", "sqlite", "`sqlite` for the embedded store, `off` for a declarative file."),
     property("declarative_config", "", "The declarative file, where `database` is `off`."),
     secret("declarative_config_string", "The declarative configuration itself, in place of a file."),
@@ -88,6 +88,30 @@ pub const PROPERTIES: &[Property] = &[
     property("error_template_xml", "", "The same for XML."),
     property("error_template_plain", "", "The same for plain text."),
     property("client_max_body_size", "0", "Largest request body; 0 for no limit."),
+    property("nginx_http_client_max_body_size", "", "The same, as an nginx directive; it wins."),
+    property(
+        "nginx_http_large_client_header_buffers",
+        "",
+        "Bounds on a request's head: number and size of buffers, such as `4 8k`; a line must fit into one.",
+    ),
+    property("nginx_proxy_large_client_header_buffers", "", "The same; it wins."),
+    property("nginx_http_keepalive_requests", "", "Requests on one client connection."),
+    property(
+        "nginx_http_keepalive_timeout",
+        "",
+        "How long an idle client connection is kept, such as `75s`.",
+    ),
+    property("nginx_http_client_header_timeout", "", "How long a request's head may take, such as `60s`."),
+    property(
+        "nginx_http_client_body_timeout",
+        "",
+        "How long a client may pause within a body, such as `60s`.",
+    ),
+    property(
+        "nginx_http_send_timeout",
+        "",
+        "How long a client may pause in taking an answer, such as `60s`.",
+    ),
     property(
         "ssl_cert",
         "",
@@ -100,6 +124,7 @@ pub const PROPERTIES: &[Property] = &[
         "off",
         "Whether upstream certificates are checked where a service does not say.",
     ),
+    property("nginx_proxy_proxy_ssl_verify", "", "The same, as an nginx directive; `on` in either counts."),
     property(
         "client_ssl",
         "off",
@@ -116,113 +141,27 @@ pub const PROPERTIES: &[Property] = &[
     property("upstream_keepalive_max_requests", "10000", "Requests on one upstream connection."),
 ];
 
-/// Properties of Kong without a meaning here; they are accepted.
-const OTHERS: &[&str] = &[
-    "admin_error_log",
-    "status_error_log",
-    "proxy_stream_access_log",
-    "proxy_stream_error_log",
-    "vaults",
-    "port",
-    "anonymous_reports",
-    "proxy_server",
-    "proxy_server_ssl_verify",
-    "role",
-    "cluster_mtls",
-    "cluster_cert",
-    "cluster_cert_key",
-    "cluster_listen",
-    "cluster_control_plane",
-    "cluster_server_name",
-    "cluster_telemetry_listen",
-    "cluster_telemetry_endpoint",
-    "stream_listen",
-    "admin_gui_url",
-    "admin_gui_path",
-    "admin_gui_api_url",
-    "ssl_cipher_suite",
-    "ssl_ciphers",
-    "ssl_prefer_server_ciphers",
-    "ssl_dhparam",
-    "ssl_session_tickets",
-    "ssl_session_timeout",
-    "ssl_session_cache_size",
-    "admin_ssl_cert",
-    "admin_ssl_cert_key",
-    "status_ssl_cert",
-    "status_ssl_cert_key",
-    "mem_cache_size",
-    "client_body_buffer_size",
-    "db_update_frequency",
-    "db_update_propagation",
-    "db_cache_ttl",
-    "db_cache_neg_ttl",
-    "db_resurrect_ttl",
-    "db_cache_warmup_entities",
-    "dns_resolver",
-    "dns_hostsfile",
-    "dns_order",
-    "dns_valid_ttl",
-    "dns_stale_ttl",
-    "dns_cache_size",
-    "dns_not_found_ttl",
-    "dns_error_ttl",
-    "dns_no_sync",
-    "new_dns_client",
-    "worker_consistency",
-    "worker_state_update_frequency",
-    "router_flavor",
-    "route_match_calculation",
-    "lua_max_req_headers",
-    "lua_max_resp_headers",
-    "lua_max_uri_args",
-    "lua_max_post_args",
-    "lua_gc_tuning",
-    "lua_ssl_trusted_certificate",
-    "lua_ssl_verify_depth",
-    "lua_ssl_protocols",
-    "lua_package_path",
-    "lua_package_cpath",
-    "lua_socket_pool_size",
-    "lmdb_environment_path",
-    "lmdb_map_size",
-    "pg_host",
-    "pg_port",
-    "pg_user",
-    "pg_password",
-    "pg_database",
-    "pg_schema",
-    "pg_ssl",
-    "pg_ssl_verify",
-    "pg_timeout",
-    "pg_max_concurrent_queries",
-    "enforce_rbac",
-    "admin_gui_auth",
-    "konnect_mode",
-    "license_path",
-    "license_data",
-    "tracing_instrumentations",
-    "tracing_sampling_rate",
-    "untrusted_lua",
-    "wasm",
-    "nginx_conf",
-    "opentelemetry_tracing",
-    "request_debug",
-    "request_debug_token",
-    "privileged_agent",
-    "rpc",
-    "cluster_rpc",
-    "worker_events_max_payload",
-    "upstream_keepalive",
-    "upstream_keepalive_max",
-];
+/// Properties of Kong without a meaning here, one a line; they are accepted.
+const OTHERS: &str = include_str!("kong_properties.txt");
+
+/// Names of Kong's properties without a meaning here.
+pub(super) fn others() -> impl Iterator<Item = &'static str> {
+    OTHERS.lines()
+}
+
+/// Whether a property is set that cannot be known beforehand: an nginx directive, a vault, a plugin server.
+pub(super) fn is_free(name: &str) -> bool {
+    ["nginx_", "pluginserver_", "vault_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a property has a meaning here.
+pub(super) fn has_effect(name: &str) -> bool {
+    PROPERTIES.iter().any(|property| property.name == name)
+}
 
 /// Whether a name is a property, of ours or of Kong's.
 pub(super) fn is_known(name: &str) -> bool {
-    PROPERTIES.iter().any(|property| property.name == name)
-        || OTHERS.contains(&name)
-        || name.starts_with("pg_")
-        || name.starts_with("cluster_")
+    has_effect(name) || is_free(name) || others().any(|other| other == name)
 }
 
 /// A property's default.
@@ -232,9 +171,9 @@ pub(super) fn default(name: &str) -> Option<&'static str> {
 
 /// The property whose name is nearest, where one is near.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    PROPERTIES
-        .iter()
-        .map(|property| (distance(name, property.name), property.name))
+    let names = PROPERTIES.iter().map(|property| property.name).chain(others());
+    names
+        .map(|other| (distance(name, other), other))
         .min()
         .filter(|(distance, _)| *distance <= 3)
         .map(|(_, name)| name)
