@@ -6,6 +6,7 @@ mod config;
 mod entities;
 mod form;
 mod konnect;
+mod log_level;
 mod node;
 mod revisions;
 mod status;
@@ -119,6 +120,7 @@ impl Admin {
         konnect::answer(self, &call)
             .or_else(|| node::answer(self, &call))
             .or_else(|| config::answer(self, &call))
+            .or_else(|| log_level::answer(self, &call))
             .or_else(|| revisions::answer(self, &call))
             .unwrap_or_else(|| entities::answer(self, &call))
     }

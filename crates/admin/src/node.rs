@@ -135,7 +135,11 @@ fn endpoints() -> Vec<String> {
     let mut list: Vec<String> = [
         "/",
         "/config",
+        "/debug/cluster/log-level/{log_level}",
+        "/debug/node/log-level",
+        "/debug/node/log-level/{log_level}",
         "/endpoints",
+        "/metrics",
         "/plugins/enabled",
         "/schemas/plugins/validate",
         "/schemas/plugins/{name}",

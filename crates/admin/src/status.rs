@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use tollgate_gateway::query;
 use tollgate_http::{Body, Connection, Handler, Method, Refusal, Request, RequestHead, Response, StatusCode};
@@ -143,7 +144,9 @@ impl StatusApi {
 
 impl Handler for StatusApi {
     async fn handle(&self, mut request: Request) -> Response {
+        let started = Instant::now();
         let mut response = self.answer(&mut request).await;
+        response.headers.set("X-Kong-Admin-Latency", started.elapsed().as_millis().to_string());
         response.headers.set("Access-Control-Allow-Origin", "*");
         response.headers.set("Server", &self.product);
         if request.head.method == Method::HEAD {

@@ -1,5 +1,6 @@
 //! One request and its answer, as the plugins see them.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,11 +9,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tollgate_http::{Body, BodyError, Connection, Headers, RequestHead, Response, StatusCode};
 use tollgate_model::{Map, Value};
+use tollgate_telemetry::Level;
 use uuid::Uuid;
 
 use crate::answer;
 use crate::consumers::{Consumer, Credential};
 use crate::destination::Destination;
+use crate::logging;
 use crate::plugin::ResponseFilter;
 use crate::request_id::RequestId;
 use crate::settings::Settings;
@@ -64,7 +67,8 @@ pub struct Exchange {
     pub destination: Option<Arc<Destination>>,
     /// `Host` to send on where a plugin sets one; else the destination's (or the client's with `preserve_host`).
     pub upstream_host: Option<Box<str>>,
-    /// Fields to set on whatever answer the client gets.
+    /// Fields to set on whatever answer the client gets. They are set before the plugins' response phase, which may
+    /// change them.
     pub response_headers: Headers,
     /// What happened, for the log phase.
     pub facts: Facts,
@@ -221,6 +225,11 @@ impl Exchange {
     /// An answer with a JSON body as given; to a gRPC client, with its `message` as `grpc-message`.
     pub fn exit(&self, status: StatusCode, body: &Value) -> Response {
         answer::exit(status, body, &self.head)
+    }
+
+    /// Writes a line about this exchange to the error log. The message must not hold secrets.
+    pub fn write_error_log(&self, level: Level, message: &dyn fmt::Display) {
+        logging::about(self, level, message);
     }
 
     /// Leaves a filter for this plugin's response phase. Only in access; at most one a plugin.

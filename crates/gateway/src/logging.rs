@@ -33,7 +33,12 @@ pub(crate) fn access(exchange: &Exchange) {
     let referer = head.headers.get("referer").map(|value| secrets.redact(value));
     let line = Line {
         client: exchange.client_ip,
-        request: &request_line(head, &exchange.received_target, secrets),
+        request: &[
+            head.method.as_str().as_bytes(),
+            b" ",
+            &secrets.redact(&exchange.received_target),
+            version(head.version),
+        ],
         status: facts.status,
         body_bytes: facts.response_size.saturating_sub(facts.response_head_size),
         referer: referer.as_deref(),
@@ -54,7 +59,7 @@ pub(crate) fn refused(
 ) {
     let line = Line {
         client: connection.peer.ip().to_canonical(),
-        request: &head.map(|head| request_line(head, &head.target, secrets)).unwrap_or_default(),
+        request: &[&head.map(|head| request_line(head, &head.target, secrets)).unwrap_or_default()],
         status: response.status.as_u16(),
         body_bytes: response.body.remaining().unwrap_or_default(),
         referer: None,
@@ -180,12 +185,12 @@ impl<H: Handler> Handler for Logged<H> {
         let response = self.handler.handle(request).await;
         let line = Line {
             client,
-            request: &line,
+            request: &[&line],
             status: response.status.as_u16(),
             body_bytes: response.body.remaining().unwrap_or_default(),
             referer: None,
             user_agent: user_agent.as_deref(),
-            request_id: response.headers.get_str("x-kong-admin-request-id"),
+            request_id: None,
         };
         sink.write(line.write());
         response

@@ -136,14 +136,23 @@ impl Handler for Gateway {
     }
 
     fn refuse(&self, refusal: Refusal, head: Option<&RequestHead>, connection: &Connection) -> Response {
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let request_id = RequestId::new();
         let mut response = answer::refusal(refusal, head, &request_id, &self.settings.errors);
         response::add_refusal_fields(&mut response.headers, &self.settings, &request_id);
-        if let Some(sink) = &self.settings.access_log {
-            let secrets = &self.snapshot.load().secret_names;
-            logging::refused(sink, head, connection, &response, &request_id, secrets);
-        }
-        response
+        let Some(head) = head else {
+            if let Some(sink) = &self.settings.access_log {
+                let secrets = &self.snapshot.load().secret_names;
+                logging::refused(sink, None, connection, &response, &request_id, secrets);
+            }
+            return response;
+        };
+        let (head, connection) = (head.clone(), Arc::new(connection.clone()));
+        let mut exchange = self.open(Request { head, body: Body::Empty, connection });
+        exchange.request_id = request_id;
+        exchange.query = exchange.head.query().map(|query| exchange.head.target.slice_ref(query));
+        exchange.facts.source = Source::Error;
+        response::follow(InFlight::new(exchange), response)
     }
 }
 

@@ -110,6 +110,12 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
     if exchange.head.method == Method::HEAD && exchange.facts.source != Source::Upstream {
         answer::drop_body(&mut response);
     }
+    follow(flight, response)
+}
+
+/// Sends an answer as it is, and logs it when it is out.
+pub(crate) fn follow(mut flight: InFlight, mut response: Response) -> Response {
+    let InFlight { exchange, filters, .. } = &mut flight;
     exchange.facts.status = response.status.as_u16();
     let body = std::mem::take(&mut response.body);
     let bodiless = exchange.head.method == Method::HEAD

@@ -120,7 +120,7 @@ mod tests {
                 table.slot(*hash).unwrap().add_below(9.0).unwrap();
             }
         }
-        for key in 0..all * 3 {
+        for key in 0..all + all / 4 {
             table.slot(spread(1_000_000_000 + key)).unwrap().add_below(9.0).unwrap();
         }
         for hash in &heavy {

@@ -25,12 +25,12 @@ pub struct RedisConfig {
     #[config(default = 0)]
     pub database: Option<i64>,
     /// Whether to speak TLS.
-    #[config(default = false)]
+    #[config(optional, default = false)]
     pub ssl: Option<bool>,
     /// Whether the server's certificate is checked.
-    #[config(default = false)]
+    #[config(optional, default = false)]
     pub ssl_verify: Option<bool>,
     /// Name the server's certificate must have.
-    #[config(check = rules::server_name)]
+    #[config(optional, check = rules::server_name)]
     pub server_name: Option<String>,
 }

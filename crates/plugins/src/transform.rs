@@ -2,6 +2,7 @@
 
 mod arguments;
 mod edits;
+mod members;
 mod pair;
 pub mod request_transformer;
 pub mod response_transformer;

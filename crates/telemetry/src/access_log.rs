@@ -10,8 +10,8 @@ use crate::time::Moment;
 pub struct Line<'a> {
     /// The client's address.
     pub client: IpAddr,
-    /// The request line, secrets already taken out; empty where there was none.
-    pub request: &'a [u8],
+    /// The request line in pieces, secrets already taken out; none where there was no request.
+    pub request: &'a [&'a [u8]],
     /// Status sent.
     pub status: u16,
     /// Bytes sent after the head.
@@ -33,7 +33,7 @@ impl Line<'_> {
         let _ = write!(line, "{} - - [", self.client);
         Moment::put_common_now(&mut line);
         line.extend_from_slice(b"] \"");
-        put_escaped(&mut line, self.request);
+        self.request.iter().for_each(|piece| put_escaped(&mut line, piece));
         let _ = write!(line, "\" {} {}", self.status, self.body_bytes);
         for value in [self.referer, self.user_agent] {
             line.extend_from_slice(b" \"");
@@ -70,7 +70,7 @@ mod tests {
     fn a_line_is_nginx_s() {
         let mut line = Line {
             client: [127, 0, 0, 1].into(),
-            request: b"GET /\"\x01\xff HTTP/1.1",
+            request: &[b"GET", b" /\"\x01\xff HTTP/1.1"],
             status: 200,
             body_bytes: 12,
             referer: None,

@@ -5,7 +5,7 @@
 //! and go through the same bounded queue as every other file.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::sink::Sink;
@@ -67,6 +67,10 @@ impl Level {
 }
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Notice as u8);
+/// The level that counts until [`UNTIL`].
+static LEVEL_FOR_NOW: AtomicU8 = AtomicU8::new(Level::Notice as u8);
+/// Seconds since 1970; 0 where nothing is only for now.
+static UNTIL: AtomicU64 = AtomicU64::new(0);
 
 fn target() -> &'static RwLock<Option<Arc<Sink>>> {
     static TARGET: OnceLock<RwLock<Option<Arc<Sink>>>> = OnceLock::new();
@@ -81,16 +85,29 @@ pub fn set_target(sink: Option<Arc<Sink>>) {
 /// Sets the least severe level that is logged (`log_level`).
 pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
+    UNTIL.store(0, Ordering::Relaxed);
+}
+
+/// Sets it for some seconds; then it is again what [`set_level`] said.
+pub fn set_level_for(level: Level, seconds: u64) {
+    LEVEL_FOR_NOW.store(level as u8, Ordering::Relaxed);
+    UNTIL.store(crate::time::seconds().saturating_add(seconds), Ordering::Relaxed);
+}
+
+fn current() -> u8 {
+    let until = UNTIL.load(Ordering::Relaxed);
+    let level = if until != 0 && crate::time::seconds() < until { &LEVEL_FOR_NOW } else { &LEVEL };
+    level.load(Ordering::Relaxed)
 }
 
 /// The least severe level that is logged.
 pub fn level() -> Level {
-    Level::ALL.get(usize::from(LEVEL.load(Ordering::Relaxed))).copied().unwrap_or(Level::Notice)
+    Level::ALL.get(usize::from(current())).copied().unwrap_or(Level::Notice)
 }
 
 /// Whether messages of a level are logged.
 pub fn is_on(level: Level) -> bool {
-    level as u8 >= LEVEL.load(Ordering::Relaxed)
+    level as u8 >= current()
 }
 
 /// Writes a message, whatever its level; see [`log!`](crate::log!).

@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -97,7 +97,13 @@ impl Sink {
             lost: 0,
             reported: None,
         };
-        std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(&jobs))?;
+        std::thread::Builder::new().name("log-writer".into()).spawn({
+            let at_work = AtWork::count();
+            move || {
+                let _at_work = at_work;
+                writer.run(&jobs);
+            }
+        })?;
         let sink = Arc::new(Self { path: path.to_owned(), queue, state });
         sinks.insert(path.to_owned(), Arc::downgrade(&sink));
         Ok(sink)
@@ -138,15 +144,51 @@ pub fn reopen_all() {
     }
 }
 
-/// Waits until everything handed over so far is written, for at most `allowed` in all.
+/// Waits until everything handed over so far is written, for at most `allowed` in all. Sinks that nobody holds
+/// any more count too: their writers are still at it.
 pub fn flush_all(allowed: Duration) {
     let deadline = Instant::now() + allowed;
+    let wait = || {
+        std::thread::sleep(Duration::from_millis(1));
+        Instant::now() < deadline
+    };
     let (done, flushed) = sync_channel(usize::from(u8::MAX));
-    let told = all_open().iter().filter(|sink| sink.queue.try_send(Job::Flush(done.clone())).is_ok()).count();
+    let open = all_open();
+    let mut told = 0;
+    for sink in &open {
+        loop {
+            match sink.queue.try_send(Job::Flush(done.clone())) {
+                Ok(()) => told += 1,
+                Err(TrySendError::Full(_)) if wait() => continue,
+                Err(_) => {}
+            }
+            break;
+        }
+    }
     for _ in 0..told {
         if flushed.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
             return;
         }
+    }
+    while WRITERS.load(Ordering::Acquire) > open.len() && wait() {}
+}
+
+/// Writers at work.
+static WRITERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a writer for as long as it lives.
+struct AtWork;
+
+impl AtWork {
+    fn count() -> Self {
+        WRITERS.fetch_add(1, Ordering::AcqRel);
+        Self
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        WRITERS.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -329,6 +371,29 @@ mod tests {
         sink.write(b"4\n".to_vec());
         flush();
         assert_eq!(lines(&path), ["4"]);
+    }
+
+    #[test]
+    fn a_file_that_does_not_take_lines_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, said) = (folder.path().join("pipe"), folder.path().join("error.log"));
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        crate::error_log::set_target(Some(Sink::open(&said).unwrap()));
+        // Nobody reads the pipe: to open it is to wait.
+        let sink = Sink::to(&pipe).unwrap();
+        for number in 0..MOST_LINES * 2 {
+            sink.write(format!("{number}\n").into_bytes());
+        }
+        let reader = std::thread::spawn(move || lines(&pipe));
+        flush_all(Duration::from_secs(10));
+        drop(sink);
+        let received = reader.join().unwrap();
+        flush_all(Duration::from_secs(10));
+        crate::error_log::set_target(None);
+        let numbers: Vec<usize> = received.iter().map(|line| line.parse().unwrap()).collect();
+        assert!(numbers.is_sorted() && numbers.len() >= MOST_LINES && numbers.len() < MOST_LINES * 2);
+        let dropped = format!("{} lines for ", MOST_LINES * 2 - numbers.len());
+        assert!(lines(&said).iter().any(|line| line.contains(&dropped)), "{:?}", lines(&said));
     }
 
     #[test]

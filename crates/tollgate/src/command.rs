@@ -209,8 +209,7 @@ fn health(node: &Node) -> Result<(), String> {
 fn check(conf: Option<PathBuf>) -> Result<(), String> {
     let node = load(conf.as_deref())?.check().map_err(|error| error.to_string())?;
     if let Some(file) = &node.declarative_config {
-        let registry = tollgate_plugins::Registry::new(&node.plugins)
-            .map_err(|unknown| format!("plugins: there is no plugin '{}'", unknown.join("', '")))?;
+        let registry = serve::registry(&node)?;
         let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
         serve::read_declaration(&file.display().to_string(), &text, &registry).map_err(|invalid| {
             invalid.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")

@@ -25,6 +25,9 @@ impl Logs {
     pub fn open(node: &Node) -> Result<Self, String> {
         let open = |property: &str, file: Option<&Path>| {
             let Some(file) = file else { return Ok(None) };
+            if file.to_string_lossy().starts_with("syslog:") {
+                return Err(format!("{property}: syslog cannot be written to; use a file, or /dev/stdout"));
+            }
             let path = node.prefix.join(file);
             Sink::open(&path).map(Some).map_err(|error| format!("{property}: {}: {error}", path.display()))
         };

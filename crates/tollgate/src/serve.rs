@@ -62,12 +62,7 @@ pub struct Running {
 /// What keeps it from starting, with the mend.
 pub fn start(node: &Node) -> Result<Running, StartError> {
     let logs = Logs::open(node).map_err(StartError)?;
-    let registry = Registry::new(&node.plugins)
-        .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
-    let registry = match node.database {
-        Database::Off => registry.without_store(),
-        _ => registry,
-    };
+    let registry = registry(node).map_err(StartError)?;
     let registry = Arc::new(registry);
     let node_id = Uuid::new_v4();
     let store = Arc::new(open_store(node)?);
@@ -172,6 +167,16 @@ impl Declarations for Reader {
 
 /// Largest body of an Admin API call (Kong 3.11: 10 MB; a whole sync in one call may be larger).
 const LARGEST_ADMIN_BODY: usize = 1 << 30;
+
+/// The plugins that the node's configuration enables.
+///
+/// # Errors
+/// Names those there are not.
+pub fn registry(node: &Node) -> Result<Registry, String> {
+    let registry = Registry::new(&node.plugins)
+        .map_err(|unknown| format!("plugins: there is no plugin '{}'", unknown.join("', '")))?;
+    Ok(if node.database == Database::Off { registry.without_store() } else { registry })
+}
 
 fn node_facts(node: &Node, node_id: Uuid) -> NodeFacts {
     NodeFacts {

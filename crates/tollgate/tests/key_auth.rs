@@ -3,10 +3,8 @@
 
 mod common;
 
-use std::process::Command;
-
 use common::cases::{self, Scripted};
-use common::{Tollgate, exchange, run};
+use common::{Tollgate, exchange};
 use serde_json::{Value, json};
 
 fn start() -> (Tollgate, Scripted) {
@@ -135,26 +133,6 @@ fn tell(story: &Value) -> Result<(), String> {
 fn over_tls_with_http2() {
     let (tollgate, scripted) = start();
     let cases: Vec<Value> = serde_json::from_str(include_str!("key_auth/http2.json")).unwrap();
-    let mut wrong = Vec::new();
-    for case in &cases {
-        scripted.answer_with(&Value::Null);
-        let mut command = Command::new("curl");
-        command.args(["-sik", "--http2", "--max-time", "20"]);
-        for argument in case["curl"].as_array().unwrap() {
-            command.arg(argument.as_str().unwrap());
-        }
-        command.arg(format!(
-            "https://127.0.0.1:{}{}",
-            tollgate.port("proxy_tls"),
-            case["path"].as_str().unwrap()
-        ));
-        let (_, answer, _) = run(&mut command);
-        for expected in case["lines"].as_array().unwrap() {
-            let expected = expected.as_str().unwrap();
-            if !answer.lines().any(|line| line.trim() == expected) {
-                wrong.push(format!("{}: no {expected:?} in\n{answer}", case["title"]));
-            }
-        }
-    }
-    cases::report(cases.len(), &wrong);
+    scripted.answer_with(&Value::Null);
+    cases::report(cases.len(), &cases::over_http2(&tollgate, &cases));
 }

@@ -1,111 +1,17 @@
-//! What the node's logs say: every field of the log entry (`logs/entries.json`), access log and error log,
-//! rotation, files that cannot be written, and that no secret is in any of them.
+//! What the node's logs say: every field of the log entry (`logs/entries.json`), access log and error log, and
+//! that no secret is in any of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::upstream::{Upstream, chunk, respond};
+use common::logging::{Node, lines, matches};
+use common::upstream::Upstream;
 use common::{Tollgate, connect, eventually, exchange, read_answer, run};
 use serde_json::{Value, json};
-
-/// Answers by path: `/…/stream` in chunks, `/slow` and `/patient` never, `/breaks/close` with nothing and
-/// `/breaks/half` with half of what it announced.
-fn upstream() -> Upstream {
-    Upstream::start(|request, stream| match request.path {
-        "/slow" | "/patient" => {
-            let _ = stream.read(&mut [0; 16])?;
-            Err(std::io::ErrorKind::ConnectionAborted.into())
-        }
-        "/breaks/close" => Err(std::io::ErrorKind::ConnectionAborted.into()),
-        "/breaks/half" => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")?;
-            Err(std::io::ErrorKind::ConnectionAborted.into())
-        }
-        path if path.ends_with("/stream") => {
-            stream.write_all(
-                b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n",
-            )?;
-            chunk(stream, b"one")?;
-            chunk(stream, b"two")?;
-            stream.write_all(b"0\r\n\r\n")
-        }
-        _ => respond(
-            stream,
-            request.method,
-            "200 OK",
-            "application/json",
-            "Server: upstream\r\n",
-            br#"{"ok":true}"#,
-        ),
-    })
-}
-
-struct Node {
-    tollgate: Tollgate,
-    upstream: Upstream,
-    /// A port on which nothing listens.
-    nothing: u16,
-}
-
-impl Node {
-    fn start(settings: &[(&str, &str)]) -> Self {
-        let (upstream, folder) = (upstream(), tempfile::tempdir().unwrap());
-        let nothing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let file = include_str!("logs/kong.yml")
-            .replace("${UPSTREAM}", &upstream.port.to_string())
-            .replace("${NOTHING}", &nothing.to_string())
-            .replace("${LOG}", folder.path().join("entries.log").to_str().unwrap());
-        let path = folder.path().join("kong.yml");
-        std::fs::write(&path, file).unwrap();
-        let mut all = vec![
-            ("KONG_DATABASE", "off"),
-            ("KONG_DECLARATIVE_CONFIG", path.to_str().unwrap()),
-            ("KONG_PROXY_ACCESS_LOG", "logs/access.log"),
-        ];
-        all.extend_from_slice(settings);
-        Self { tollgate: Tollgate::start_in(folder, &all), upstream, nothing }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.tollgate.folder.path().join(name)
-    }
-
-    fn lines(&self, name: &str) -> Vec<String> {
-        lines(&self.file(name))
-    }
-
-    /// Ports of this run in place of the placeholders.
-    fn fill(&self, text: &str) -> String {
-        text.replace("\"${UPSTREAM}\"", &self.upstream.port.to_string())
-            .replace("\"${NOTHING}\"", &self.nothing.to_string())
-            .replace("${UPSTREAM}", &self.upstream.port.to_string())
-            .replace("${NOTHING}", &self.nothing.to_string())
-            .replace("${PROXY}", &self.tollgate.proxy().to_string())
-            .replace("${PROXY_TLS}", &self.tollgate.port("proxy_tls").to_string())
-            .replace("${PRODUCT}", concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-    }
-
-    /// The entry of a request.
-    fn entry(&self, request_id: &str) -> Value {
-        let mut found = None;
-        eventually("the entry is written", || {
-            let lines = self.lines("entries.log");
-            let entries = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-            found = entries.into_iter().find(|entry| entry["request"]["id"] == request_id);
-            found.is_some()
-        });
-        found.unwrap()
-    }
-}
-
-fn lines(path: &Path) -> Vec<String> {
-    std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
-}
 
 /// Status and request id.
 fn send(node: &Node, case: &Value) -> (u16, String) {
@@ -162,18 +68,6 @@ fn differs(path: &str, expected: &Value, actual: &Value) -> Option<String> {
         _ => expected == actual,
     };
     if fits { None } else { wrong() }
-}
-
-/// Whether a line contains a pattern in which `*` stands for anything.
-fn matches(line: &str, pattern: &str) -> bool {
-    let mut rest = line;
-    pattern.split('*').all(|part| match rest.find(part) {
-        Some(at) => {
-            rest = &rest[at + part.len()..];
-            true
-        }
-        None => false,
-    })
 }
 
 #[test]
@@ -254,6 +148,26 @@ fn a_client_that_leaves_is_logged_as_499() {
 }
 
 #[test]
+fn an_upgraded_connection_is_logged_when_it_ends() {
+    let node = Node::start(&[("KONG_LOG_LEVEL", "info")]);
+    let mut stream = connect(node.tollgate.proxy());
+    stream
+        .write_all(
+            b"GET /open/upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        )
+        .unwrap();
+    let answer = read_answer(&mut stream, false);
+    assert_eq!((answer.status, answer.header("upgrade")), (101, Some("websocket")));
+    assert!(node.lines("entries.log").is_empty());
+    drop(stream);
+    let entry = node.entry(answer.header("x-kong-request-id").unwrap());
+    assert_eq!((&entry["response"]["status"], &entry["source"]), (&json!(101), &json!("upstream")));
+    assert!(entry["response"]["size"].as_u64().unwrap() > 100, "{entry}");
+    let said = node.lines("logs/error.log");
+    assert!(!said.iter().any(|line| line.contains("prematurely")), "{said:?}");
+}
+
+#[test]
 fn an_answer_that_breaks_off_is_an_error() {
     let node = Node::start(&[]);
     let mut stream = connect(node.tollgate.proxy());
@@ -272,179 +186,19 @@ fn an_answer_that_breaks_off_is_an_error() {
 }
 
 #[test]
-fn many_requests_at_once_give_whole_lines() {
-    let node = Node::start(&[("KONG_NGINX_WORKER_PROCESSES", "2")]);
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                let mut stream = connect(node.tollgate.proxy());
-                for _ in 0..100 {
-                    stream.write_all(b"GET /open HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-                    assert_eq!(read_answer(&mut stream, false).status, 200);
-                }
-            });
-        }
-    });
-    for (file, suffix) in [("entries.log", "}"), ("logs/access.log", "\"")] {
-        eventually("every line", || node.lines(file).len() >= 800);
-        let lines = node.lines(file);
-        assert!(lines.len() == 800 && lines.iter().all(|line| line.ends_with(suffix)), "{file}");
-    }
-    for line in node.lines("entries.log") {
-        serde_json::from_str::<Value>(&line).unwrap();
-    }
-}
-
-#[test]
-fn files_are_left_behind_by_rotation() {
-    let file = r#"
-_format_version: "3.0"
-routes:
-- name: a
-  paths: [/a]
-  plugins:
-  - name: file-log
-    config: {path: "${FOLDER}/reopened.log", reopen: true}
-- name: b
-  paths: [/b]
-  plugins:
-  - name: file-log
-    config: {path: "${FOLDER}/kept.log"}
-"#;
+fn what_plugins_add_is_in_the_entry() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("kong.yml");
-    std::fs::write(&path, file.replace("${FOLDER}", folder.path().to_str().unwrap())).unwrap();
-    let tollgate = Tollgate::start_in(
-        folder,
-        &[
-            ("KONG_DATABASE", "off"),
-            ("KONG_DECLARATIVE_CONFIG", path.to_str().unwrap()),
-            ("KONG_PROXY_ACCESS_LOG", "logs/access.log"),
-        ],
+    let file = format!(
+        "_format_version: \"3.0\"\nroutes:\n- name: a\n  paths: [/a]\nplugins:\n- name: correlation-id\n  config: {{header_name: X-Id, generator: uuid, echo_downstream: true}}\n- name: request-termination\n  config: {{status_code: 418}}\n- name: file-log\n  config: {{path: {}}}\n",
+        folder.path().join("entries.log").display()
     );
-    let place = |name: &str| tollgate.folder.path().join(name);
-    let get = |path: &str| {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(exchange(tollgate.proxy(), request.as_bytes()).status, 503);
-    };
-    let has = |name: &str, count: usize| {
-        eventually(&format!("{count} lines in {name}"), || lines(&place(name)).len() == count);
-    };
-    let rotate = |name: &str| std::fs::rename(place(name), place(&format!("{name}.1"))).unwrap();
-    get("/a");
-    get("/b");
-    has("reopened.log", 1);
-    has("kept.log", 1);
-    has("logs/access.log", 2);
-    for name in ["reopened.log", "kept.log", "logs/access.log"] {
-        rotate(name);
-    }
-    get("/a");
-    get("/b");
-    has("reopened.log", 1);
-    // Without `reopen`, lines go on to the file that was opened.
-    has("kept.log.1", 2);
-    assert!(!place("kept.log").exists());
-    let told = Command::new("kill").args(["-USR1", &tollgate.id().to_string()]).status().unwrap();
-    assert!(told.success());
-    eventually("the file is opened anew", || place("logs/access.log").exists() && place("kept.log").exists());
-    get("/b");
-    has("kept.log", 1);
-    has("logs/access.log", 1);
-    use std::os::unix::fs::PermissionsExt;
-    let mode = std::fs::metadata(place("kept.log")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o7133, 0, "no more than rw-r--r--: {mode:o}");
-}
-
-#[test]
-fn the_access_log_can_be_standard_output_or_off() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = [
-        ("KONG_DATABASE", "off"),
-        ("KONG_PROXY_ACCESS_LOG", "/dev/stdout"),
-        ("KONG_ADMIN_ACCESS_LOG", "off"),
-    ];
-    let mut process = Tollgate::command(folder.path(), &settings)
-        .arg("start")
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let address = lines.find_map(|line| line.strip_prefix("listening: proxy ").map(str::to_owned)).unwrap();
-    let started = lines.find(|line| line.ends_with("started"));
-    let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
-    // Not a request, but answered all the same.
-    let refused = exchange(port, b"GET / HTTP/1.1\r\n\r\n");
-    exchange(port, b"GET /x?api_key=CANARY HTTP/1.1\r\nHost: a\r\nUser-Agent: \"me\"\r\n\r\n");
-    let said: Vec<String> = lines.by_ref().take(2).collect();
-    process.kill().unwrap();
-    process.wait().unwrap();
-    assert!(started.is_some() && refused.status == 400);
-    assert!(
-        said[0].contains("\"GET / HTTP/1.1\" 400 ") && said[0].starts_with("127.0.0.1 - - ["),
-        "{said:?}"
-    );
-    assert!(
-        said[1].contains(
-            "\"GET /x?api_key=REDACTED HTTP/1.1\" 404 103 \"-\" \"\\x22me\\x22\" kong_request_id: \""
-        ),
-        "{said:?}"
-    );
-    assert!(
-        !folder.path().join("logs/access.log").exists()
-            && !folder.path().join("logs/admin_access.log").exists()
-    );
-}
-
-#[test]
-fn files_that_cannot_be_written_stop_nothing() {
-    let file = r#"
-_format_version: "3.0"
-routes:
-- name: a
-  paths: [/a]
-  plugins:
-  - name: file-log
-    config: {path: "${FOLDER}/missing/a.log"}
-- name: b
-  paths: [/b]
-  plugins:
-  - name: file-log
-    config: {path: "${FOLDER}"}
-"#;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("kong.yml");
-    std::fs::write(&path, file.replace("${FOLDER}", folder.path().to_str().unwrap())).unwrap();
-    let settings = [("KONG_DATABASE", "off"), ("KONG_DECLARATIVE_CONFIG", path.to_str().unwrap())];
-    let tollgate = Tollgate::start_in(folder, &settings);
-    for (path, reason) in [("/a", "No such file"), ("/b", "Is a directory")] {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(exchange(tollgate.proxy(), request.as_bytes()).status, 503);
-        eventually(reason, || {
-            lines(&tollgate.folder.path().join("logs/error.log")).iter().any(|line| {
-                matches(line, &format!("[error]*failed to open or write the file*{reason}*1 lines were lost"))
-            })
-        });
-    }
-    assert!(!tollgate.folder.path().join("missing").exists());
-}
-
-#[test]
-fn what_a_node_cannot_log_to_keeps_it_from_starting() {
-    for (property, value) in [
-        ("KONG_PROXY_ACCESS_LOG", "/dev/null/access.log"),
-        ("KONG_PROXY_ERROR_LOG", "/"),
-        ("KONG_LOG_LEVEL", "loud"),
-    ] {
-        let folder = tempfile::tempdir().unwrap();
-        let (code, _, error) = run(Tollgate::command(
-            folder.path(),
-            &[("KONG_DATABASE", "off"), (property, value)],
-        )
-        .arg("start"));
-        let name = property.trim_start_matches("KONG_").to_ascii_lowercase();
-        assert!(code != 0 && error.contains(&name) && error.contains(value), "{code} {error}");
-    }
+    let tollgate = Tollgate::with_file(&file, &[]);
+    let answer = exchange(tollgate.proxy(), b"GET /a HTTP/1.1\r\nHost: a\r\nX-Id: mine\r\n\r\n");
+    assert_eq!((answer.status, answer.header("x-id")), (418, Some("mine")));
+    eventually("an entry", || !lines(&folder.path().join("entries.log")).is_empty());
+    let entry: Value = serde_json::from_str(&lines(&folder.path().join("entries.log"))[0]).unwrap();
+    assert_eq!((&entry["correlation_id"], &entry["source"]), (&json!("mine"), &json!("exit")));
+    assert_eq!(entry["response"]["headers"]["x-id"], "mine");
 }
 
 #[test]

@@ -2,15 +2,15 @@
 //!
 //! A case has a route of its own, with the plugin of the table and its `config`; `plugins` puts others beside it,
 //! `route` changes the route. In all of it `$route` is the route's name, which is also its path. Requests are
-//! written as in `common/cases.rs`, one or several `steps`. Consumers `alice` and `bob` have keys of their names.
+//! written as in `common/cases.rs`, one or several `steps`; `error_log` is what the log must say then. Consumers `alice` and `bob` have keys of their names.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod common;
 
 use std::time::{Duration, SystemTime};
 
-use common::Tollgate;
 use common::cases::{self, Scripted};
+use common::{Tollgate, exchange};
 use serde_json::{Value, json};
 
 /// Starts with these routes of one service, a route `elsewhere` of another, and these global plugins.
@@ -54,6 +54,11 @@ fn run_table(plugin: &str, table: &str) {
             if let Err(difference) = cases::run(tollgate.proxy(), &scripted, &step) {
                 wrong.push(format!("{} (step {}): {difference}", case["title"], number + 1));
             }
+            if let Some(said) = step["error_log"].as_str() {
+                let path = tollgate.folder.path().join("logs/error.log");
+                let is_there = || std::fs::read_to_string(&path).unwrap_or_default().contains(said);
+                common::eventually(said, is_there);
+            }
         }
     }
     cases::report(cases.len(), &wrong);
@@ -70,21 +75,24 @@ fn route(plugin: &str, index: usize, case: &Value) -> Value {
     route
 }
 
-/// `begin: N` waits for the beginning of a window of N seconds; `room: N` waits where less than a quarter of one is
-/// left, so that a step does not straddle its end.
+/// Time since 1970.
+fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap()
+}
+
+/// What is left of the window of so many seconds.
+fn rest_of(seconds: u64) -> Duration {
+    let window = Duration::from_secs(seconds).as_millis();
+    Duration::from_millis((window - now().as_millis() % window) as u64)
+}
+
+/// `room: N` waits where less than a tenth of a window of N seconds is left, so that a case does not straddle its
+/// end.
 fn wait(step: &Value) {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let left = |seconds: u64| {
-        let window = Duration::from_secs(seconds).as_millis();
-        Duration::from_millis((window - since.as_millis() % window) as u64)
-    };
-    if let Some(seconds) = step["begin"].as_u64() {
-        std::thread::sleep(left(seconds));
-    }
     if let Some(seconds) = step["room"].as_u64()
-        && left(seconds) < Duration::from_secs(seconds) / 4
+        && rest_of(seconds) < Duration::from_secs(seconds) / 10
     {
-        std::thread::sleep(left(seconds));
+        std::thread::sleep(rest_of(seconds));
     }
 }
 
@@ -138,6 +146,138 @@ fn configurations() {
         wrong.push(format!("{}: {difference}", case["plugin"]));
     }
     cases::report(cases.len(), &wrong);
+}
+
+#[test]
+fn a_window_of_a_second() {
+    let plugins = json!([{"name": "rate-limiting", "config": {"second": 1}}]);
+    let routes = json!([{"name": "r", "paths": ["/r"], "plugins": plugins}]);
+    let (tollgate, scripted) = start(routes, json!([]));
+    scripted.answer_with(&Value::Null);
+    let ask = || exchange(tollgate.proxy(), b"GET /r HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    // On a busy machine both requests may not fall into one second at once.
+    let (first, second) = (0..20)
+        .find_map(|_| {
+            std::thread::sleep(rest_of(1));
+            let began = now().as_secs();
+            let answers = (ask(), ask());
+            (now().as_secs() == began).then_some(answers)
+        })
+        .unwrap();
+    assert_eq!((first.status, first.header("x-ratelimit-remaining-second")), (200, Some("0")));
+    assert_eq!((second.status, second.header("retry-after")), (429, Some("1")));
+    assert_eq!(second.header("x-ratelimit-limit-second"), Some("1"));
+    std::thread::sleep(rest_of(1));
+    assert_eq!(ask().status, 200, "a new second has begun");
+}
+
+/// One request to a route with so many left of its hour, or refused.
+fn left(tollgate: &Tollgate) -> Option<u64> {
+    let answer = exchange(tollgate.proxy(), b"GET /r HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!([200, 429].contains(&answer.status), "{answer:?}");
+    (answer.status == 200).then(|| answer.header("x-ratelimit-remaining-hour").unwrap().parse().unwrap())
+}
+
+#[test]
+fn counts_outlive_changes_of_the_configuration() {
+    let scripted = Scripted::start();
+    scripted.answer_with(&Value::Null);
+    let tollgate = Tollgate::with_store(&[]);
+    let call = |method: &str, path: &str, body: Value| {
+        let (status, answer) = tollgate.admin_call(method, path, Some(&body));
+        assert!([200, 201].contains(&status), "{method} {path}: {answer}");
+        answer
+    };
+    call(
+        "POST",
+        "/services",
+        json!({"name": "s", "url": format!("http://127.0.0.1:{}", scripted.upstream.port)}),
+    );
+    call("POST", "/services/s/routes", json!({"name": "r", "paths": ["/r"]}));
+    wait(&json!({"room": 60}));
+    let limited = call(
+        "POST",
+        "/routes/r/plugins",
+        json!({"name": "rate-limiting", "config": {"hour": 4, "policy": "cluster"}}),
+    );
+    assert_eq!((left(&tollgate), left(&tollgate)), (Some(3), Some(2)));
+    call("POST", "/plugins", json!({"name": "correlation-id"}));
+    assert_eq!(left(&tollgate), Some(1));
+    let path = format!("/plugins/{}", limited["id"].as_str().unwrap());
+    call("PATCH", &path, json!({"config": {"hour": 5, "policy": "local"}}));
+    assert_eq!((left(&tollgate), left(&tollgate), left(&tollgate)), (Some(1), Some(0), None));
+    call("PATCH", &path, json!({"config": {"hour": 100}}));
+    assert_eq!(left(&tollgate), Some(94));
+}
+
+/// A policy that is not served is refused before it takes effect, and the old configuration stays.
+#[test]
+fn redis_is_refused() {
+    let tollgate = Tollgate::with_store(&[]);
+    let plugin =
+        json!({"name": "rate-limiting", "config": {"hour": 1, "policy": "redis", "redis_host": "localhost"}});
+    let (status, answer) = tollgate.admin_call("POST", "/plugins", Some(&plugin));
+    assert_eq!(status, 400, "{answer}");
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.contains("config.policy") && message.contains("use 'local'"), "{message}");
+    assert_eq!(tollgate.admin_call("GET", "/plugins", None).1["data"], json!([]));
+}
+
+/// Deprecated names are read, stand for their heirs, and are shown beside them.
+#[test]
+fn deprecated_names() {
+    let tollgate = Tollgate::with_store(&[]);
+    let plugin = json!({"name": "rate-limiting", "config": {"hour": 1, "redis_port": 7000}});
+    let (status, answer) = tollgate.admin_call("POST", "/plugins", Some(&plugin));
+    assert_eq!((status, &answer["config"]["redis"]["port"]), (201, &json!(7000)), "{answer}");
+    assert_eq!(answer["config"]["redis_port"], 7000);
+    let path = format!("/plugins/{}", answer["id"].as_str().unwrap());
+    let change = json!({"config": {"redis": {"port": 7001}}});
+    let (status, answer) = tollgate.admin_call("PATCH", &path, Some(&change));
+    assert_eq!((status, &answer["config"]["redis_port"]), (200, &json!(7001)), "{answer}");
+}
+
+/// Global plugins see answers to requests that matched no route, too.
+#[test]
+fn without_a_route() {
+    let plugins = json!([
+        {"name": "cors"}, {"name": "correlation-id", "config": {"echo_downstream": true}},
+        {"name": "response-transformer", "config": {"add": {"headers": ["x-added:1"]}}},
+        {"name": "rate-limiting", "config": {"year": 1}},
+    ]);
+    let (tollgate, _scripted) = start(json!([]), plugins);
+    for _ in 0..2 {
+        let answer = exchange(
+            tollgate.proxy(),
+            b"GET /none HTTP/1.1\r\nHost: a\r\nKong-Request-ID: mine\r\nConnection: close\r\n\r\n",
+        );
+        assert_eq!(answer.status, 404);
+        for (name, value) in
+            [("access-control-allow-origin", "*"), ("kong-request-id", "mine"), ("x-added", "1")]
+        {
+            assert_eq!(answer.header(name), Some(value), "{name}");
+        }
+        assert_eq!(answer.header("x-ratelimit-limit-year"), None);
+    }
+}
+
+#[test]
+fn over_tls_with_http2() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("plugins/http2.json")).unwrap();
+    let route =
+        |name: &str, plugin: Value| json!({"name": name, "paths": [format!("/{name}")], "plugins": [plugin]});
+    let routes = json!([
+        route(
+            "limited",
+            json!({"name": "rate-limiting", "config": {"year": 1, "limit_by": "path", "path": "/limited"}})
+        ),
+        route("closed", json!({"name": "request-termination", "config": {"message": "closed"}})),
+        route("missing", json!({"name": "request-termination", "config": {"status_code": 404}})),
+        route("traced", json!({"name": "correlation-id", "config": {"echo_downstream": true}})),
+    ]);
+    let (tollgate, scripted) = start(routes, json!([]));
+    scripted.answer_with(&Value::Null);
+    cases::report(cases.len(), &cases::over_http2(&tollgate, &cases));
 }
 
 /// The most specific instance runs: with route and consumer before consumer, route, service, and all.

@@ -352,9 +352,10 @@ impl<'a> Served<'a> {
     }
 
     /// Writes the head of a 101 answer, then joins both streams until either ends.
-    async fn tunnel(&mut self, response: Response, upstream: Box<dyn Duplex>, terms: &Terms) {
+    async fn tunnel(&mut self, mut response: Response, upstream: Box<dyn Duplex>, terms: &Terms) {
         put_head(self.out.start(), &response, Framing::None, terms);
-        if self.flush().await.is_err() {
+        response.body.head_sent(self.out.len() as u64);
+        if self.send(&mut response.body).await.is_err() {
             return;
         }
         tunnel::join(self.wire.clone(), upstream).await;

@@ -135,6 +135,10 @@ impl Cors {
         let mut response = Response::new(StatusCode::OK);
         let headers = &mut response.headers;
         self.allow_origin(origin(asked), headers);
+        // One line says it, as nothing else of the answer varies.
+        if headers.contains("Vary") {
+            headers.set("Vary", "Origin");
+        }
         if let Some(allowed) =
             self.headers.as_deref().map(str::as_bytes).or(asked.get("access-control-request-headers"))
         {

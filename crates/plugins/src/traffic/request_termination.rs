@@ -164,25 +164,10 @@ fn show(exchange: &Exchange, message: Option<&str>, body: Option<&[u8]>) -> Valu
         let name = String::from_utf8_lossy(name).to_ascii_lowercase();
         (name, Value::from(String::from_utf8_lossy(value)))
     }));
-    let arguments = |bytes: &[u8]| {
-        gather(query::parse(bytes).map(|(name, value)| {
-            (name.into_owned(), value.map_or(Value::Bool(true), |value| Value::from(value.into_owned())))
-        }))
-    };
     let form = headers.get_str("content-type").and_then(Form::of);
-    let parsed =
-        form.zip(body).and_then(|(form, body)| Parsed::read(form, body).map(|parsed| (parsed, body)));
-    let parsed_body = match parsed {
-        Some((Parsed::UrlEncoded(_), body)) => Some(arguments(body)),
-        Some((Parsed::Json(fields), _)) => Some(Value::Object(fields)),
-        Some((Parsed::Multipart(_, parts), _)) => Some(
-            parts
-                .into_iter()
-                .map(|part| (part.name, Value::from(String::from_utf8_lossy(&part.content))))
-                .collect(),
-        ),
-        None => None,
-    };
+    let parsed_body = form.zip(body).and_then(|(form, body)| Parsed::read(form, body));
+    let query = exchange.query.as_deref().unwrap_or_default();
+    let arguments = Parsed::read(Form::UrlEncoded, query).map(|arguments| arguments.to_json());
     let mut named = Map::new();
     let mut unnamed = Map::new();
     for (name, text) in &exchange.captures {
@@ -196,7 +181,7 @@ fn show(exchange: &Exchange, message: Option<&str>, body: Option<&[u8]>) -> Valu
         "host": host_without_port(host),
         "port": exchange.connection.local.port(),
         "headers": shown_headers,
-        "query": arguments(exchange.query.as_deref().unwrap_or_default()),
+        "query": arguments,
         "method": exchange.head.method.as_str(),
         "path": String::from_utf8_lossy(&exchange.path),
         "uri_captures": {"named": named, "unnamed": unnamed},
@@ -210,7 +195,7 @@ fn show(exchange: &Exchange, message: Option<&str>, body: Option<&[u8]>) -> Valu
     });
     if let (Some(request), Some(body)) = (request.as_object_mut(), body) {
         request.insert("raw_body".into(), String::from_utf8_lossy(body).into());
-        request.extend(parsed_body.map(|body| ("body".to_owned(), body)));
+        request.extend(parsed_body.map(|body| ("body".to_owned(), body.to_json())));
     }
     if let Some(document) = document.as_object_mut() {
         document.extend(message.map(|message| ("message".to_owned(), message.into())));

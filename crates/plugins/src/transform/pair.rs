@@ -12,6 +12,15 @@ pub fn split(entry: &str) -> Option<(&str, &str)> {
     (!name.is_empty()).then(|| (name, value.trim_start_matches(':')))
 }
 
+/// Names and values.
+pub type Pairs = Vec<(Box<str>, Box<str>)>;
+
+/// Splits a list of entries.
+pub fn pairs(entries: &[String]) -> Pairs {
+    let entries = entries.iter().filter_map(|entry| split(entry));
+    entries.map(|(name, value)| (name.into(), value.into())).collect()
+}
+
 fn parts(entry: &Value) -> Result<(&str, &str), String> {
     let entry = entry.as_str().unwrap_or_default();
     split(entry).ok_or_else(|| format!("invalid value: {entry}"))

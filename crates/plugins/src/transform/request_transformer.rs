@@ -11,6 +11,7 @@ use tollgate_gateway::exchange::Source;
 use tollgate_gateway::{Access, BuildError, Exchange, Outcome, Phases, Plugin, Scope, answer};
 use tollgate_http::{Method, Response, StatusCode};
 use tollgate_model::{Map, Value};
+use tollgate_telemetry::Level;
 
 pub use self::config::schema;
 use self::config::{Add, Remove, Rename, Replace, RequestTransformerConfig};
@@ -86,7 +87,7 @@ impl Plugin for RequestTransformer {
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         let plan = match self.plan(exchange) {
             Ok(plan) => plan,
-            Err(_) => return Access::Answer(failure(exchange)),
+            Err(error) => return Access::Answer(failure(exchange, &error)),
         };
         if plan.form.is_none() {
             self.apply(exchange, plan, None);
@@ -108,7 +109,8 @@ impl Plugin for RequestTransformer {
 }
 
 /// The answer where a template means nothing for the request.
-fn failure(exchange: &mut Exchange) -> Response {
+fn failure(exchange: &mut Exchange, error: &PlanError) -> Response {
+    exchange.write_error_log(Level::Error, &format_args!("[request-transformer] {error}"));
     exchange.facts.source = Source::Error;
     exchange.error(StatusCode::INTERNAL_SERVER_ERROR, answer::UNEXPECTED)
 }
@@ -179,9 +181,9 @@ impl RequestTransformer {
 /// Why a request cannot be transformed.
 #[derive(Debug, thiserror::Error)]
 enum PlanError {
-    #[error(transparent)]
+    #[error("failed to render a template: {0}")]
     Template(#[from] template::EvaluationError),
-    #[error("path must start with /")]
+    #[error("the path that replace.uri makes must start with /")]
     Path,
 }
 

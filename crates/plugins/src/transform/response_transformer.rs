@@ -9,11 +9,12 @@ use bytes::{Bytes, BytesMut};
 use tollgate_gateway::{BuildError, Exchange, Phases, Plugin, ResponseFilter, Scope};
 use tollgate_http::{Headers, Response};
 use tollgate_model::{Map, Value};
+use tollgate_telemetry::Level;
 
 pub use self::config::schema;
 use self::config::{Remove, Rename, ResponseTransformerConfig, Values};
 use self::json::JsonEdits;
-use super::pair;
+use super::pair::{Pairs, pairs};
 use crate::read;
 
 /// Largest body that is edited, in bytes; larger ones pass as they are.
@@ -39,13 +40,6 @@ pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, 
         },
         json: (!json.is_empty()).then(|| Arc::new(json)),
     }))
-}
-
-type Pairs = Vec<(Box<str>, Box<str>)>;
-
-fn pairs(entries: &[String]) -> Pairs {
-    let entries = entries.iter().filter_map(|entry| pair::split(entry));
-    entries.map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 struct ResponseTransformer {
@@ -140,9 +134,14 @@ impl ResponseFilter for JsonFilter {
         all
     }
 
-    fn end(&mut self, _: &mut Exchange) -> Bytes {
+    fn end(&mut self, exchange: &mut Exchange) -> Bytes {
         match std::mem::replace(self, Self::Passing) {
-            Self::Gathering(edits, gathered) => edits.apply(&gathered).unwrap_or_else(|| gathered.freeze()),
+            Self::Gathering(_, gathered) if gathered.is_empty() => Bytes::new(),
+            Self::Gathering(edits, gathered) => edits.apply(&gathered).unwrap_or_else(|| {
+                let message = "[response-transformer] the body is no JSON object and stays as it is";
+                exchange.write_error_log(Level::Warn, &message);
+                gathered.freeze()
+            }),
             Self::Passing => Bytes::new(),
         }
     }

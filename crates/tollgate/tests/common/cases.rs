@@ -12,12 +12,13 @@
 //! `null` demands that a member or header is not there, `"*"` takes any value; of a header, a list names all values
 //! in order, and text behind `~` is a regex.
 
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
 use super::upstream::Upstream;
-use super::{Answer, exchange, find};
+use super::{Answer, Tollgate, exchange, find};
 
 /// An upstream that gives the answer it was last told to give.
 pub struct Scripted {
@@ -153,6 +154,25 @@ pub fn run(port: u16, scripted: &Scripted, case: &Value) -> Result<(), String> {
     let answer = exchange(port, &request_bytes(route, &case["request"]));
     check_answer(&answer, &case["expect"])?;
     check_sent(scripted.received(), &case["sent"])
+}
+
+/// Runs cases over TLS with HTTP/2: `curl` has further arguments, `lines` what must be in the answer. What differs.
+pub fn over_http2(tollgate: &Tollgate, cases: &[Value]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for case in cases {
+        let mut command = Command::new("curl");
+        command.args(["-sik", "--http2", "--max-time", "20"]);
+        command.args(strings(&case["curl"]));
+        let path = case["path"].as_str().unwrap();
+        command.arg(format!("https://127.0.0.1:{}{path}", tollgate.port("proxy_tls")));
+        let (_, answer, _) = super::run(&mut command);
+        for expected in strings(&case["lines"]) {
+            if !answer.lines().any(|line| line.trim() == expected) {
+                wrong.push(format!("{}: no {expected:?} in\n{answer}", case["title"]));
+            }
+        }
+    }
+    wrong
 }
 
 /// Compares an answer with what is expected of it.

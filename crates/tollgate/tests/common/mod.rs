@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 pub mod cases;
+pub mod logging;
 pub mod upstream;
 
 use std::collections::HashMap;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::body::{Form, Parsed, Part};
 use crate::transform::arguments::Arguments;
 use crate::transform::edits::Rendered;
+use crate::transform::members::{append, is_true, rename};
 
 /// The kind of body that a `Content-Type` has somewhere in it (Kong 3.11).
 pub(super) fn form_within(content_type: &str) -> Option<Form> {
@@ -47,11 +48,6 @@ fn text(value: &[u8]) -> Value {
     Value::from(String::from_utf8_lossy(value))
 }
 
-/// What Lua takes for true.
-fn is_true(value: Option<&Value>) -> bool {
-    !matches!(value, None | Some(Value::Bool(false)))
-}
-
 /// Edits an object; tells whether anything was to be done. An empty body gets only what `add` and `append` give it.
 fn edit_json(fields: &mut Map<String, Value>, edits: &Rendered<'_>, was_empty: bool) -> bool {
     let mut edited = false;
@@ -63,8 +59,7 @@ fn edit_json(fields: &mut Map<String, Value>, edits: &Rendered<'_>, was_empty: b
         for (old, new) in &edits.rename {
             let new = String::from_utf8_lossy(new);
             if *old != new && is_true(fields.get(*old)) {
-                let value = fields.shift_remove(*old).unwrap_or_default();
-                fields.insert(new.into_owned(), value);
+                rename(fields, old, &new);
                 edited = true;
             }
         }
@@ -82,16 +77,7 @@ fn edit_json(fields: &mut Map<String, Value>, edits: &Rendered<'_>, was_empty: b
         }
     }
     for (name, value) in &edits.append {
-        let new = text(value);
-        let appended = match fields.get_mut(*name).map(Value::take) {
-            Some(old @ Value::String(_)) => Value::Array(vec![old, new]),
-            Some(Value::Array(mut list)) => {
-                list.push(new);
-                Value::Array(list)
-            }
-            _ => Value::Array(vec![new]),
-        };
-        fields.insert((*name).to_owned(), appended);
+        append(fields, name, text(value));
         edited = true;
     }
     edited

@@ -51,7 +51,7 @@ pub struct Rename {
     pub querystring: Vec<String>,
 }
 
-/// Values to put in place of those that are there.
+/// Values to put in place of those that are there. They may hold `$(…)`: see `transform::template`.
 #[derive(Debug, Clone, Config)]
 pub struct Replace {
     /// Fields of the body.
@@ -68,7 +68,7 @@ pub struct Replace {
     pub uri: Option<String>,
 }
 
-/// Values to put in.
+/// Values to put in. They may hold `$(…)`: see `transform::template`.
 #[derive(Debug, Clone, Config)]
 pub struct Add {
     /// Fields of the body.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::{Map, Number, Value};
 
 use super::config::{JsonType, Values};
+use crate::transform::members::{append, is_true, rename};
 use crate::transform::pair;
 
 /// Edits of the members of a JSON object.
@@ -20,17 +21,13 @@ type Members = Vec<(Box<str>, Value)>;
 impl JsonEdits {
     /// Compiles the lists of `remove`, `rename`, and `replace`, `add` and `append`.
     pub(super) fn new(remove: &[String], rename: &[String], values: [&Values; 3]) -> Self {
-        let names = |entries: &[String]| -> Vec<(Box<str>, Box<str>)> {
-            let entries = entries.iter().filter_map(|entry| pair::split(entry));
-            entries.map(|(name, value)| (name.into(), value.into())).collect()
-        };
-        let [replace, add, append] = values.map(members);
+        let [replace, add, appended] = values.map(members);
         Self {
-            remove: names(remove).into_iter().map(|(name, _)| name).collect(),
-            rename: names(rename).into_iter().filter(|(_, new)| !new.is_empty()).collect(),
+            remove: pair::pairs(remove).into_iter().map(|(name, _)| name).collect(),
+            rename: pair::pairs(rename).into_iter().filter(|(_, new)| !new.is_empty()).collect(),
             replace,
             add,
-            append,
+            append: appended,
         }
     }
 
@@ -52,11 +49,7 @@ impl JsonEdits {
             fields.shift_remove(&**name);
         }
         for (old, new) in &self.rename {
-            if old != new
-                && let Some(value) = fields.shift_remove(&**old)
-            {
-                fields.insert(new.to_string(), value);
-            }
+            rename(fields, old, new);
         }
         for (name, value) in &self.replace {
             if is_true(fields.get(&**name)) {
@@ -69,22 +62,9 @@ impl JsonEdits {
             }
         }
         for (name, value) in &self.append {
-            let appended = match fields.get_mut(&**name).map(Value::take) {
-                Some(old @ Value::String(_)) => Value::Array(vec![old, value.clone()]),
-                Some(Value::Array(mut list)) => {
-                    list.push(value.clone());
-                    Value::Array(list)
-                }
-                _ => Value::Array(vec![value.clone()]),
-            };
-            fields.insert(name.to_string(), appended);
+            append(fields, name, value.clone());
         }
     }
-}
-
-/// What Lua takes for true.
-fn is_true(value: Option<&Value>) -> bool {
-    !matches!(value, None | Some(Value::Bool(false)))
 }
 
 fn members(values: &Values) -> Members {

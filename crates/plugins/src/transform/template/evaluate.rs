@@ -123,11 +123,10 @@ impl<'a> Value<'a> {
     }
 
     /// None, one, or a list of values.
-    fn of_all(mut values: Vec<Self>) -> Self {
-        match values.len() {
-            0 => Self::Nil,
-            1 => values.pop().unwrap_or(Self::Nil),
-            _ => Self::List(values),
+    fn of_all(mut values: impl Iterator<Item = Self>) -> Self {
+        match (values.next(), values.next()) {
+            (Some(first), Some(second)) => Self::List([first, second].into_iter().chain(values).collect()),
+            (first, _) => first.unwrap_or(Self::Nil),
         }
     }
 }
@@ -191,19 +190,20 @@ impl Scope<'_> {
 
     fn index<'a>(&'a self, of: Value<'a>, key: &Value<'_>) -> Result<Value<'a>, EvaluationError> {
         let name = match key {
-            Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
-            Value::Number(number) => write_number(*number),
+            Value::Text(text) => String::from_utf8_lossy(text),
+            Value::Number(number) => Cow::Owned(write_number(*number)),
             _ => return Ok(Value::Nil),
         };
         Ok(match of {
             Value::Name(Name::Headers) => self.header(&name),
             Value::Name(Name::QueryParams) => {
-                let arguments = query::parse(self.query.unwrap_or_default());
-                let values = arguments.filter(|(other, _)| *other == name).map(|(_, value)| match value {
-                    Some(value) => Value::Text(Cow::Owned(value.into_owned().into_bytes())),
+                let arguments = query::pairs(self.query.unwrap_or_default());
+                let named = arguments.filter(|(other, _)| **other == *name.as_bytes());
+                let values = named.map(|(_, value)| match value {
+                    Some(value) => Value::Text(value),
                     None => Value::Boolean(true),
                 });
-                Value::of_all(values.collect())
+                Value::of_all(values)
             }
             Value::Name(Name::UriCaptures) => {
                 let found = self.captures.iter().find(|(other, _)| **other == *name);
@@ -220,13 +220,13 @@ impl Scope<'_> {
 
     /// A header; `_` in its name also stands for `-`.
     fn header(&self, name: &str) -> Value<'_> {
-        let values = |name: &str| -> Vec<Value<'_>> {
+        let values = |name: &str| {
             let fields = self.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
-            fields.map(|(_, value)| Value::Text(Cow::Borrowed(value))).collect()
+            Value::of_all(fields.map(|(_, value)| Value::Text(Cow::Borrowed(value))))
         };
         match values(name) {
-            none if none.is_empty() && name.contains('_') => Value::of_all(values(&name.replace('_', "-"))),
-            found => Value::of_all(found),
+            Value::Nil if name.contains('_') => values(&name.replace('_', "-")),
+            found => found,
         }
     }
 }
