@@ -34,6 +34,23 @@ pub(crate) fn nothing() -> Answer {
     Ok(Success { status: StatusCode::NO_CONTENT, body: None, headers: Vec::new() })
 }
 
+/// Text as it is: bodies that are no JSON.
+pub(crate) fn text(body: impl Into<String>) -> Answer {
+    Ok(Success { status: StatusCode::OK, body: Some(Value::String(body.into())), headers: Vec::new() })
+}
+
+/// Part of a path or query as it stands in a link.
+pub(crate) fn escape(text: &str) -> percent_encoding::PercentEncode<'_> {
+    const KEPT: percent_encoding::AsciiSet =
+        percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    percent_encoding::utf8_percent_encode(text, &KEPT)
+}
+
+/// What is our own fault (Kong 3.11).
+pub(crate) fn unexpected() -> Failure {
+    Failure::message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred")
+}
+
 pub(crate) fn not_found() -> Failure {
     Failure::message(StatusCode::NOT_FOUND, "Not found")
 }
@@ -63,10 +80,15 @@ impl Failure {
         Self { status, body: Some(body) }
     }
 
+    /// Whether a reference leads nowhere (Kong's code 4), or something refers to what was to go.
+    pub(crate) fn is_about_references(&self) -> bool {
+        self.body.as_ref().and_then(|body| body.get("code")).is_some_and(|code| code == 4)
+    }
+
     /// A query argument that is not what it should be.
-    pub(crate) fn option(name: &str, message: &str) -> Self {
+    pub(crate) fn option(name: &str, message: impl std::fmt::Display) -> Self {
         let body = json!({
-            "code": 11, "name": "invalid options", "message": format!("invalid option ({name}: {message})"), "options": {name: message}
+            "code": 11, "name": "invalid options", "message": format!("invalid option ({name}: {message})"), "options": {name: message.to_string()}
         });
         Self { status: StatusCode::BAD_REQUEST, body: Some(body) }
     }
@@ -122,29 +144,42 @@ impl From<StoreError> for Failure {
             }
             StoreError::Invalid(errors) => errors.into(),
             StoreError::NoRevision(_) => Self::message(StatusCode::NOT_FOUND, &message),
-            StoreError::Offset(_) => Self::coded(StatusCode::BAD_REQUEST, 7, "invalid offset", message, None),
+            StoreError::StillUsed { .. } => {
+                Self::coded(StatusCode::BAD_REQUEST, 19, "referenced by others", message, None)
+            }
             StoreError::Later { .. } | StoreError::Corrupt(_) | StoreError::Sql(_) | StoreError::Io(_) => {
-                Self::message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred")
+                unexpected()
             }
         }
     }
 }
 
+/// A name by which nothing can be found.
+pub(crate) fn invalid_unique(field: &str, message: &str) -> Failure {
+    Failure::coded(StatusCode::BAD_REQUEST, 10, &format!("invalid unique {field}"), message, None)
+}
+
+/// An entity that is to be changed but is not there.
+pub(crate) fn nothing_to_change(key: &str, name: &str) -> Failure {
+    let fields = Map::from_iter([(name.to_owned(), Value::from(key))]);
+    let by = if name == "id" { "primary key " } else { "" };
+    let message = format!("could not find the entity with {by}'{{{}}}'", lua_fields(&fields));
+    Failure::coded(StatusCode::NOT_FOUND, 6, "not found", message, Some(Value::Object(fields)))
+}
+
 /// A reference that leads nowhere, by name.
-pub(crate) fn unresolved(field: &str, reference: &Map<String, Value>, to: &str) -> Failure {
+pub(crate) fn unresolved(field: &str, name: &str, value: &str, to: &str) -> Failure {
     let text = format!(
-        "the foreign key cannot be resolved with '{{{}}}' for an existing '{to}' entity",
-        lua_fields(reference)
+        "the foreign key cannot be resolved with '{{{name}=\"{value}\"}}' for an existing '{to}' entity"
     );
-    let name = reference.keys().next().map_or("name", String::as_str);
     let fields = json!({field: {name: text}});
     let message = format!("foreign key unresolved ({field}.{name}: {text})");
     Failure::coded(StatusCode::BAD_REQUEST, 13, "foreign keys unresolved", message, Some(fields))
 }
 
-/// Answers `OPTIONS`.
-pub(crate) fn options(head: &RequestHead) -> Answer {
-    let methods = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT".to_owned();
+/// Answers `OPTIONS` (Kong 3.11).
+pub(crate) fn options(methods: &[&str], head: &RequestHead) -> Answer {
+    let methods = methods.join(", ");
     let asked = head.headers.get_str("access-control-request-headers").unwrap_or("Content-Type").to_owned();
     Ok(Success {
         status: StatusCode::NO_CONTENT,
@@ -163,9 +198,16 @@ pub(crate) fn into_response(answer: Answer) -> Response {
         Err(failure) => (failure.status, failure.body, Vec::new()),
     };
     let mut response = Response::new(status);
-    if let Some(body) = body {
-        response.headers.set("Content-Type", "application/json; charset=utf-8");
-        response.body = Body::Full(body.to_string().into());
+    match body {
+        Some(Value::String(text)) => {
+            response.headers.set("Content-Type", "text/plain; charset=UTF-8");
+            response.body = Body::Full(text.into());
+        }
+        Some(json) => {
+            response.headers.set("Content-Type", "application/json; charset=utf-8");
+            response.body = Body::Full(json.to_string().into());
+        }
+        None => {}
     }
     for (name, value) in headers {
         response.headers.set(name, value);

@@ -1,83 +1,109 @@
 //! The node: `/`, `/status`, `/schemas`, `/tags`, `/endpoints` and the like.
 
-use tollgate_http::{Method, StatusCode};
-use tollgate_model::{Kind, Map, Value, json};
+use tollgate_http::StatusCode;
+use tollgate_model::{Kind, Map, Value, check_entity, json};
 
-use crate::answer::{Answer, Failure, method_not_allowed, ok};
+use crate::answer::{Answer, Failure, not_found, nothing, ok, text};
+use crate::endpoint::Endpoint;
 use crate::status::Unit;
-use crate::{Admin, Call, form};
+use crate::{Admin, Call, absent, certificates, log_level, names};
 
 /// Kong's version whose behaviour is followed.
 pub const KONG_VERSION: &str = "3.11.0";
 
-/// First segments that are the node's own, and so no workspace.
-pub(crate) fn is_reserved(segment: &str) -> bool {
-    matches!(
-        segment,
-        "status"
-            | "schemas"
-            | "tags"
-            | "endpoints"
-            | "config"
-            | "kong"
-            | "konnect-api"
-            | "v2"
-            | "tollgate"
-            | "timers"
-            | "cache"
-            | "debug"
-            | "clustering"
-            | "metrics"
-    )
-}
-
-/// Answers a call about the node; `None` where it is about something else.
-pub(crate) fn answer(admin: &Admin, call: &Call) -> Option<Answer> {
-    let segments = call.segments();
-    let get = |answer: &dyn Fn() -> Answer| {
-        Some(if call.method == Method::GET { answer() } else { Err(method_not_allowed()) })
-    };
-    match segments[..] {
-        [] | ["kong"] => get(&|| ok(admin.root())),
-        ["status"] => get(&|| {
-            let unit = Unit::parse(call.query("unit"), call.query("scale"))?;
-            ok(admin.status.status(unit))
-        }),
-        ["robots.txt"] => get(&|| ok(Value::from("User-agent: *\nDisallow: /"))),
-        ["endpoints"] => get(&|| ok(json!({"data": endpoints()}))),
-        ["plugins", "enabled"] => get(&|| {
-            let names: Vec<&str> = admin.plugins.all().iter().map(|plugin| plugin.name).collect();
-            ok(json!({"enabled_plugins": names}))
-        }),
-        ["plugins", "schema", name] => get(&|| match admin.plugins.get(name) {
-            Some(plugin) => ok(plugin.config.to_kong_schema()),
-            None => Err(Failure::message(StatusCode::NOT_FOUND, &format!("No plugin named '{name}'"))),
-        }),
-        ["schemas", "plugins", "validate"] if call.method == Method::POST => {
-            Some(validate(admin, call, Kind::Plugin))
-        }
-        ["schemas", "plugins", name] => get(&|| match admin.plugins.get(name) {
-            Some(plugin) => ok(plugin.to_kong_schema()),
-            None => Err(Failure::message(StatusCode::NOT_FOUND, &format!("No plugin named '{name}'"))),
-        }),
-        ["schemas", name, "validate"] if call.method == Method::POST => Some(match Kind::from_plural(name) {
-            Some(kind) => validate(admin, call, kind),
-            None => Err(Failure::message(StatusCode::NOT_FOUND, &format!("No entity named '{name}'"))),
-        }),
-        ["schemas", name] => get(&|| match Kind::from_plural(name) {
-            Some(kind) => ok(kind.to_kong_schema()),
-            None => Err(Failure::message(StatusCode::NOT_FOUND, &format!("No entity named '{name}'"))),
-        }),
-        ["tags"] => get(&|| tags(admin, call, None)),
-        ["tags", tag] => get(&|| tags(admin, call, Some(tag))),
-        ["workspaces", name] if name == "default" && call.method == Method::DELETE => {
-            Some(Err(Failure::message(StatusCode::BAD_REQUEST, "cannot delete default workspace")))
-        }
-        _ => None,
-    }
-}
-
 impl Admin {
+    /// Answers a call about the node.
+    pub(crate) fn about_node(&self, call: &Call, endpoint: &Endpoint<'_>) -> Answer {
+        let no_plugin = |name: &str| not_named("plugin", name);
+        match *endpoint {
+            Endpoint::Root => ok(self.root()),
+            Endpoint::Status => {
+                let unit = Unit::parse(call.query("unit"), call.query("scale"))?;
+                ok(self.status.status(unit))
+            }
+            Endpoint::StatusDns => {
+                let message = "not implemented with the legacy DNS client";
+                Err(Failure::message(StatusCode::NOT_IMPLEMENTED, message))
+            }
+            Endpoint::Robots => text("User-agent: *\nDisallow: /"),
+            Endpoint::Endpoints => ok(json!({"data": endpoints()})),
+            Endpoint::EnabledPlugins => {
+                let names: Vec<&str> = self.plugins.all().iter().map(|plugin| plugin.name).collect();
+                ok(json!({"enabled_plugins": names}))
+            }
+            Endpoint::PluginConfigSchema(name) => {
+                ok(self.plugins.get(name).ok_or_else(|| no_plugin(name))?.config.to_kong_schema())
+            }
+            Endpoint::PluginSchema(name) => {
+                ok(self.plugins.get(name).ok_or_else(|| no_plugin(name))?.to_kong_schema())
+            }
+            Endpoint::AbsentSchema(kind, name) => Err(not_named(kind, name)),
+            Endpoint::Schema("consumer_group_plugins") => ok(absent::consumer_group_plugins()),
+            Endpoint::Schema(name) => {
+                let kind = Kind::from_plural(name).ok_or_else(|| not_named("entity", name))?;
+                ok(kind.to_kong_schema())
+            }
+            Endpoint::Validate(name) => {
+                let kind = Kind::from_plural(name).ok_or_else(|| not_named("entity", name))?;
+                self.validate(call, kind)
+            }
+            // What Kong keeps in its cache is compiled here: there is nothing to find, and nothing to forget.
+            Endpoint::WholeCache => nothing(),
+            Endpoint::Cache if call.method == "DELETE" => nothing(),
+            Endpoint::LogLevel(None) => log_level::show(),
+            Endpoint::LogLevel(Some(level)) => log_level::change(self, call, level),
+            Endpoint::Tags(tag) => self.tags(call, tag),
+            Endpoint::WorkspaceMeta(workspace) => self.workspace_meta(call, workspace),
+            Endpoint::Clustering => {
+                let message = "this endpoint is only available when Kong is configured to run as Control Plane for the cluster";
+                Err(Failure::message(StatusCode::BAD_REQUEST, message))
+            }
+            _ => Err(not_found()),
+        }
+    }
+
+    /// Checks an entity against its schema. What it refers to need not be there (Kong 3.11).
+    fn validate(&self, call: &Call, kind: Kind) -> Answer {
+        let mut input = self.read_fields(call, kind, None)?;
+        for link in kind.foreign_keys() {
+            // decK sends names beside ids; a reference by name alone is as good as one by id.
+            if let Some(Value::Object(given)) = input.get(link.field) {
+                let named = link
+                    .to
+                    .unique()
+                    .iter()
+                    .flat_map(|group| group.iter())
+                    .any(|name| given.contains_key(*name));
+                let id = given.get("id").cloned();
+                let id = id.or_else(|| named.then(|| self.source.id().to_string().into()));
+                if let Some(id) = id {
+                    input.insert(link.field.into(), json!({"id": id}));
+                }
+            }
+        }
+        if kind == Kind::Certificate {
+            certificates::take_names(call, &mut input, None)?;
+        }
+        check_entity(kind, input, None, &*self.plugins, &*self.source)?;
+        ok(json!({"message": "schema validation successful"}))
+    }
+
+    /// How much a workspace holds.
+    fn workspace_meta(&self, call: &Call, workspace: &str) -> Answer {
+        let workspace = self.find(call, Kind::Workspace, workspace)?.ok_or_else(not_found)?;
+        let mut counts = Map::new();
+        self.store.read(|view| {
+            for kind in Kind::ALL.into_iter().filter(|kind| kind.workspaced()) {
+                let count = view.count(kind, workspace.id)?;
+                if count > 0 {
+                    counts.insert(kind.plural().into(), count.into());
+                }
+            }
+            Ok(())
+        })?;
+        ok(json!({"counts": counts}))
+    }
+
     fn root(&self) -> Value {
         let mut available = Map::new();
         for plugin in self.plugins.all() {
@@ -116,24 +142,18 @@ impl Admin {
     }
 }
 
-fn validate(admin: &Admin, call: &Call, kind: Kind) -> Answer {
-    let input = form::read(call, Some(kind.schema()))?;
-    admin.store.read(|view| Ok(admin.check(view, call, kind, input, None).map(|_| ())))??;
-    ok(json!({"message": "schema validation successful"}))
+fn not_named(what: &str, name: &str) -> Failure {
+    Failure::message(StatusCode::NOT_FOUND, &format!("No {what} named '{name}'"))
 }
 
-fn tags(admin: &Admin, call: &Call, tag: Option<&str>) -> Answer {
-    let list = admin.store.read(|view| view.tags(call.workspace, tag))?;
-    let data: Vec<Value> = list
-        .into_iter()
-        .map(|(tag, kind, id)| json!({"tag": tag, "entity_name": kind.plural(), "entity_id": id.to_string()}))
-        .collect();
-    ok(json!({"data": data, "next": null}))
-}
-
+/// Every path, a segment before what begins like it (Kong 3.11).
 fn endpoints() -> Vec<String> {
     let mut list: Vec<String> = [
         "/",
+        "/cache",
+        "/cache/{key}",
+        "/clustering/data-planes",
+        "/clustering/status",
         "/config",
         "/debug/cluster/log-level/{log_level}",
         "/debug/node/log-level",
@@ -141,34 +161,46 @@ fn endpoints() -> Vec<String> {
         "/endpoints",
         "/metrics",
         "/plugins/enabled",
+        "/plugins/schema/{name}",
         "/schemas/plugins/validate",
         "/schemas/plugins/{name}",
+        "/schemas/{db_entity_name}/validate",
         "/schemas/{name}",
-        "/schemas/{name}/validate",
         "/status",
+        "/status/dns",
         "/tags",
         "/tags/{tags}",
+        "/tollgate/revisions",
+        "/tollgate/revisions/{revision}",
+        "/tollgate/revisions/{revision}/diff",
+        "/tollgate/revisions/{revision}/rollback",
+        "/tollgate/transaction",
+        "/upstreams/{upstreams}/health",
+        "/upstreams/{upstreams}/targets/all",
+        "/upstreams/{upstreams}/targets/{targets}/healthy",
+        "/upstreams/{upstreams}/targets/{targets}/unhealthy",
+        "/upstreams/{upstreams}/targets/{targets}/{address}/healthy",
+        "/upstreams/{upstreams}/targets/{targets}/{address}/unhealthy",
+        "/workspaces/{workspaces}/meta",
     ]
     .map(str::to_owned)
     .to_vec();
-    let top = |kind: Kind| if kind == Kind::KeyAuthCredential { "key-auths" } else { kind.plural() };
-    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Target) {
-        let name = top(kind);
-        list.push(format!("/{name}"));
-        list.push(format!("/{name}/{{{name}}}"));
-        for key in kind.foreign_keys() {
-            list.push(format!("/{name}/{{{name}}}/{}", key.field));
-        }
-    }
     for kind in Kind::ALL {
-        let below = if kind == Kind::KeyAuthCredential { "key-auth" } else { kind.plural() };
+        let (entity, top, nested) = (kind.plural(), names::top(kind), names::nested(kind));
+        if kind != Kind::Target {
+            list.push(format!("/{top}"));
+            list.push(format!("/{top}/{{{entity}}}"));
+        }
         for key in kind.foreign_keys() {
-            let above = key.to.plural();
-            list.push(format!("/{above}/{{{above}}}/{below}"));
-            list.push(format!("/{above}/{{{above}}}/{below}/{{{below}}}"));
+            if !matches!(kind, Kind::Target | Kind::Sni) {
+                list.push(format!("/{top}/{{{entity}}}/{}", key.field));
+            }
+            let (parents, parent) = (names::top(key.to), key.to.plural());
+            list.push(format!("/{parents}/{{{parent}}}/{nested}"));
+            list.push(format!("/{parents}/{{{parent}}}/{nested}/{{{entity}}}"));
         }
     }
-    list.sort();
+    list.sort_by_key(|path| path.replace('/', "\0"));
     list.dedup();
     list
 }

@@ -64,6 +64,13 @@ impl Default for BalancerSettings {
     }
 }
 
+impl BalancerSettings {
+    /// Whether anything changes what targets are taken for.
+    fn is_checked(&self) -> bool {
+        self.passive.can_fail() || self.active.is_on()
+    }
+}
+
 /// An upstream: targets, and whose turn it is. Choosing one locks nothing.
 #[derive(Debug)]
 pub struct Balancer {
@@ -118,6 +125,8 @@ impl Balancer {
         targets: Vec<BalancedTarget>,
         previous: Option<&Balancer>,
     ) -> Self {
+        // What was learnt by checks that are off now would never be unlearnt.
+        let previous = previous.filter(|previous| settings.is_checked() || !previous.settings.is_checked());
         let known = |target: &BalancedTarget| {
             let previous = previous?;
             let same = |old: &BalancedTarget| (&old.host, old.port) == (&target.host, target.port);
@@ -237,16 +246,11 @@ impl Balancer {
         Some(Lease(Arc::clone(state)))
     }
 
-    /// Whether anything changes what targets are taken for.
-    fn is_checked(&self) -> bool {
-        self.settings.passive.can_fail() || self.settings.active.is_on()
-    }
-
     /// Tells how a try went, and how long it took. A target that is unhealthy stays so until a question of our
     /// own or somebody says otherwise: it gets no requests by which it could recover (Kong 3.11).
     pub fn report(&self, target: usize, outcome: Outcome, took: Duration) {
         let Some(state) = self.states.get(target) else { return };
-        if self.is_checked() {
+        if self.settings.is_checked() {
             // A target's own 504 counts as one that was too slow (Kong 3.11).
             let outcome = if outcome == Outcome::Status(504) { Outcome::TimedOut } else { outcome };
             state.health.report(outcome, &self.settings.passive);
@@ -259,7 +263,7 @@ impl Balancer {
     /// Whether a target is taken for healthy; `None` where there is no such target.
     pub fn health(&self, target: usize) -> Option<Health> {
         let state = self.states.get(target)?;
-        Some(match (self.is_checked(), state.health.is_healthy()) {
+        Some(match (self.settings.is_checked(), state.health.is_healthy()) {
             (_, false) => Health::Unhealthy,
             (true, true) => Health::Healthy,
             (false, true) => Health::Off,

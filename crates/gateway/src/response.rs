@@ -160,7 +160,15 @@ fn each_plugin(
     let route = exchange.route.clone();
     let snapshot = Arc::clone(&exchange.snapshot);
     let chain: &Chain = route.as_ref().map_or(&snapshot.unmatched, |route| &route.chain);
-    let plugins = collected.as_deref().or(chain.fixed.as_deref()).unwrap_or_default();
+    // A request that was answered before its consumer could be known has none.
+    let of_nobody: Vec<_>;
+    let plugins = match collected.as_deref().or(chain.fixed.as_deref()) {
+        Some(plugins) => plugins,
+        None => {
+            of_nobody = (0..chain.len()).filter_map(|place| chain.resolve(place, None).cloned()).collect();
+            &of_nobody
+        }
+    };
     for (place, configured) in plugins.iter().enumerate() {
         if configured.phases.has(phase) {
             run(configured, exchange, place);

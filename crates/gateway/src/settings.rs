@@ -18,6 +18,8 @@ pub struct HeaderTokens {
     pub upstream_latency: bool,
     /// `X-Kong-Total-Latency`
     pub total_latency: bool,
+    /// `X-Kong-Admin-Latency`, on the Admin API
+    pub admin_latency: bool,
     /// `X-Kong-Upstream-Status`
     pub upstream_status: bool,
     /// `X-Kong-Request-Id`
@@ -33,6 +35,7 @@ impl HeaderTokens {
         response_latency: false,
         upstream_latency: false,
         total_latency: false,
+        admin_latency: false,
         upstream_status: false,
         request_id: false,
     };
@@ -50,6 +53,7 @@ impl HeaderTokens {
                 "latency_tokens" => {
                     (result.proxy_latency, result.response_latency, result.upstream_latency) =
                         (true, true, true);
+                    result.admin_latency = true;
                 }
                 "advanced_latency_tokens" => result.total_latency = true,
                 "server" => result.server = true,
@@ -60,7 +64,8 @@ impl HeaderTokens {
                 "x-kong-total-latency" => result.total_latency = true,
                 "x-kong-upstream-status" => result.upstream_status = true,
                 "x-kong-request-id" => result.request_id = true,
-                "x-kong-admin-latency" | "x-kong-third-party-latency" | "x-kong-client-latency" => {}
+                "x-kong-admin-latency" => result.admin_latency = true,
+                "x-kong-third-party-latency" | "x-kong-client-latency" => {}
                 _ => {
                     return Err(format!(
                         "headers: '{token}' is not a header or token that can be listed here"
@@ -81,6 +86,7 @@ impl Default for HeaderTokens {
             proxy_latency: true,
             response_latency: true,
             upstream_latency: true,
+            admin_latency: true,
             request_id: true,
             ..Self::OFF
         }

@@ -190,3 +190,39 @@ impl std::fmt::Debug for Body {
         write!(f, "Body({:?} bytes)", self.remaining())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    struct Pieces(std::vec::IntoIter<&'static str>);
+
+    impl BodyStream for Pieces {
+        fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+            Poll::Ready(self.0.next().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))))
+        }
+    }
+
+    /// What is ready at once.
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => unreachable!("the pieces are all there"),
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_too_large_to_hold_is_still_whole() {
+        for (limit, fits) in [(0, false), (2, false), (5, false), (6, true)] {
+            let mut body = Body::stream(Pieces(vec!["ab", "cd", "ef"].into_iter()));
+            assert_eq!(now(body.buffer(limit)).is_ok(), fits, "{limit}");
+            let mut whole = Vec::new();
+            while let Some(chunk) = now(body.chunk()) {
+                whole.extend_from_slice(&chunk.unwrap());
+            }
+            assert_eq!(whole, b"abcdef", "{limit}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! What HTTP/2 has in common towards clients and towards upstreams: bodies and fields in hyper's terms and ours.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -11,6 +12,10 @@ use tokio::time::Instant;
 
 use crate::timer::Timer;
 use crate::{Body, BodyError, BodyStream, Headers};
+
+/// How much of an unread request body is thrown away, and for how long.
+const DRAIN_AT_MOST: usize = 64 * 1024;
+const DRAIN_FOR: Duration = Duration::from_secs(5);
 
 /// Fields that mean something on one HTTP/1 connection only (RFC 9113 §8.2.2).
 const CONNECTION_FIELDS: [&str; 5] =
@@ -32,7 +37,10 @@ pub(crate) fn read_fields(fields: &http::HeaderMap) -> Headers {
 
 /// A body of hyper's as one of ours.
 pub(crate) struct Received {
-    incoming: Incoming,
+    /// Taken only on drop.
+    incoming: Option<Incoming>,
+    /// Whether what nobody reads is read and thrown away.
+    drains: bool,
     left: u64,
     limit: u64,
     timeout: Duration,
@@ -42,10 +50,22 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// A body of at most `limit` bytes, with a bound on the time between two pieces.
-    pub(crate) fn new(incoming: Incoming, limit: u64, timeout: Duration) -> Self {
+    /// A request's body of at most `limit` bytes, with a bound on the time between two pieces. What is left unread
+    /// is thrown away within a bound: a stream that ends before its request has is reset, and some clients take
+    /// that for a failure of the answer.
+    pub(crate) fn request(incoming: Incoming, limit: u64, timeout: Duration) -> Self {
+        Self::new(incoming, true, limit, timeout)
+    }
+
+    /// A response's body, with a bound on the time between two pieces. Dropped before its end, it ends the stream.
+    pub(crate) fn response(incoming: Incoming, timeout: Duration) -> Self {
+        Self::new(incoming, false, u64::MAX, timeout)
+    }
+
+    fn new(incoming: Incoming, drains: bool, limit: u64, timeout: Duration) -> Self {
         Self {
-            incoming,
+            incoming: Some(incoming),
+            drains,
             left: limit,
             limit,
             timeout,
@@ -56,10 +76,33 @@ impl Received {
     }
 }
 
+impl Drop for Received {
+    fn drop(&mut self) {
+        let unread = self.incoming.take().filter(|incoming| self.drains && !incoming.is_end_stream());
+        if let (Some(mut unread), Ok(runtime)) = (unread, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                let mut left = DRAIN_AT_MOST;
+                let drain = async {
+                    while let Some(Ok(frame)) =
+                        poll_fn(|context| Pin::new(&mut unread).poll_frame(context)).await
+                    {
+                        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                        if left == 0 {
+                            break;
+                        }
+                    }
+                };
+                let _ = tokio::time::timeout(DRAIN_FOR, drain).await;
+            });
+        }
+    }
+}
+
 impl BodyStream for Received {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
-            let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
+            let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+            let frame = match Pin::new(incoming).poll_frame(context) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + self.timeout);
@@ -94,7 +137,7 @@ impl BodyStream for Received {
     }
 
     fn remaining(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
+        self.incoming.as_ref().and_then(|incoming| incoming.size_hint().exact())
     }
 
     fn take_trailers(&mut self) -> Option<Headers> {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{describe, read_all, read_until, soon, start, talk, text, upstream};
+use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -477,4 +478,90 @@ async fn stopping_lets_requests_end() {
     assert!(got.starts_with("HTTP/1.1 200 OK") && got.contains("Connection: close"), "{got:?}");
     soon(stopping).await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// An answer, and its body.
+fn answer() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+    let text = prop::sample::select(vec![
+        "",
+        "x",
+        "\r\n",
+        "0\r\n\r\n",
+        "HTTP/1.1 500 Evil\r\n\r\n",
+        "5\r\nhello\r\n",
+    ]);
+    let body = prop::collection::vec(text, 0..5).prop_map(|parts| parts.concat().into_bytes());
+    (body, prop::option::of(1..9_usize), any::<bool>()).prop_map(|(body, chunked, hinted)| {
+        let mut bytes =
+            if hinted { b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n".to_vec() } else { Vec::new() };
+        match chunked {
+            None => {
+                bytes.extend(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes());
+                bytes.extend(&body);
+            }
+            Some(size) => {
+                bytes.extend(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                for chunk in body.chunks(size) {
+                    bytes.extend(format!("{:X};ext\r\n", chunk.len()).as_bytes());
+                    bytes.extend(chunk);
+                    bytes.extend(b"\r\n");
+                }
+                bytes.extend(b"0\r\nT: 1\r\n\r\n");
+            }
+        }
+        (bytes, body)
+    })
+}
+
+#[test]
+fn answers_on_one_connection_stay_apart() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let cuts = prop::collection::vec(any::<prop::sample::Index>(), 0..6);
+    proptest!(ProptestConfig::with_cases(96), |(answers in prop::collection::vec((answer(), cuts), 1..6))| {
+        let got = runtime.block_on(async {
+            let connections = Arc::new(AtomicUsize::new(0));
+            let (counted, told) = (connections.clone(), answers.clone());
+            let address = upstream(move |mut stream, _| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let told = told.clone();
+                async move {
+                    stream.set_nodelay(true).unwrap();
+                    for ((bytes, _), cuts) in told {
+                        read_until(&mut stream, "\r\n\r\n").await;
+                        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+                        cuts.push(bytes.len());
+                        cuts.sort_unstable();
+                        let mut from = 0;
+                        for cut in cuts {
+                            stream.write_all(&bytes[from..cut]).await.unwrap();
+                            tokio::task::yield_now().await;
+                            from = cut;
+                        }
+                    }
+                    let _ = stream.read(&mut [0; 16]).await;
+                }
+            })
+            .await;
+            let endpoint = Endpoint { address, tls: None, http2: false };
+            let mut headers = tollgate_http::Headers::new();
+            headers.set("Host", "a");
+            let head = tollgate_http::RequestHead {
+                method: tollgate_http::Method::GET,
+                target: bytes::Bytes::from_static(b"/"),
+                version: tollgate_http::Version::HTTP_11,
+                headers,
+            };
+            let mut got = Vec::new();
+            for _ in &answers {
+                let mut none = tollgate_http::Body::Empty;
+                let sent = Client::default();
+                let mut response = soon(sent.send(&endpoint, &head, &mut none, &Timeouts::default())).await.unwrap();
+                got.push(soon(response.body.buffer(10_000)).await.unwrap().to_vec());
+            }
+            assert_eq!(connections.load(Ordering::SeqCst), 1, "a connection was not used again");
+            got
+        });
+        let expected: Vec<Vec<u8>> = answers.iter().map(|((_, body), _)| body.clone()).collect();
+        prop_assert_eq!(got, expected);
+    });
 }

@@ -474,3 +474,39 @@ async fn trailers_of_http2_come_through() {
     assert_eq!(got, b"ab");
     assert_eq!(response.body.take_trailers().unwrap().get("grpc-status"), Some(&b"0"[..]));
 }
+
+#[tokio::test]
+async fn an_early_answer_does_not_reset_a_stream_that_is_still_sent() {
+    let listener = Listener { http2: true, ..any_port() };
+    let (_server, address) =
+        start_with(config(Limits::default(), listener), |_| async { text(StatusCode::UNAUTHORIZED, "") });
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend(http2_frame(4, 0, 0, &[]));
+    sent.extend(http2_frame(1, 4, 1, &[0x83, 0x86, 0x84, 0x41, 1, b'a']));
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &sent).await.unwrap();
+    // Kinds of the frames of the stream, until it has ended on both sides; an answer to a ping comes after them.
+    let (mut received, mut kinds) = (Vec::new(), Vec::new());
+    let mut closed = false;
+    'reading: loop {
+        soon(tokio::io::AsyncReadExt::read_buf(&mut stream, &mut received)).await.unwrap();
+        while let [high, middle, low, kind, flags, _, _, _, id, ..] = *received.as_slice() {
+            let length = u32::from_be_bytes([0, high, middle, low]) as usize + 9;
+            if received.len() < length {
+                break;
+            }
+            received.drain(..length);
+            match (kind, id) {
+                (6, _) => break 'reading,
+                (_, 1) => kinds.push(kind),
+                _ => {}
+            }
+            if id == 1 && flags & 1 == 1 && !closed {
+                closed = true;
+                let rest = [http2_frame(0, 1, 1, b"late"), http2_frame(6, 0, 0, &[0; 8])].concat();
+                tokio::io::AsyncWriteExt::write_all(&mut stream, &rest).await.unwrap();
+            }
+        }
+    }
+    assert!(closed && !kinds.contains(&3), "{kinds:?}");
+}

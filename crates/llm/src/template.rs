@@ -100,6 +100,22 @@ fn placeholder(inner: &str, whole: &str) -> Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Text without placeholders is itself; with some, what is filled in stands where they stood.
+        #[test]
+        fn text_around_placeholders_stays(parts in prop::collection::vec("[a-z/:. ]{0,6}", 1..5)) {
+            let text = parts.join("$(headers.x)");
+            let rendered = Template::new(&text).render(|_, _| Some("V".to_owned())).unwrap();
+            prop_assert_eq!(rendered, parts.join("V"));
+        }
+
+        #[test]
+        fn no_text_is_too_odd(text in r"[$().a-z ]{0,20}") {
+            let _ = Template::new(&text).render(|_, key| (key.len() > 2).then(|| key.to_owned()));
+        }
+    }
 
     #[test]
     fn values_and_messages() {

@@ -177,39 +177,53 @@ impl Parsed {
 
 fn read_parts(bytes: &[u8], boundary: &str) -> Option<Vec<Part>> {
     let delimiter = format!("--{boundary}");
-    let finder = memchr::memmem::Finder::new(delimiter.as_bytes());
-    let starts: Vec<usize> =
-        finder.find_iter(bytes).filter(|at| *at == 0 || bytes.get(at - 1) == Some(&b'\n')).collect();
+    let starts: Vec<usize> = memchr::memmem::find_iter(bytes, delimiter.as_bytes())
+        .filter(|at| is_delimiter(bytes, *at, delimiter.len()))
+        .collect();
     let mut parts = Vec::new();
     for pair in starts.windows(2) {
         let [from, to] = pair else { continue };
-        let part = bytes.get(from + delimiter.len()..*to)?.strip_prefix(b"\r\n")?;
+        let part = bytes.get(from + delimiter.len()..*to)?;
+        let part = part.get(memchr::memchr(b'\n', part)? + 1..)?;
         let part = part.strip_suffix(b"\r\n").unwrap_or(part);
-        let (head, content) = match memchr::memmem::find(part, b"\r\n\r\n") {
-            Some(end) => (&part[..end], &part[end + 4..]),
-            None => continue,
-        };
-        let head = String::from_utf8_lossy(head).into_owned();
+        let Some(end) = memchr::memmem::find(part, b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(part.get(..end)?).into_owned();
         let Some(name) = part_name(&head) else { continue };
-        parts.push(Part { name, head, content: content.to_vec() });
+        parts.push(Part { name, head, content: part.get(end + 4..)?.to_vec() });
     }
     (!starts.is_empty()).then_some(parts)
 }
 
+/// Whether a delimiter stands alone on its line, white space apart, or is the last one (RFC 2046 §5.1.1).
+fn is_delimiter(bytes: &[u8], at: usize, length: usize) -> bool {
+    let begins_line = at == 0 || bytes.get(at - 1) == Some(&b'\n');
+    let rest = bytes.get(at + length..).unwrap_or_default();
+    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    begins_line && (line.starts_with(b"--") || line.trim_ascii().is_empty() && line.len() < rest.len())
+}
+
 /// The `name` of a part's `Content-Disposition`.
 fn part_name(head: &str) -> Option<String> {
-    let line = head.lines().find(|line| {
-        line.get(..20).is_some_and(|start| start.eq_ignore_ascii_case("content-disposition:"))
+    let line = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
     })?;
-    line.split(';')
-        .map(str::trim)
-        .find_map(|item| item.strip_prefix("name="))
-        .map(|name| name.trim_matches('"').to_owned())
+    let mut quoted = false;
+    let parameters = line.split(|character| {
+        quoted ^= character == '"';
+        character == ';' && !quoted
+    });
+    parameters.filter_map(|parameter| parameter.trim().split_once('=')).find_map(|(name, value)| {
+        name.trim().eq_ignore_ascii_case("name").then(|| value.trim().trim_matches('"').to_owned())
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic, reason = "tests fail by panicking")]
+
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_field_is_taken_out_of_each_kind() {
@@ -230,5 +244,59 @@ mod tests {
         }
         assert_eq!(Form::of("text/plain"), None);
         assert_eq!(Parsed::read(Form::Json, b"[1]"), None);
+    }
+
+    #[test]
+    fn names_of_parts() {
+        for (head, name) in [
+            ("Content-Disposition: form-data; name=\"a\"", Some("a")),
+            ("content-disposition:form-data;filename=\"x; name=y\" ; NAME=b", Some("b")),
+            ("Content-Type: text/plain\r\nContent-Disposition: form-data; name=\"a;b\"", Some("a;b")),
+            ("Content-Disposition: form-data; filename=\"name=x\"", None),
+            ("X: name=a", None),
+        ] {
+            assert_eq!(part_name(head).as_deref(), name, "{head}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_delimiter_is_content() {
+        let body = b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n--xy\r\n --x\r\n--x \r\nContent-Disposition: form-data; name=b\r\n\r\n\r\n--x--";
+        let Some(Parsed::Multipart(_, parts)) = Parsed::read(Form::Multipart("x".into()), body) else {
+            panic!("no parts");
+        };
+        let fields: Vec<_> = parts.iter().map(|part| (part.name.as_str(), part.content.as_slice())).collect();
+        assert_eq!(fields, [("a", &b"--xy\r\n --x"[..]), ("b", b"")]);
+    }
+
+    proptest! {
+        /// What was written is read again, whatever the content is.
+        #[test]
+        fn parts_go_there_and_back(fields in prop::collection::vec(("[a-z ;=]{1,5}", prop::collection::vec(any::<u8>(), 0..20)), 0..5)) {
+            let mut parts: Vec<Part> = fields
+                .into_iter()
+                .map(|(name, content)| Part { head: format!("Content-Disposition: form-data; name=\"{name}\""), name, content })
+                .collect();
+            parts.sort_by(|a, b| a.name.cmp(&b.name));
+            let form = Parsed::Multipart("-b0undary".into(), parts);
+            let (written, _) = form.clone().write();
+            prop_assert_eq!(Parsed::read(Form::Multipart("-b0undary".into()), &written), Some(form));
+        }
+
+        /// Forms keep their bytes, encoded anew.
+        #[test]
+        fn forms_go_there_and_back(fields in prop::collection::vec((prop::collection::vec(any::<u8>(), 1..5), prop::option::of(prop::collection::vec(any::<u8>(), 0..5))), 0..5)) {
+            let mut fields = fields;
+            fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+            let form = Parsed::UrlEncoded(fields);
+            let (written, _) = form.clone().write();
+            prop_assert_eq!(Parsed::read(Form::UrlEncoded, &written), Some(form));
+        }
+
+        #[test]
+        fn nothing_that_is_sent_is_too_odd(bytes in prop::collection::vec(prop::sample::select(b"-x\r\n:;=\" aname".to_vec()), 0..60)) {
+            let _ = Parsed::read(Form::Multipart("x".into()), &bytes);
+            let _ = Parsed::read(Form::UrlEncoded, &bytes);
+        }
     }
 }

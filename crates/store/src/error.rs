@@ -40,6 +40,16 @@ pub enum StoreError {
         /// Kind of those that refer to it.
         by: Kind,
     },
+    /// A certificate authority cannot go while others trust it.
+    #[error("ca certificate {authority} is still referenced by {} (id = {id})", .by.plural())]
+    StillUsed {
+        /// Id of the authority.
+        authority: Uuid,
+        /// Kind of the entity that lists it.
+        by: Kind,
+        /// Id of that entity.
+        id: Uuid,
+    },
     /// The entity is not there.
     #[error("could not find the entity with primary key '{{id=\"{id}\"}}'")]
     NotFound {
@@ -57,9 +67,6 @@ pub enum StoreError {
     /// A revision that is not kept.
     #[error("revision {0} is not kept: only the latest {kept} can be brought back", kept = crate::KEPT_REVISIONS)]
     NoRevision(u64),
-    /// A paging token that is none.
-    #[error("'{0}' is not a valid offset: bad base64 encoding")]
-    Offset(String),
     /// The file is of a later version of Tollgate.
     #[error(
         "the store was written by a later version (schema {found}, this one knows {known}); please update Tollgate"

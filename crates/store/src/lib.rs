@@ -14,16 +14,16 @@ mod migrate;
 mod transaction;
 mod view;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use tollgate_model::{Kind, Map, Value};
 use uuid::Uuid;
 
 pub use error::StoreError;
-pub use filter::{Page, TagFilter};
+pub use filter::{MOST_TAGS, Page, TagFilter, TagFilterError, Tagged};
 pub use transaction::Transaction;
 pub use view::View;
 
@@ -41,6 +41,17 @@ pub struct Stored {
     pub id: Uuid,
     /// Its fields.
     pub fields: Map<String, Value>,
+}
+
+impl Stored {
+    /// Whether its time to live is over (Kong 3.11: `ttl`, in seconds; such an entity is no longer there).
+    fn has_expired(&self) -> bool {
+        let number = |name: &str| self.fields.get(name).and_then(Value::as_u64);
+        match (number("ttl"), number("created_at")) {
+            (Some(ttl @ 1..), Some(created)) => created.saturating_add(ttl) <= seconds(),
+            _ => false,
+        }
+    }
 }
 
 /// What a transaction did to an entity.
@@ -98,10 +109,48 @@ pub trait Observer: Send + Sync {
 }
 
 /// The configuration store.
+///
+/// Changes are made one after another over one connection. A store in a file is read over connections of its
+/// own, so that nobody who reads waits for somebody who writes.
 pub struct Store {
-    connection: Mutex<Connection>,
+    writer: Mutex<Connection>,
+    readers: Option<Readers>,
     observer: OnceLock<Arc<dyn Observer>>,
-    keep_history: bool,
+}
+
+/// Connections that only read, kept for the next who does.
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// Idle read connections that are kept.
+const IDLE_READERS: usize = 4;
+
+/// How long a connection waits for another that holds the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Statements a connection keeps prepared.
+const PREPARED_STATEMENTS: usize = 64;
+
+impl Readers {
+    fn take(&self) -> Result<Connection, StoreError> {
+        if let Some(connection) = lock(&self.idle).pop() {
+            return Ok(connection);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
+        Ok(connection)
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < IDLE_READERS {
+            idle.push(connection);
+        }
+    }
 }
 
 /// Revisions whose changes are kept, so that they can be looked at and brought back.
@@ -113,8 +162,7 @@ impl Store {
     /// # Errors
     /// What SQLite reports.
     pub fn memory() -> Result<Self, StoreError> {
-        let connection = Connection::open_in_memory()?;
-        Self::prepare(connection, false)
+        Self::prepare(Connection::open_in_memory()?, None)
     }
 
     /// Opens a store in a file, making it where there is none. Only its owner may read the file.
@@ -127,31 +175,37 @@ impl Store {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.busy_timeout(Duration::from_secs(10))?;
-        Self::prepare(connection, true)
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        Self::prepare(connection, Some(path))
     }
 
-    fn prepare(mut connection: Connection, keep_history: bool) -> Result<Self, StoreError> {
-        connection.set_prepared_statement_cache_capacity(64);
-        migrate::migrate(&mut connection)?;
-        let store = Self { connection: Mutex::new(connection), observer: OnceLock::new(), keep_history };
-        let fresh = store.read(|view| Ok(view.count(Kind::Workspace, Uuid::nil())? == 0))?;
-        if fresh {
-            store.commit(Author { name: "tollgate", message: "fresh store" }, |transaction| {
-                for (id, name) in [(DEFAULT_WORKSPACE, "default"), (SERVERLESS_WORKSPACE, "serverless-default")] {
-                    let now = seconds();
-                    let fields = tollgate_model::json!({
-                        "id": id.to_string(), "name": name, "comment": null, "created_at": now, "updated_at": now,
-                        "meta": {}, "config": {}
-                    });
-                    if let Value::Object(fields) = fields {
-                        transaction.put(Kind::Workspace, Uuid::nil(), fields)?;
-                    }
-                }
-                Ok(())
-            })?;
+    fn prepare(mut writer: Connection, path: Option<&Path>) -> Result<Self, StoreError> {
+        writer.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
+        migrate::migrate(&mut writer)?;
+        let readers = path.map(|path| Readers { path: path.to_owned(), idle: Mutex::default() });
+        let store = Self { writer: Mutex::new(writer), readers, observer: OnceLock::new() };
+        if store.read(|view| view.count(Kind::Workspace, Uuid::nil()))? == 0 {
+            store.add_workspaces()?;
         }
         Ok(store)
+    }
+
+    /// The workspaces of a fresh store.
+    fn add_workspaces(&self) -> Result<(), StoreError> {
+        self.commit(Author { name: "tollgate", message: "fresh store" }, |transaction| {
+            for (id, name) in [(DEFAULT_WORKSPACE, "default"), (SERVERLESS_WORKSPACE, "serverless-default")] {
+                let now = seconds();
+                let fields = tollgate_model::json!({
+                    "id": id.to_string(), "name": name, "comment": null, "created_at": now, "updated_at": now,
+                    "meta": {}, "config": {}
+                });
+                if let Value::Object(fields) = fields {
+                    transaction.put(Kind::Workspace, Uuid::nil(), fields)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// Sets who follows the configuration. Only the first one counts.
@@ -159,13 +213,26 @@ impl Store {
         let _ = self.observer.set(observer);
     }
 
-    /// Reads a consistent state.
+    /// Reads a consistent state: the latest committed one, whole, whatever is committed meanwhile.
     ///
     /// # Errors
     /// What `read` returns.
     pub fn read<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let connection = self.lock();
-        read(&View::new(&connection))
+        let Some(readers) = &self.readers else { return self.hold(read) };
+        let mut connection = readers.take()?;
+        let transaction = connection.transaction()?;
+        let result = read(&View::new(&transaction))?;
+        transaction.finish()?;
+        readers.give_back(connection);
+        Ok(result)
+    }
+
+    /// Reads the latest state, and lets nobody commit before that is done.
+    ///
+    /// # Errors
+    /// What `read` returns.
+    pub fn hold<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        read(&View::new(&lock(&self.writer)))
     }
 
     /// Makes the next revision of what `change` does, or nothing at all: an error rolls everything back. Where
@@ -178,7 +245,7 @@ impl Store {
         author: Author<'_>,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<(T, Option<u64>), StoreError> {
-        let mut connection = self.lock();
+        let mut connection = lock(&self.writer);
         let sql = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut transaction = Transaction::new(&sql);
         let result = change(&mut transaction)?;
@@ -186,7 +253,7 @@ impl Store {
         if changes.is_empty() {
             return Ok((result, None));
         }
-        let number = migrate::add_revision(&sql, author, &changes, self.keep_history, KEPT_REVISIONS)?;
+        let number = migrate::add_revision(&sql, author, &changes, self.readers.is_some(), KEPT_REVISIONS)?;
         let publish = match self.observer.get() {
             Some(observer) => {
                 Some(observer.prepare(number, &View::new(&sql), &changes).map_err(StoreError::Refused)?)
@@ -211,11 +278,11 @@ impl Store {
         })?;
         Ok(revision)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        // A panic while the lock was held has rolled its transaction back.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock was held has rolled its transaction back.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) fn seconds() -> u64 {

@@ -5,7 +5,8 @@ use rusqlite::{Connection, params};
 use crate::{Author, Change, StoreError, seconds};
 
 /// One step for each version of the tables; a file is brought through those it lacks.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE entities (
         kind TEXT NOT NULL, id BLOB NOT NULL, workspace BLOB NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (kind, id)
@@ -32,7 +33,10 @@ const STEPS: [&str; 1] = ["
         id BLOB NOT NULL, before TEXT, after TEXT,
         PRIMARY KEY (revision, place)
     ) WITHOUT ROWID;
-"];
+",
+    // Server names became unique across workspaces.
+    "UPDATE uniques SET workspace = zeroblob(16) WHERE kind = 'snis';",
+];
 
 /// Brings the tables up to date, all or nothing.
 pub(crate) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

@@ -113,8 +113,17 @@ fn pages_and_tags() {
         assert_eq!((last.entities.len(), last.next), (1, None));
         assert_eq!(page(Some("a,s4"), None).entities.len(), 1);
         assert_eq!(page(Some("s1/s4"), None).entities.len(), 2);
-        assert!(TagFilter::parse("a,b/c").is_none());
-        assert_eq!(store.read(|view| view.tags(DEFAULT_WORKSPACE, Some("a"))).unwrap().len(), 5);
+        assert_eq!(page(Some("s1/s2/s4"), None).next, Some(id(4)));
+        assert_eq!(page(Some("a"), Some(id(4))).entities.len(), 2);
+        let tags = |tag, size, from: Option<&Tagged>| {
+            store.read(|view| view.tags(DEFAULT_WORKSPACE, tag, size, from)).unwrap()
+        };
+        assert_eq!(tags(Some("a"), 100, None).len(), 5);
+        let all = tags(None, 100, None);
+        assert_eq!(all.len(), 10);
+        assert_eq!(tags(None, 100, all.get(7)), all[7..]);
+        assert_eq!(tags(Some("a"), 2, all.get(3)), all[3..5]);
+        assert_eq!(store.read(|view| view.tags(SERVERLESS_WORKSPACE, None, 9, None)).unwrap(), []);
     }
 }
 
@@ -178,4 +187,231 @@ fn an_observer_can_refuse() {
     put(1).unwrap();
     assert!(matches!(put(2), Err(StoreError::Refused(_))));
     assert_eq!(store.read(|view| view.count(Kind::Service, DEFAULT_WORKSPACE)).unwrap(), 1);
+}
+
+#[test]
+fn two_revisions_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store.db")).unwrap();
+    let mut number = store.read(|view| view.revision()).unwrap();
+    let first = number;
+    let mut put = |fields| {
+        let put =
+            |transaction: &mut Transaction<'_>| transaction.put(Kind::Service, DEFAULT_WORKSPACE, fields);
+        number = store.commit(AUTHOR, put).unwrap().1.unwrap();
+        number
+    };
+    let one = put(service(1, "one"));
+    put(service(2, "two"));
+    let renamed = put(service(1, "renamed"));
+    let (_, gone) = store.commit(AUTHOR, |transaction| transaction.delete(Kind::Service, id(2))).unwrap();
+    let changes = |from, to| {
+        let changes = store.read(|view| view.difference(from, to)).unwrap();
+        changes.into_iter().map(|change| (change.id, change.before, change.after)).collect::<Vec<_>>()
+    };
+    assert_eq!(changes(first, gone.unwrap()), [(id(1), None, Some(service(1, "renamed")))]);
+    assert_eq!(
+        changes(one, renamed),
+        [
+            (id(2), None, Some(service(2, "two"))),
+            (id(1), Some(service(1, "one")), Some(service(1, "renamed")))
+        ]
+        .into_iter()
+        .collect::<Vec<_>>()
+    );
+    assert_eq!(changes(gone.unwrap(), renamed), [(id(2), None, Some(service(2, "two")))]);
+    assert_eq!(changes(one, one), []);
+    assert!(matches!(store.read(|view| view.difference(one, 99)), Err(StoreError::NoRevision(99))));
+    let newest = store.read(|view| view.history(2, None)).unwrap();
+    assert_eq!(newest.iter().map(|revision| revision.number).collect::<Vec<_>>(), [gone.unwrap(), renamed]);
+    let from = store.read(|view| view.history(1, Some(one))).unwrap();
+    assert_eq!(from.iter().map(|revision| revision.number).collect::<Vec<_>>(), [one]);
+}
+
+#[test]
+fn server_names_are_unique_across_workspaces() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let sni = |number: u128, certificate: u128| {
+            fields(
+                json!({"id": id(number).to_string(), "name": "a.test", "certificate": {"id": id(certificate).to_string()}}),
+            )
+        };
+        let taken = store.commit(AUTHOR, |transaction| {
+            for (workspace, number) in [(DEFAULT_WORKSPACE, 1), (SERVERLESS_WORKSPACE, 3)] {
+                let certificate = fields(json!({"id": id(number).to_string()}));
+                transaction.put(Kind::Certificate, workspace, certificate)?;
+                transaction.put(Kind::Sni, workspace, sni(number + 1, number))?;
+            }
+            Ok(())
+        });
+        assert!(matches!(taken, Err(StoreError::Unique { kind: Kind::Sni, .. })), "{taken:?}");
+    }
+}
+
+#[test]
+fn a_trusted_authority_stays() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let mut using = service(1, "one");
+        using.insert("ca_certificates".into(), json!([id(9).to_string()]));
+        store
+            .commit(AUTHOR, |transaction| {
+                let authority = fields(json!({"id": id(9).to_string(), "cert_digest": "d"}));
+                transaction.put(Kind::CaCertificate, DEFAULT_WORKSPACE, authority)?;
+                transaction.put(Kind::Service, DEFAULT_WORKSPACE, using)
+            })
+            .unwrap();
+        let delete = || store.commit(AUTHOR, |transaction| transaction.delete(Kind::CaCertificate, id(9)));
+        assert_eq!(
+            delete().unwrap_err().to_string(),
+            format!("ca certificate {} is still referenced by services (id = {})", id(9), id(1))
+        );
+        store.commit(AUTHOR, |transaction| transaction.delete(Kind::Service, id(1))).unwrap();
+        assert!(delete().unwrap().0);
+    }
+}
+
+#[test]
+fn readers_of_a_file_do_not_wait_for_a_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store.db")).unwrap();
+    store
+        .commit(AUTHOR, |transaction| {
+            transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(1, "one"))?;
+            // Read from within the write: it would wait for ever for a writer to end.
+            let names = std::thread::scope(|scope| {
+                let read = || store.read(|view| view.count(Kind::Service, DEFAULT_WORKSPACE));
+                scope.spawn(read).join().unwrap()
+            })?;
+            assert_eq!(names, 0, "nobody sees what is not committed");
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(store.read(|view| view.count(Kind::Service, DEFAULT_WORKSPACE)).unwrap(), 1);
+}
+
+#[test]
+fn a_read_sees_one_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store.db")).unwrap();
+    store
+        .read(|view| {
+            let before = view.revision()?;
+            store
+                .commit(AUTHOR, |transaction| {
+                    transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(1, "one"))
+                })
+                .unwrap();
+            assert_eq!((view.revision()?, view.count(Kind::Service, DEFAULT_WORKSPACE)?), (before, 0));
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn nobody_commits_while_the_store_is_held() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        std::thread::scope(|scope| {
+            let writer = store
+                .hold(|view| {
+                    let before = view.revision()?;
+                    let write = || {
+                        store.commit(AUTHOR, |transaction| {
+                            transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(1, "one"))
+                        })
+                    };
+                    let writer = scope.spawn(write);
+                    std::thread::sleep(Duration::from_millis(20));
+                    assert_eq!(view.revision()?, before);
+                    Ok(writer)
+                })
+                .unwrap();
+            writer.join().unwrap().unwrap();
+        });
+        assert_eq!(store.read(|view| view.count(Kind::Service, DEFAULT_WORKSPACE)).unwrap(), 1);
+    }
+}
+
+#[test]
+fn writers_take_turns() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let before = store.read(|view| view.revision()).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    for number in 0..10 {
+                        let number = 1 + thread * 10 + number;
+                        let put = |transaction: &mut Transaction<'_>| {
+                            transaction.put(
+                                Kind::Service,
+                                DEFAULT_WORKSPACE,
+                                service(number, &number.to_string()),
+                            )
+                        };
+                        store.commit(AUTHOR, put).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(store.read(|view| view.count(Kind::Service, DEFAULT_WORKSPACE)).unwrap(), 40);
+        assert_eq!(store.read(|view| view.revision()).unwrap(), before + 40);
+    }
+}
+
+/// Every list goes along an index: no table is scanned, nothing is sorted.
+#[test]
+fn lists_go_along_indexes() {
+    let store = Store::memory().unwrap();
+    store
+        .read(|view| {
+            for (name, plan) in view.plans()? {
+                let plan = plan.join("\n");
+                assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{name}:\n{plan}");
+                assert!(plan.contains("SEARCH"), "{name}:\n{plan}");
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn what_has_expired_is_not_there() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let key = |number: u128, created: u64, ttl: Value| {
+            fields(json!({
+                "id": id(number).to_string(), "key": "k", "consumer": {"id": id(1).to_string()}, "tags": ["t"],
+                "created_at": created, "ttl": ttl
+            }))
+        };
+        let put = |fields: Map<String, Value>| {
+            store.commit(AUTHOR, |transaction| {
+                let consumer = fields_of_consumer();
+                transaction.put(Kind::Consumer, DEFAULT_WORKSPACE, consumer)?;
+                transaction.put(Kind::KeyAuthCredential, DEFAULT_WORKSPACE, fields)
+            })
+        };
+        let count = |filter: Option<&TagFilter>| {
+            let list =
+                |view: &View<'_>| view.list(Kind::KeyAuthCredential, DEFAULT_WORKSPACE, filter, 9, None);
+            store.read(list).unwrap().entities.len()
+        };
+        let tag = TagFilter::parse("t").unwrap();
+        put(key(2, seconds() - 10, json!(5))).unwrap();
+        assert_eq!((count(None), count(Some(&tag))), (0, 0));
+        let by_key = |view: &View<'_>| view.get_by_name(Kind::KeyAuthCredential, DEFAULT_WORKSPACE, "k");
+        assert_eq!(store.read(by_key).unwrap(), None);
+        // Its key is free again.
+        put(key(3, seconds(), json!(500))).unwrap();
+        assert_eq!((count(None), count(Some(&tag))), (1, 1));
+        assert!(matches!(put(key(4, seconds(), Value::Null)), Err(StoreError::Unique { .. })));
+    }
+}
+
+fn fields_of_consumer() -> Map<String, Value> {
+    fields(json!({"id": id(1).to_string(), "username": "u"}))
 }

@@ -1,11 +1,12 @@
 //! Changing.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
+use tollgate_model::kind::ForeignKey;
 use tollgate_model::{Kind, Map, Value};
 use uuid::Uuid;
 
-use crate::view::{View, scope, tags_of, uuid};
-use crate::{Change, StoreError};
+use crate::view::{View, scope, tags_of, unique_scope, uuid};
+use crate::{Change, DEFAULT_WORKSPACE, StoreError};
 
 /// Changes on the way to the next revision. Reads see them; nobody else does before the commit.
 pub struct Transaction<'a> {
@@ -34,7 +35,8 @@ impl<'a> Transaction<'a> {
     pub fn put(&mut self, kind: Kind, workspace: Uuid, fields: Map<String, Value>) -> Result<(), StoreError> {
         let workspace = scope(kind, workspace);
         let id = id_of(&fields)?;
-        let before = self.view().get(kind, id)?;
+        self.forget_expired(kind, workspace, &fields)?;
+        let before = self.view().get_even_expired(kind, id)?;
         if before.as_ref().is_some_and(|before| before.workspace != workspace) {
             return Err(StoreError::PrimaryKey { kind, id });
         }
@@ -78,10 +80,10 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// Others that refer to it and do not go with it.
     pub fn delete(&mut self, kind: Kind, id: Uuid) -> Result<bool, StoreError> {
-        let Some(entity) = self.view().get(kind, id)? else { return Ok(false) };
+        let Some(entity) = self.view().get_even_expired(kind, id)? else { return Ok(false) };
         for other in Kind::ALL {
             for key in other.foreign_keys().iter().filter(|key| key.to == kind) {
-                for referring in self.referring(other, key.field, id)? {
+                for referring in self.referring(other, key, id)? {
                     if !key.cascade {
                         return Err(StoreError::Referenced { kind, by: other });
                     }
@@ -89,7 +91,13 @@ impl<'a> Transaction<'a> {
                 }
             }
         }
+        if kind == Kind::CaCertificate {
+            self.must_be_unused(id)?;
+        }
         if kind == Kind::Workspace {
+            if id == DEFAULT_WORKSPACE {
+                return Err(StoreError::Refused("the default workspace cannot be deleted".into()));
+            }
             for other in Kind::ALL.into_iter().filter(|other| other.workspaced()) {
                 if self.view().count(other, id)? > 0 {
                     return Err(StoreError::Referenced { kind, by: other });
@@ -108,6 +116,24 @@ impl<'a> Transaction<'a> {
             after: None,
         });
         Ok(true)
+    }
+
+    /// Removes what has expired and still holds a value that an entity is to have.
+    fn forget_expired(
+        &mut self,
+        kind: Kind,
+        workspace: Uuid,
+        fields: &Map<String, Value>,
+    ) -> Result<(), StoreError> {
+        for (number, group) in kind.unique().iter().enumerate() {
+            let Some(value) = unique_value(group, fields) else { continue };
+            let Some(holder) = self.view().holder(kind, workspace, number, &value)? else { continue };
+            let there = self.view().get_even_expired(kind, holder)?;
+            if there.is_some_and(|there| there.has_expired()) {
+                self.delete(kind, holder)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes every entity of a kind in a workspace, without looking at who refers to them: for replacing a
@@ -146,11 +172,32 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    fn referring(&self, kind: Kind, field: &str, to: Uuid) -> Result<Vec<Uuid>, StoreError> {
-        let mut statement =
-            self.sql.prepare_cached("SELECT id FROM refs WHERE target = ?1 AND kind = ?2 AND field = ?3")?;
-        let rows = statement
-            .query_map(params![to.as_bytes(), kind.plural(), field], |row| row.get::<_, Vec<u8>>(0))?;
+    /// A certificate authority is not deleted while services or plugins list it in `ca_certificates` (Kong 3.11;
+    /// no foreign key, so that they may also list one that is not there).
+    fn must_be_unused(&self, authority: Uuid) -> Result<(), StoreError> {
+        let text = authority.to_string();
+        let lists = |holder: Option<&Value>| {
+            let list = holder.and_then(|holder| holder.get("ca_certificates")).and_then(Value::as_array);
+            list.is_some_and(|list| list.iter().any(|id| id.as_str() == Some(&text)))
+        };
+        for by in [Kind::Service, Kind::Plugin] {
+            self.view().for_each(by, |stored| {
+                let used = match by {
+                    Kind::Plugin => lists(stored.fields.get("config")),
+                    _ => lists(Some(&Value::Object(stored.fields))),
+                };
+                if used { Err(StoreError::StillUsed { authority, by, id: stored.id }) } else { Ok(()) }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn referring(&self, kind: Kind, key: &ForeignKey, to: Uuid) -> Result<Vec<Uuid>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT id FROM refs WHERE target = ?1 AND target_kind = ?2 AND kind = ?3 AND field = ?4",
+        )?;
+        let values = params![to.as_bytes(), key.to.plural(), kind.plural(), key.field];
+        let rows = statement.query_map(values, |row| row.get::<_, Vec<u8>>(0))?;
         rows.map(|row| uuid(&row?)).collect()
     }
 
@@ -161,13 +208,10 @@ impl<'a> Transaction<'a> {
         id: Uuid,
         fields: &Map<String, Value>,
     ) -> Result<(), StoreError> {
+        let unique_within = unique_scope(kind, workspace);
         for (number, group) in kind.unique().iter().enumerate() {
             let Some(value) = unique_value(group, fields) else { continue };
-            let taken: Option<Vec<u8>> = self
-                .sql
-                .prepare_cached("SELECT id FROM uniques WHERE kind = ?1 AND workspace = ?2 AND fields = ?3 AND value = ?4")?
-                .query_row(params![kind.plural(), workspace.as_bytes(), number as i64, value], |row| row.get(0))
-                .optional()?;
+            let taken = self.view().holder(kind, workspace, number, &value)?;
             if taken.is_some() {
                 let fields = group
                     .iter()
@@ -177,7 +221,7 @@ impl<'a> Transaction<'a> {
             }
             self.sql.prepare_cached("INSERT INTO uniques VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
                 kind.plural(),
-                workspace.as_bytes(),
+                unique_within.as_bytes(),
                 number as i64,
                 value,
                 id.as_bytes()
@@ -217,11 +261,12 @@ impl<'a> Transaction<'a> {
         id: Uuid,
         fields: &Map<String, Value>,
     ) -> Result<(), StoreError> {
+        let unique_within = unique_scope(kind, workspace);
         for (number, group) in kind.unique().iter().enumerate() {
             let Some(value) = unique_value(group, fields) else { continue };
             self.sql
                 .prepare_cached("DELETE FROM uniques WHERE kind = ?1 AND workspace = ?2 AND fields = ?3 AND value = ?4 AND id = ?5")?
-                .execute(params![kind.plural(), workspace.as_bytes(), number as i64, value, id.as_bytes()])?;
+                .execute(params![kind.plural(), unique_within.as_bytes(), number as i64, value, id.as_bytes()])?;
         }
         for key in kind.foreign_keys() {
             let Some(target) = reference(fields, key.field) else { continue };

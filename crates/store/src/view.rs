@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tollgate_model::{Kind, Map, Value};
 use uuid::Uuid;
 
-use crate::filter::{Page, TagFilter};
+use crate::filter::{Page, TagFilter, Tagged};
 use crate::{Change, Revision, StoreError, Stored};
 
 /// A consistent state of the configuration.
@@ -22,6 +22,10 @@ impl<'a> View<'a> {
     /// # Errors
     /// What SQLite reports.
     pub fn get(&self, kind: Kind, id: Uuid) -> Result<Option<Stored>, StoreError> {
+        Ok(self.get_even_expired(kind, id)?.filter(|stored| !stored.has_expired()))
+    }
+
+    pub(crate) fn get_even_expired(&self, kind: Kind, id: Uuid) -> Result<Option<Stored>, StoreError> {
         self.sql
             .prepare_cached("SELECT id, workspace, body FROM entities WHERE kind = ?1 AND id = ?2")?
             .query_row(params![kind.plural(), id.as_bytes()], raw)
@@ -39,7 +43,8 @@ impl<'a> View<'a> {
         self.get_unique(kind, workspace, key, name)
     }
 
-    /// The entity of a workspace in which a unique field has this value.
+    /// The entity of a workspace in which a unique field has this value; for what is unique across workspaces
+    /// (a certificate's server name), of any.
     ///
     /// # Errors
     /// What SQLite reports.
@@ -53,21 +58,29 @@ impl<'a> View<'a> {
         let Some(fields) = kind.unique().iter().position(|fields| *fields == [field]) else {
             return Ok(None);
         };
-        let workspace = scope(kind, workspace);
+        match self.holder(kind, workspace, fields, &Value::from(value).to_string())? {
+            Some(id) => self.get(kind, id),
+            None => Ok(None),
+        }
+    }
+
+    /// The entity that has the value of a group of unique fields.
+    pub(crate) fn holder(
+        &self,
+        kind: Kind,
+        workspace: Uuid,
+        fields: usize,
+        value: &str,
+    ) -> Result<Option<Uuid>, StoreError> {
+        let workspace = unique_scope(kind, workspace);
         let id: Option<Vec<u8>> = self
             .sql
             .prepare_cached(
                 "SELECT id FROM uniques WHERE kind = ?1 AND workspace = ?2 AND fields = ?3 AND value = ?4",
             )?
-            .query_row(
-                params![kind.plural(), workspace.as_bytes(), fields as i64, Value::from(value).to_string()],
-                |row| row.get(0),
-            )
+            .query_row(params![kind.plural(), workspace.as_bytes(), fields as i64, value], |row| row.get(0))
             .optional()?;
-        match id {
-            Some(id) => self.get(kind, uuid(&id)?),
-            None => Ok(None),
-        }
+        id.map(|id| uuid(&id)).transpose()
     }
 
     /// One page of the entities of a workspace, by id; `from` is where the last page said the next starts.
@@ -82,13 +95,43 @@ impl<'a> View<'a> {
         size: usize,
         from: Option<Uuid>,
     ) -> Result<Page, StoreError> {
-        let workspace = scope(kind, workspace);
-        let from = from.unwrap_or(Uuid::nil());
-        let mut statement = self.sql.prepare_cached(
-            "SELECT id, workspace, body FROM entities WHERE kind = ?1 AND workspace = ?2 AND id >= ?3 ORDER BY id",
+        let (workspace, from) = (scope(kind, workspace), from.unwrap_or(Uuid::nil()));
+        let Some(filter) = tags else {
+            let mut statement = self.sql.prepare_cached(LIST)?;
+            let rows =
+                statement.query_map(params![kind.plural(), workspace.as_bytes(), from.as_bytes()], raw)?;
+            return collect(rows, None, size);
+        };
+        // The index finds those with the first tag, or with any; the filter sees to the others.
+        let wanted = match filter {
+            TagFilter::All(tags) => tags.get(..1).unwrap_or_default(),
+            TagFilter::Any(tags) => tags,
+        };
+        let mut arms = wanted.iter();
+        let mut statement = self.sql.prepare_cached(TAGGED)?;
+        let ids = statement.query_map(
+            params![
+                kind.plural(),
+                from.as_bytes(),
+                arms.next(),
+                arms.next(),
+                arms.next(),
+                arms.next(),
+                arms.next()
+            ],
+            |row| row.get::<_, Vec<u8>>(0),
         )?;
-        let rows = statement.query_map(params![kind.plural(), workspace.as_bytes(), from.as_bytes()], raw)?;
-        collect(rows, tags, size)
+        let mut page = Page::default();
+        for id in ids {
+            let Some(entity) = self.get(kind, uuid(&id?)?)? else { continue };
+            if entity.workspace == workspace
+                && filter.shows(&tags_of(&entity.fields))
+                && page.is_full_with(entity, size)
+            {
+                break;
+            }
+        }
+        Ok(page)
     }
 
     /// One page of the entities that refer to another by a field.
@@ -104,13 +147,13 @@ impl<'a> View<'a> {
         size: usize,
         from: Option<Uuid>,
     ) -> Result<Page, StoreError> {
+        let Some(key) = kind.foreign_keys().iter().find(|key| key.field == field) else {
+            return Ok(Page::default());
+        };
         let from = from.unwrap_or(Uuid::nil());
-        let mut statement = self.sql.prepare_cached(
-            "SELECT e.id, e.workspace, e.body FROM refs r JOIN entities e ON e.kind = r.kind AND e.id = r.id
-             WHERE r.target = ?1 AND r.kind = ?2 AND r.field = ?3 AND r.id >= ?4 ORDER BY r.id",
-        )?;
-        let rows = statement.query_map(params![to.as_bytes(), kind.plural(), field, from.as_bytes()], raw)?;
-        collect(rows, tags, size)
+        let mut statement = self.sql.prepare_cached(LIST_REFERRING)?;
+        let values = params![to.as_bytes(), key.to.plural(), kind.plural(), from.as_bytes(), field];
+        collect(statement.query_map(values, raw)?, tags, size)
     }
 
     /// Calls `each` for every entity of a kind, of all workspaces.
@@ -123,9 +166,7 @@ impl<'a> View<'a> {
         mut each: impl FnMut(Stored) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut run = || -> Result<Result<(), E>, StoreError> {
-            let mut statement = self
-                .sql
-                .prepare_cached("SELECT id, workspace, body FROM entities WHERE kind = ?1 ORDER BY id")?;
+            let mut statement = self.sql.prepare_cached(ALL_OF_KIND)?;
             for row in statement.query_map([kind.plural()], raw)? {
                 if let Err(error) = each(stored(row?)?) {
                     return Ok(Err(error));
@@ -161,23 +202,37 @@ impl<'a> View<'a> {
         Ok(count as u64)
     }
 
-    /// Every (tag, kind, id) of a workspace in order, or those of one tag.
+    /// Tags of a workspace's entities by tag, kind and id, or those of one tag: at most `size`, starting with
+    /// `from`.
     ///
     /// # Errors
     /// What SQLite reports.
-    pub fn tags(&self, workspace: Uuid, tag: Option<&str>) -> Result<Vec<(String, Kind, Uuid)>, StoreError> {
-        let mut statement = self.sql.prepare_cached(
-            "SELECT t.tag, t.kind, t.id FROM tags t JOIN entities e ON e.kind = t.kind AND e.id = t.id
-             WHERE (?1 IS NULL OR t.tag = ?1) AND e.workspace IN (?2, ?3) ORDER BY t.tag, t.kind, t.id",
-        )?;
-        let rows = statement
-            .query_map(params![tag, workspace.as_bytes(), Uuid::nil().as_bytes()], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?))
-            })?;
+    pub fn tags(
+        &self,
+        workspace: Uuid,
+        tag: Option<&str>,
+        size: usize,
+        from: Option<&Tagged>,
+    ) -> Result<Vec<Tagged>, StoreError> {
+        let (first_kind, first_id) = from.map_or(("", Uuid::nil()), |from| (from.kind.plural(), from.id));
+        let mut statement = self.sql.prepare_cached(if tag.is_some() { TAGS_OF_ONE } else { TAGS })?;
+        let first_tag = from.map_or(tag.unwrap_or_default(), |from| &from.tag);
+        let nil = Uuid::nil();
+        let values = params![
+            first_tag,
+            first_kind,
+            first_id.as_bytes(),
+            workspace.as_bytes(),
+            nil.as_bytes(),
+            i64::try_from(size).unwrap_or(i64::MAX)
+        ];
+        let rows = statement.query_map(values, |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?))
+        })?;
         let mut list = Vec::new();
         for row in rows {
             let (tag, kind, id) = row?;
-            list.push((tag, kind_of(&kind)?, uuid(&id)?));
+            list.push(Tagged { tag, kind: kind_of(&kind)?, id: uuid(&id)? });
         }
         Ok(list)
     }
@@ -192,15 +247,17 @@ impl<'a> View<'a> {
         Ok(number as u64)
     }
 
-    /// The revisions that are kept, latest first.
+    /// The revisions that are kept, latest first: at most `size`, starting with number `from` or the latest.
     ///
     /// # Errors
     /// What SQLite reports.
-    pub fn history(&self) -> Result<Vec<Revision>, StoreError> {
+    pub fn history(&self, size: usize, from: Option<u64>) -> Result<Vec<Revision>, StoreError> {
         let mut statement = self.sql.prepare_cached(
-            "SELECT number, time, author, message, changes FROM revisions ORDER BY number DESC",
+            "SELECT number, time, author, message, changes FROM revisions WHERE number <= ?1
+             ORDER BY number DESC LIMIT ?2",
         )?;
-        let rows = statement.query_map([], |row| {
+        let from = from.and_then(|from| i64::try_from(from).ok()).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![from, i64::try_from(size).unwrap_or(i64::MAX)], |row| {
             Ok(Revision {
                 number: row.get::<_, i64>(0)? as u64,
                 time: row.get::<_, i64>(1)? as u64,
@@ -212,20 +269,79 @@ impl<'a> View<'a> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// What changed between two revisions, each entity once: how it was at `from` and how it is at `to`. An
+    /// earlier `to` shows what going back would change.
+    ///
+    /// # Errors
+    /// A revision that is not kept.
+    pub fn difference(&self, from: u64, to: u64) -> Result<Vec<Change>, StoreError> {
+        let (first, last) = (from.min(to), from.max(to));
+        self.must_be_kept(first)?;
+        self.must_be_kept(last)?;
+        let mut net: Vec<Change> = Vec::new();
+        let mut places: std::collections::HashMap<(Kind, Uuid), usize> = std::collections::HashMap::new();
+        for change in self.changes("revision, place", first, last)? {
+            match places.entry((change.kind, change.id)) {
+                std::collections::hash_map::Entry::Occupied(place) => {
+                    if let Some(there) = net.get_mut(*place.get()) {
+                        there.after = change.after;
+                    }
+                }
+                std::collections::hash_map::Entry::Vacant(place) => {
+                    place.insert(net.len());
+                    net.push(change);
+                }
+            }
+        }
+        if from > to {
+            net.iter_mut().for_each(|change| std::mem::swap(&mut change.before, &mut change.after));
+        }
+        net.retain(|change| change.before != change.after);
+        Ok(net)
+    }
+
     /// All changes since a revision, latest first.
     pub(crate) fn changes_after(&self, number: u64) -> Result<Vec<Change>, StoreError> {
-        let known: bool = self.sql.query_row(
-            "SELECT count(*) FROM revisions WHERE number = ?1",
-            [number as i64],
-            |row| row.get::<_, i64>(0),
-        )? > 0;
-        if !known {
-            return Err(StoreError::NoRevision(number));
-        }
-        let mut statement = self.sql.prepare_cached(
-            "SELECT kind, workspace, id, before, after FROM changes WHERE revision > ?1 ORDER BY revision DESC, place DESC",
-        )?;
-        let rows = statement.query_map([number as i64], |row| {
+        self.must_be_kept(number)?;
+        self.changes("revision DESC, place DESC", number, u64::MAX)
+    }
+
+    /// How SQLite goes about the reading that grows with the configuration.
+    #[cfg(test)]
+    pub(crate) fn plans(&self) -> Result<Vec<(&'static str, Vec<String>)>, StoreError> {
+        let all = [
+            ("list", LIST),
+            ("tagged", TAGGED),
+            ("referring", LIST_REFERRING),
+            ("all of a kind", ALL_OF_KIND),
+            ("tags", TAGS),
+            ("one tag", TAGS_OF_ONE),
+        ];
+        let plan = |sql: &str| -> Result<Vec<String>, StoreError> {
+            let mut statement = self.sql.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let count = statement.parameter_count();
+            let nothing = std::iter::repeat_n(rusqlite::types::Null, count);
+            let rows = statement.query_map(rusqlite::params_from_iter(nothing), |row| row.get(3))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        all.into_iter().map(|(name, sql)| Ok((name, plan(sql)?))).collect()
+    }
+
+    fn must_be_kept(&self, number: u64) -> Result<(), StoreError> {
+        let number_in_sql = i64::try_from(number).unwrap_or(i64::MAX);
+        let found =
+            self.sql.prepare_cached("SELECT 1 FROM revisions WHERE number = ?1")?.exists([number_in_sql])?;
+        if found { Ok(()) } else { Err(StoreError::NoRevision(number)) }
+    }
+
+    /// The changes after a revision up to another.
+    fn changes(&self, order: &'static str, after: u64, until: u64) -> Result<Vec<Change>, StoreError> {
+        let mut statement = self.sql.prepare_cached(&format!(
+            "SELECT kind, workspace, id, before, after FROM changes WHERE revision > ?1 AND revision <= ?2
+             ORDER BY {order}"
+        ))?;
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let rows = statement.query_map([number(after), number(until)], |row| {
             Ok((
                 row.get::<_, String>(0)?,
                 row.get::<_, Vec<u8>>(1)?,
@@ -249,7 +365,35 @@ impl<'a> View<'a> {
     }
 }
 
-/// Where uniqueness and lists apply: the workspace, or all of them for shared kinds.
+/// Reading that grows with the configuration. Each goes along an index and sorts nothing, so that a page costs
+/// what it shows (a test looks at the plans).
+const LIST: &str = "SELECT id, workspace, body FROM entities
+    WHERE kind = ?1 AND workspace = ?2 AND id >= ?3 ORDER BY id";
+const TAGGED: &str = "SELECT id FROM tags WHERE kind = ?1 AND id >= ?2 AND tag = ?3
+    UNION SELECT id FROM tags WHERE kind = ?1 AND id >= ?2 AND tag = ?4
+    UNION SELECT id FROM tags WHERE kind = ?1 AND id >= ?2 AND tag = ?5
+    UNION SELECT id FROM tags WHERE kind = ?1 AND id >= ?2 AND tag = ?6
+    UNION SELECT id FROM tags WHERE kind = ?1 AND id >= ?2 AND tag = ?7
+    ORDER BY id";
+const LIST_REFERRING: &str = "SELECT e.id, e.workspace, e.body
+    FROM refs r CROSS JOIN entities e ON e.kind = r.kind AND e.id = r.id
+    WHERE r.target = ?1 AND r.target_kind = ?2 AND r.kind = ?3 AND r.id >= ?4 AND r.field = ?5 ORDER BY r.id";
+const ALL_OF_KIND: &str = "SELECT id, workspace, body FROM entities WHERE kind = ?1 ORDER BY id";
+const TAGS: &str = "SELECT t.tag, t.kind, t.id
+    FROM tags t CROSS JOIN entities e ON e.kind = t.kind AND e.id = t.id
+    WHERE (t.tag, t.kind, t.id) >= (?1, ?2, ?3) AND e.workspace IN (?4, ?5)
+    ORDER BY t.tag, t.kind, t.id LIMIT ?6";
+const TAGS_OF_ONE: &str = "SELECT t.tag, t.kind, t.id
+    FROM tags t CROSS JOIN entities e ON e.kind = t.kind AND e.id = t.id
+    WHERE t.tag = ?1 AND (t.kind, t.id) >= (?2, ?3) AND e.workspace IN (?4, ?5)
+    ORDER BY t.kind, t.id LIMIT ?6";
+
+/// Where uniqueness applies (Kong 3.11: a server name is unique across workspaces).
+pub(crate) fn unique_scope(kind: Kind, workspace: Uuid) -> Uuid {
+    if kind == Kind::Sni { Uuid::nil() } else { scope(kind, workspace) }
+}
+
+/// Where lists apply: the workspace, or all of them for shared kinds.
 pub(crate) fn scope(kind: Kind, workspace: Uuid) -> Uuid {
     if kind.workspaced() { workspace } else { Uuid::nil() }
 }
@@ -272,14 +416,12 @@ fn collect(
     let mut page = Page::default();
     for row in rows {
         let entity = stored(row?)?;
-        if !tags.is_none_or(|filter| filter.shows(&tags_of(&entity.fields))) {
+        if entity.has_expired() || !tags.is_none_or(|filter| filter.shows(&tags_of(&entity.fields))) {
             continue;
         }
-        if page.entities.len() == size {
-            page.next = Some(entity.id);
+        if page.is_full_with(entity, size) {
             break;
         }
-        page.entities.push(entity);
     }
     Ok(page)
 }

@@ -5,15 +5,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tollgate_admin::{ConfigurationHash, StatusSource, Unit};
+use tollgate_admin::{ConfigurationHash, StatusSource, Unit, Upstreams};
 use tollgate_gateway::Gateway;
-use tollgate_gateway::balancer::Health;
+use tollgate_gateway::balancer::{Balancer, Health};
 use tollgate_http::server::ServerHandle;
 use tollgate_model::{PluginSchemas, Value, json};
 use tollgate_plugins::Registry;
 use tollgate_plugins::observe::prometheus;
 use tollgate_store::Store;
 use tollgate_telemetry::metrics::{self, Exposition, Metrics, Number, families};
+use uuid::Uuid;
 
 /// The subsystem that all of this is, to Kong.
 const SUBSYSTEM: &str = "http";
@@ -135,6 +136,12 @@ impl NodeStatus {
                 }
             }
         }
+    }
+}
+
+impl Upstreams for NodeStatus {
+    fn balancer(&self, workspace: Uuid, name: &str) -> Option<Arc<Balancer>> {
+        self.gateway.snapshot().upstreams.get(&(workspace, name.into())).cloned()
     }
 }
 

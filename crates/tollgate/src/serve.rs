@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_admin::{Admin, ConfigurationHash, Declarations, KONG_VERSION, NodeFacts, StatusApi};
+use tollgate_admin::{
+    Admin, AdminServer, ConfigurationHash, Declarations, KONG_VERSION, NodeFacts, StatusApi,
+};
 use tollgate_declare::{Entity, Invalid, Node as Document};
 use tollgate_gateway::answer::{ContentType, ErrorSettings};
 use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
@@ -117,14 +119,11 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
         None
     } else {
         let declarations = Arc::new(Reader { registry: Arc::clone(&registry), hash });
-        let api = Admin::new(
-            store,
-            registry,
-            declarations,
-            Box::new(SystemClock),
-            status_source.clone(),
-            node_facts(node, node_id),
-        );
+        let clock = Box::new(SystemClock);
+        let facts = node_facts(node, node_id);
+        let (status, upstreams) = (status_source.clone(), status_source.clone());
+        let api =
+            AdminServer::new(Admin::new(store, registry, declarations, clock, status, upstreams, facts));
         let limits = Limits { body: 0, ..Limits::default() };
         let (config, failed) = listen("admin_listen", &node.admin, 1, limits);
         let api = Logged::new(Arc::new(api), logs.admin_access);
@@ -183,6 +182,7 @@ fn node_facts(node: &Node, node_id: Uuid) -> NodeFacts {
         configuration: node.shown.clone(),
         node_id: node_id.to_string(),
         product: node.product.clone(),
+        headers: node.headers,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         declarative: node.database == Database::Off,
         token: node.admin_token.clone(),

@@ -130,6 +130,26 @@ fn configurations() {
     cases::report(cases.len(), &wrong);
 }
 
+/// `GET /schemas/plugins/ai-proxy`: Kong 3.11's fields, defaults and checks, with a larger default of
+/// `max_request_body_size`. Descriptions are each product's own words.
+#[test]
+fn schema() {
+    fn without_descriptions(value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                members.remove("description");
+                members.values_mut().for_each(without_descriptions);
+            }
+            Value::Array(items) => items.iter_mut().for_each(without_descriptions),
+            _ => {}
+        }
+    }
+    let (status, mut schema) = Tollgate::with_store(&[]).admin_call("GET", "/schemas/plugins/ai-proxy", None);
+    without_descriptions(&mut schema);
+    let expected: Value = serde_json::from_str(include_str!("ai_proxy/schema.json")).unwrap();
+    assert_eq!((status, schema), (200, expected));
+}
+
 const STREAM: &[u8] = br#"{"messages":[{"role":"user","content":"Hi"}],"stream":true}"#;
 
 fn ask(port: u16, route: &str) -> std::net::TcpStream {
@@ -178,6 +198,54 @@ fn events_arrive_at_once() {
             read_until(&mut client, &format!("<{number}>"));
         }
     }
+}
+
+/// A provider's certificate is checked, unless the service says that it need not be.
+#[test]
+fn certificates_of_providers() {
+    let scripted = Scripted::start();
+    scripted.answer_with(&json!({"body": {"choices": []}}));
+    let behind = scripted.upstream.port;
+    let provider = Tollgate::with_file(
+        &format!(
+            "_format_version: '3.0'\nservices: [{{name: a, url: 'http://127.0.0.1:{behind}', routes: [{{name: a, paths: [/]}}]}}]"
+        ),
+        &[],
+    );
+    let url = format!("https://127.0.0.1:{}/v1/chat/completions", provider.port("proxy_tls"));
+    let service = |name: &str, more: Value| {
+        let config = json!({"route_type": "llm/v1/chat", "model": {"provider": "openai", "name": "m", "options": {"upstream_url": url}}});
+        let mut service = json!({
+            "name": name, "host": "never.test", "port": 1, "protocol": "https",
+            "routes": [{"name": name, "paths": [format!("/{name}")], "plugins": [{"name": "ai-proxy", "config": config}]}],
+        });
+        service.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        service
+    };
+    let services = [service("checking", json!({})), service("trusting", json!({"tls_verify": false}))];
+    let file = json!({"_format_version": "3.0", "services": services});
+    let tollgate = Tollgate::with_file(&file.to_string(), &[]);
+    let request =
+        json!({"method": "POST", "headers": ["Content-Type: application/json"], "body": {"messages": [1]}});
+    let ask = |route: &str| common::exchange(tollgate.proxy(), &cases::request_bytes(route, &request)).status;
+    assert_eq!((ask("checking"), ask("trusting")), (502, 200));
+}
+
+/// The same over TLS with HTTP/2, where Kong does not stream.
+#[test]
+fn streams_over_http2() {
+    let scripted = Scripted::start();
+    let events = ["data: {\"choices\":[]}\n\n", "data: [DONE]\n\n"];
+    scripted.answer_with(&json!({"headers": ["Content-Type: text/event-stream"], "chunks": events}));
+    let tollgate = start(scripted.upstream.port);
+    let url = format!("https://127.0.0.1:{}/statistics", tollgate.port("proxy_tls"));
+    let body = std::str::from_utf8(STREAM).unwrap();
+    let json = "Content-Type: application/json";
+    let curl = ["-sik", "--http2", "--max-time", "20", "-H", json, "-d", body, &url];
+    let (_, answer, _) = common::run(std::process::Command::new("curl").args(curl));
+    assert!(answer.starts_with("HTTP/2 200"), "{answer}");
+    assert!(answer.contains("content-type: text/event-stream"), "{answer}");
+    assert!(answer.ends_with(&events.concat()), "{answer}");
 }
 
 /// A client that leaves takes the upstream's connection with it, streamed or not, head or no head.

@@ -258,7 +258,8 @@ tables!(
     upstreams,
     balancing,
     protocols,
-    limits
+    limits,
+    chains
 );
 
 #[test]

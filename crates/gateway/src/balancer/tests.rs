@@ -186,6 +186,23 @@ fn what_is_known_of_a_target_outlives_a_change() {
     assert_eq!(second.load(2), 0.5);
 }
 
+#[test]
+fn what_checks_have_found_ends_with_them() {
+    let checked = BalancerSettings {
+        passive: Thresholds { tcp_failures: 1, ..Thresholds::default() },
+        ..BalancerSettings::default()
+    };
+    let new = |settings: &BalancerSettings, previous| {
+        Balancer::new("u", None, settings.clone(), vec![target("a", 1)], previous)
+    };
+    let first = new(&checked, None);
+    first.report(0, Outcome::Failed, Duration::ZERO);
+    let still = new(&BalancerSettings { threshold: 1.0, ..checked.clone() }, Some(&first));
+    assert_eq!(still.health(0), Some(Health::Unhealthy));
+    let unchecked = new(&BalancerSettings::default(), Some(&still));
+    assert_eq!((unchecked.health(0), unchecked.pick(&[], None)), (Some(Health::Off), Some(0)));
+}
+
 proptest! {
     #[test]
     fn only_what_is_available_is_chosen(

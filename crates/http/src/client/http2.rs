@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::{Endpoint, SendError, SendErrorKind, Timeouts};
 use crate::http2::{Outgoing, Received, is_connection_field, read_fields};
@@ -14,8 +16,31 @@ use crate::{Body, RequestHead, Response};
 
 type Sender = SendRequest<Outgoing>;
 
+struct Known {
+    sender: Sender,
+    /// When it last took a request.
+    used: Instant,
+}
+
 thread_local! {
-    static CONNECTIONS: RefCell<HashMap<Endpoint, Sender, foldhash::fast::RandomState>> = RefCell::default();
+    static CONNECTIONS: RefCell<HashMap<Endpoint, Known, foldhash::fast::RandomState>> = RefCell::default();
+}
+
+/// Lets go of connections that have taken no request for `idle`; they close when their last stream has ended.
+pub(super) fn sweep(idle: Duration) {
+    let now = Instant::now();
+    CONNECTIONS.with_borrow_mut(|known| {
+        known.retain(|_, known| now - known.used < idle && !known.sender.is_closed())
+    });
+}
+
+/// The sender of an open connection to `endpoint`.
+fn known(endpoint: &Endpoint) -> Option<Sender> {
+    CONNECTIONS.with_borrow_mut(|known| {
+        let known = known.get_mut(endpoint).filter(|known| !known.sender.is_closed())?;
+        known.used = Instant::now();
+        Some(known.sender.clone())
+    })
 }
 
 /// Sends a request; the answer is there with its head. As for HTTP/1, a body that is whole stays in `body`.
@@ -25,14 +50,12 @@ pub(super) async fn send(
     body: &mut Body,
     timeouts: &Timeouts,
 ) -> Result<Response, SendError> {
-    let mut sender = match CONNECTIONS.with_borrow(|known| known.get(endpoint).cloned()) {
-        Some(sender) if !sender.is_closed() => sender,
-        _ => {
+    let mut sender = match known(endpoint) {
+        Some(sender) => sender,
+        None => {
             let sender = connect(endpoint, timeouts).await?;
-            CONNECTIONS.with_borrow_mut(|known| {
-                known.retain(|_, sender| !sender.is_closed());
-                known.insert(endpoint.clone(), sender.clone());
-            });
+            let opened = Known { sender: sender.clone(), used: Instant::now() };
+            CONNECTIONS.with_borrow_mut(|known| known.insert(endpoint.clone(), opened));
             sender
         }
     };
@@ -57,7 +80,7 @@ pub(super) async fn send(
     let (parts, incoming) = answer.into_parts();
     let mut response = Response::new(parts.status);
     response.headers = read_fields(&parts.headers);
-    response.body = Body::stream(Received::new(incoming, u64::MAX, timeouts.read));
+    response.body = Body::stream(Received::response(incoming, timeouts.read));
     Ok(response)
 }
 
@@ -126,4 +149,22 @@ async fn handshake(
         let _ = connection.await;
     });
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_that_idle_are_let_go() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint { address: listener.local_addr().unwrap(), tls: None, http2: true };
+        let sender = connect(&endpoint, &Timeouts::default()).await.unwrap();
+        let opened = Known { sender, used: Instant::now() };
+        CONNECTIONS.with_borrow_mut(|known| known.insert(endpoint.clone(), opened));
+        sweep(Duration::from_secs(60));
+        assert!(known(&endpoint).is_some());
+        sweep(Duration::ZERO);
+        assert!(known(&endpoint).is_none());
+    }
 }

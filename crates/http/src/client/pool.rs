@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use tokio::time::Instant;
 
 use super::connection::UpstreamConnection;
-use super::{Endpoint, PoolSettings};
+use super::{Endpoint, PoolSettings, http2};
 
 struct Idle {
     connection: Box<UpstreamConnection>,
@@ -60,6 +60,7 @@ pub(super) fn put(mut connection: Box<UpstreamConnection>, settings: &PoolSettin
 /// Closes what has idled for too long or was closed by its upstream. Run by each worker now and then.
 pub fn sweep(settings: &PoolSettings) {
     let now = Instant::now();
+    http2::sweep(settings.idle);
     POOLS.with_borrow_mut(|pools| {
         pools.retain(|_, pool| {
             pool.retain_mut(|idle| now - idle.since < settings.idle && idle.connection.is_alive());

@@ -111,16 +111,13 @@ async fn answer<H: Handler>(
     let refusal =
         refusal.or_else(|| length.is_some_and(|length| length > most).then_some(Refusal::BodyTooLarge));
     let is_head = head.method == Method::HEAD;
+    let body = match incoming.is_end_stream() {
+        true => Body::Empty,
+        false => Body::stream(Received::request(incoming, most, limits.body_timeout)),
+    };
     let response = match refusal {
         Some(refusal) => streams.handler.refuse(refusal, Some(&head), &streams.connection),
-        None => {
-            let body = if incoming.is_end_stream() {
-                Body::Empty
-            } else {
-                Body::stream(Received::new(incoming, most, limits.body_timeout))
-            };
-            streams.handler.handle(Request { head, body, connection: streams.connection.clone() }).await
-        }
+        None => streams.handler.handle(Request { head, body, connection: streams.connection.clone() }).await,
     };
     write_head(response, is_head, active)
 }

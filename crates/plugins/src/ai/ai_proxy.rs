@@ -30,7 +30,7 @@ use upstream::Upstream;
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
     PluginSchema {
-        protocols: &["grpc", "grpcs", "http", "https"],
+        checks: config::format_checks(),
         ..PluginSchema::new("ai-proxy", 770, AiProxyConfig::schema())
     }
 }
@@ -64,16 +64,16 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
             dimensions: count(options.embeddings_dimensions),
         },
         streaming: match config.response_streaming {
-            ResponseStreaming::Allow => Streaming::Allow,
-            ResponseStreaming::Deny => Streaming::Deny,
-            ResponseStreaming::Always => Streaming::Always,
+            None | Some(ResponseStreaming::Allow) => Streaming::Allow,
+            Some(ResponseStreaming::Deny) => Streaming::Deny,
+            Some(ResponseStreaming::Always) => Streaming::Always,
         },
         auth: config.auth.unwrap_or_default(),
         body_limit: match config.max_request_body_size {
-            0 => usize::MAX,
-            limit => limit as usize,
+            None | Some(0) => usize::MAX,
+            Some(limit) => limit as usize,
         },
-        model_header: config.model_name_header,
+        model_header: config.model_name_header == Some(true),
         shared: Arc::new(Shared {
             provider,
             operation,

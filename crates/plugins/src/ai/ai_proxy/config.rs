@@ -1,7 +1,7 @@
 //! The configuration of `ai-proxy` (Kong 3.11).
 
 use tollgate_llm::{Operation, provider};
-use tollgate_model::schema::{Constraint, EntityCheck};
+use tollgate_model::schema::{Branch, Constraint, EntityCheck};
 use tollgate_model::{Config, FieldErrors, Map, Secret, Value};
 
 /// Configuration of `ai-proxy`.
@@ -16,13 +16,24 @@ use tollgate_model::{Config, FieldErrors, Map, Secret, Value};
     },
     EntityCheck::MutuallyRequired(vec!["auth.header_name", "auth.header_value"]),
     EntityCheck::MutuallyRequired(vec!["auth.param_name", "auth.param_value", "auth.param_location"]),
-    EntityCheck::Custom("provider_needs", provider_needs),
+    needs("llama2", "model.options.llama2_format", "must set %s for llama2 provider"),
+    needs("mistral", "model.options.mistral_format", "must set %s for mistral provider"),
+    needs("anthropic", "model.options.anthropic_version", "must set %s for anthropic provider"),
+    needs("azure", "model.options.azure_instance", "must set %s for azure provider"),
+    needs("azure", "model.options.azure_api_version", "must set %s for azure provider"),
+    needs("azure", "model.options.azure_deployment_id", "must set %s for azure provider"),
+    needs("llama2", "model.options.upstream_url", "must set %s for self-hosted providers/models"),
+    EntityCheck::CustomOn {
+        fields: vec!["route_type", "model", "logging"],
+        run_with_missing_fields: false,
+        check: statistics_fit,
+    },
     EntityCheck::Custom("served", served),
 ])]
 pub struct AiProxyConfig {
     /// Format in which clients speak to this route.
-    #[config(default = "openai", one_of("openai", "bedrock", "gemini", "cohere", "huggingface"))]
-    pub llm_format: String,
+    #[config(optional, default = "openai", one_of("openai", "bedrock", "gemini", "cohere", "huggingface"))]
+    pub llm_format: Option<String>,
     /// Operation that this route serves. `preserve` sends requests on as they are.
     #[config(
         required,
@@ -46,6 +57,7 @@ pub struct AiProxyConfig {
     pub route_type: String,
     /// Kind of traffic, for inspection and metrics.
     #[config(
+        optional,
         default = "text/generation",
         one_of(
             "text/generation",
@@ -55,24 +67,26 @@ pub struct AiProxyConfig {
             "image/generation"
         )
     )]
-    pub genai_category: String,
+    pub genai_category: Option<String>,
     /// How the gateway proves itself to the provider.
+    #[config(optional)]
     pub auth: Option<Auth>,
     /// The model that answers.
     #[config(required)]
     pub model: Model,
     /// What is written to the log.
+    #[config(optional)]
     pub logging: Option<Logging>,
     /// Whether clients may ask for streamed answers (`allow`), may not (`deny`), or always get them (`always`).
-    #[config(default = "allow")]
-    pub response_streaming: ResponseStreaming,
+    #[config(optional, default = "allow")]
+    pub response_streaming: Option<ResponseStreaming>,
     /// Largest body that is read for inspection, in bytes; 0 for no limit. (Kong 3.13's default: up to 3.12 it
     /// was 8192, which refuses ordinary chats.)
     #[config(default = 1_048_576)]
-    pub max_request_body_size: u64,
+    pub max_request_body_size: Option<u64>,
     /// Whether answers name the model in `X-Kong-LLM-Model`.
     #[config(default = true)]
-    pub model_name_header: bool,
+    pub model_name_header: Option<bool>,
 }
 
 /// When answers are streamed.
@@ -93,45 +107,46 @@ pub enum ResponseStreaming {
 #[derive(Debug, Clone, Default, Config)]
 pub struct Auth {
     /// Name of the header that carries the provider's key.
-    #[config(referenceable)]
+    #[config(optional, referenceable)]
     pub header_name: Option<String>,
     /// Whole value of that header, such as `Bearer` and the key.
-    #[config(referenceable, encrypted)]
+    #[config(optional, referenceable, encrypted)]
     pub header_value: Option<Secret>,
     /// Name of the parameter that carries the provider's key.
-    #[config(referenceable)]
+    #[config(optional, referenceable)]
     pub param_name: Option<String>,
     /// Value of that parameter.
-    #[config(referenceable, encrypted)]
+    #[config(optional, referenceable, encrypted)]
     pub param_value: Option<Secret>,
     /// Whether the parameter goes into the query or the body.
+    #[config(optional)]
     pub param_location: Option<ParamLocation>,
     /// Client id of a user-assigned Azure identity.
-    #[config(referenceable)]
+    #[config(optional, referenceable)]
     pub azure_client_id: Option<String>,
     /// Secret of that Azure identity.
-    #[config(referenceable, encrypted)]
+    #[config(optional, referenceable, encrypted)]
     pub azure_client_secret: Option<Secret>,
     /// Tenant of that Azure identity.
-    #[config(referenceable)]
+    #[config(optional, referenceable)]
     pub azure_tenant_id: Option<String>,
     /// Whether a token of the Azure identity stands in for a key.
-    #[config(default = false)]
+    #[config(optional, default = false)]
     pub azure_use_managed_identity: Option<bool>,
     /// Whether a token of a GCP service account stands in for a key.
-    #[config(default = false)]
+    #[config(optional, default = false)]
     pub gcp_use_service_account: Option<bool>,
     /// JSON of that service account; else `GCP_SERVICE_ACCOUNT` of the environment.
-    #[config(referenceable, encrypted)]
+    #[config(optional, referenceable, encrypted)]
     pub gcp_service_account_json: Option<Secret>,
     /// AWS key id; else `AWS_ACCESS_KEY_ID` of the environment.
-    #[config(referenceable, encrypted)]
+    #[config(optional, referenceable, encrypted)]
     pub aws_access_key_id: Option<Secret>,
     /// AWS secret key; else `AWS_SECRET_ACCESS_KEY` of the environment.
-    #[config(referenceable, encrypted)]
+    #[config(optional, referenceable, encrypted)]
     pub aws_secret_access_key: Option<Secret>,
     /// Whether a key that the client sent is kept.
-    #[config(default = false)]
+    #[config(optional, default = false)]
     pub allow_override: Option<bool>,
 }
 
@@ -166,8 +181,10 @@ pub struct Model {
     )]
     pub provider: String,
     /// The provider's name for the model; may hold `$(headers.x)`, `$(uri_captures.x)`, `$(query_params.x)`.
+    #[config(optional)]
     pub name: Option<String>,
     /// What is asked of the model.
+    #[config(optional)]
     pub options: Option<Options>,
 }
 
@@ -175,48 +192,61 @@ pub struct Model {
 #[derive(Debug, Clone, Default, Config)]
 pub struct Options {
     /// Most tokens in an answer.
+    #[config(optional)]
     pub max_tokens: Option<i64>,
     /// Price of a million prompt tokens.
+    #[config(optional)]
     pub input_cost: Option<f64>,
     /// Price of a million answer tokens.
+    #[config(optional)]
     pub output_cost: Option<f64>,
     /// How freely the model chooses words.
-    #[config(between(0, 5))]
+    #[config(optional, between(0, 5))]
     pub temperature: Option<f64>,
     /// Share of probability the model chooses from.
-    #[config(between(0, 1))]
+    #[config(optional, between(0, 1))]
     pub top_p: Option<f64>,
     /// Number of words the model chooses from.
-    #[config(between(0, 500))]
+    #[config(optional, between(0, 500))]
     pub top_k: Option<i64>,
     /// Anthropic's API version.
+    #[config(optional)]
     pub anthropic_version: Option<String>,
     /// Azure resource name.
+    #[config(optional)]
     pub azure_instance: Option<String>,
     /// Azure API version.
-    #[config(default = "2023-05-15")]
+    #[config(optional, default = "2023-05-15")]
     pub azure_api_version: Option<String>,
     /// Azure deployment.
+    #[config(optional)]
     pub azure_deployment_id: Option<String>,
     /// Format a Llama server speaks.
-    #[config(one_of("raw", "openai", "ollama"))]
+    #[config(optional, one_of("raw", "openai", "ollama"))]
     pub llama2_format: Option<String>,
     /// Format a Mistral server speaks.
-    #[config(one_of("openai", "ollama"))]
+    #[config(optional, one_of("openai", "ollama"))]
     pub mistral_format: Option<String>,
     /// Whole address to send requests to, in place of the provider's.
+    #[config(optional)]
     pub upstream_url: Option<String>,
     /// Path to send requests to, in place of the provider's. `upstream_url` is preferred.
+    #[config(optional)]
     pub upstream_path: Option<String>,
     /// Length of embedding vectors.
+    #[config(optional)]
     pub embeddings_dimensions: Option<i64>,
     /// Options of Gemini and Vertex.
+    #[config(optional)]
     pub gemini: Option<Gemini>,
     /// Options of Bedrock.
+    #[config(optional)]
     pub bedrock: Option<Bedrock>,
     /// Options of Hugging Face.
+    #[config(optional)]
     pub huggingface: Option<Huggingface>,
     /// Options of Cohere.
+    #[config(optional)]
     pub cohere: Option<Cohere>,
 }
 
@@ -225,10 +255,13 @@ pub struct Options {
 #[config(checks = [EntityCheck::MutuallyRequired(vec!["api_endpoint", "project_id", "location_id"])])]
 pub struct Gemini {
     /// Regional host of Vertex.
+    #[config(optional)]
     pub api_endpoint: Option<String>,
     /// GCP project.
+    #[config(optional)]
     pub project_id: Option<String>,
     /// GCP location.
+    #[config(optional)]
     pub location_id: Option<String>,
 }
 
@@ -236,17 +269,22 @@ pub struct Gemini {
 #[derive(Debug, Clone, Default, Config)]
 pub struct Bedrock {
     /// Region; else `AWS_REGION` of the environment.
+    #[config(optional)]
     pub aws_region: Option<String>,
     /// Role to assume.
+    #[config(optional)]
     pub aws_assume_role_arn: Option<String>,
     /// Name of the session under that role.
+    #[config(optional)]
     pub aws_role_session_name: Option<String>,
     /// Address of the token service.
+    #[config(optional)]
     pub aws_sts_endpoint_url: Option<String>,
     /// Whether embedding vectors come normalised.
-    #[config(default = false)]
+    #[config(optional, default = false)]
     pub embeddings_normalize: Option<bool>,
     /// Latency class asked for; else the client's.
+    #[config(optional)]
     pub performance_config_latency: Option<String>,
 }
 
@@ -254,8 +292,10 @@ pub struct Bedrock {
 #[derive(Debug, Clone, Default, Config)]
 pub struct Huggingface {
     /// Whether answers may come from the provider's cache.
+    #[config(optional)]
     pub use_cache: Option<bool>,
     /// Whether to wait for a model that is being loaded.
+    #[config(optional)]
     pub wait_for_model: Option<bool>,
 }
 
@@ -264,11 +304,13 @@ pub struct Huggingface {
 pub struct Cohere {
     /// What embeddings are for.
     #[config(
+        optional,
         default = "classification",
         one_of("classification", "clustering", "image", "search_document", "search_query")
     )]
     pub embedding_input_type: Option<String>,
     /// Whether to wait for a model that is being loaded.
+    #[config(optional)]
     pub wait_for_model: Option<bool>,
 }
 
@@ -276,10 +318,10 @@ pub struct Cohere {
 #[derive(Debug, Clone, Copy, Default, Config)]
 pub struct Logging {
     /// Whether model, usage and cost are logged.
-    #[config(default = false)]
+    #[config(optional, default = false)]
     pub log_statistics: Option<bool>,
     /// Whether bodies are logged.
-    #[config(default = false)]
+    #[config(optional, default = false)]
     pub log_payloads: Option<bool>,
 }
 
@@ -288,58 +330,100 @@ fn text<'a>(fields: &'a Map<String, Value>, path: &[&str]) -> Option<&'a str> {
     rest.iter().try_fold(fields.get(*first)?, |value, name| value.get(name))?.as_str()
 }
 
-/// What each provider cannot do without (Kong 3.11).
-fn provider_needs(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
-    let mut errors = FieldErrors::new();
-    let provider = text(fields, &["model", "provider"]).unwrap_or_default();
-    let option = |name: &str| text(fields, &["model", "options", name]).is_some();
-    let needed: &[&str] = match provider {
-        "llama2" => &["llama2_format"],
-        "mistral" => &["mistral_format"],
-        "anthropic" => &["anthropic_version"],
-        "azure" => &["azure_instance", "azure_api_version", "azure_deployment_id"],
-        _ => &[],
+/// What a provider cannot do without (Kong 3.11).
+fn needs(provider: &str, field: &'static str, error: &'static str) -> EntityCheck {
+    let matches = Constraint::OneOf(vec![provider.into()]);
+    let branch = Branch { matches, at_least_one_of: vec![field], error: Some(error) };
+    EntityCheck::ConditionalAtLeastOneOf { if_field: "model.provider", branches: vec![branch] }
+}
+
+/// Checks of the plugin entity: which format goes with which provider and operation (Kong 3.11).
+pub(super) fn format_checks() -> Vec<EntityCheck> {
+    let fits = |formats: &[&str], then_field, then: &str, then_error| EntityCheck::Conditional {
+        if_field: "config.llm_format",
+        if_match: Box::new(match formats {
+            [format] => Constraint::Eq((*format).into()),
+            formats => Constraint::OneOf(formats.iter().map(|format| (*format).into()).collect()),
+        }),
+        then_field,
+        then_match: Box::new(Constraint::Eq(then.into())),
+        then_error: Some(then_error),
     };
-    for name in needed.iter().copied().filter(|name| !option(name)) {
-        errors.add_entity(format!("must set 'model.options.{name}' for {provider} provider"));
-    }
-    if provider == "llama2" && !option("upstream_url") {
-        errors.add_entity("must set 'model.options.upstream_url' for self-hosted providers/models");
-    }
+    vec![
+        fits(
+            &["bedrock", "gemini"],
+            "config.route_type",
+            "llm/v1/chat",
+            "native provider options in llm_format can only be used with the 'llm/v1/chat' route_type",
+        ),
+        fits(
+            &["bedrock"],
+            "config.model.provider",
+            "bedrock",
+            "native llm_format 'bedrock' can only be used with the 'bedrock' model.provider",
+        ),
+        fits(
+            &["gemini"],
+            "config.model.provider",
+            "gemini",
+            "native llm_format 'gemini' can only be used with the 'gemini' model.provider",
+        ),
+    ]
+}
+
+/// Anthropic's completions tell no usage (Kong 3.11).
+fn statistics_fit(fields: &Map<String, Value>) -> Result<(), String> {
     let statistics =
         fields.get("logging").and_then(|logging| logging.get("log_statistics")) == Some(&Value::Bool(true));
-    if provider == "anthropic" && text(fields, &["route_type"]) == Some("llm/v1/completions") && statistics {
-        errors.add_entity("anthropic does not support statistics when route_type is llm/v1/completions");
+    let anthropic = text(fields, &["model", "provider"]) == Some("anthropic");
+    if anthropic && statistics && text(fields, &["route_type"]) == Some("llm/v1/completions") {
+        return Err("anthropic does not support statistics when route_type is llm/v1/completions".to_owned());
     }
-    errors.into_result()
+    Ok(())
 }
 
 /// What Kong knows and Tollgate does not serve yet is refused here, and not when a request comes; so is an
 /// address that cannot be one.
 fn served(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
     let mut errors = FieldErrors::new();
-    if provider_needs(fields).is_err() {
-        return Ok(());
-    }
-    if let Some(name) = text(fields, &["model", "provider"]).filter(|name| provider::named(name).is_none()) {
-        let message = format!(
-            "the provider '{name}' cannot be served yet; use 'openai', which with 'options.upstream_url' is any server that speaks OpenAI's API"
-        );
-        errors.add_at("model.provider", message);
-    }
-    if let Some(name) = text(fields, &["llm_format"]).filter(|name| *name != "openai") {
-        errors.add_at("llm_format", format!("the format '{name}' cannot be served yet; use 'openai'"));
-    }
-    if let Some(name) = text(fields, &["route_type"]).filter(|name| Operation::named(name).is_none()) {
-        let message = format!(
-            "the route type '{name}' cannot be served yet; use 'preserve' to send its requests on as they are"
-        );
-        errors.add_at("route_type", message);
-    }
-    if let Some(url) = text(fields, &["model", "options", "upstream_url"])
-        && let Err(message) = super::upstream::check_address(url)
-    {
-        errors.add_at("model.options.upstream_url", message);
+    let mut refuse = |path: &str, is_served: fn(&str) -> bool, message: fn(&str) -> String| {
+        if let Some(name) = known(fields, path).filter(|name| !is_served(name)) {
+            errors.add_at(path, message(name));
+        }
+    };
+    refuse(
+        "model.provider",
+        |name| provider::named(name).is_some(),
+        |name| {
+            format!(
+                "the provider '{name}' cannot be served yet; use 'openai', which with 'options.upstream_url' is any server that speaks OpenAI's API"
+            )
+        },
+    );
+    refuse(
+        "llm_format",
+        |name| name == "openai",
+        |name| format!("the format '{name}' cannot be served yet; use 'openai'"),
+    );
+    refuse(
+        "route_type",
+        |name| Operation::named(name).is_some(),
+        |name| {
+            format!(
+                "the route type '{name}' cannot be served yet; use 'preserve' to send its requests on as they are"
+            )
+        },
+    );
+    let url = "model.options.upstream_url";
+    if let Some(Err(message)) = known(fields, url).map(super::upstream::check_address) {
+        errors.add_at(url, message);
     }
     errors.into_result()
+}
+
+/// A text that the schema allows where it stands.
+fn known<'a>(fields: &'a Map<String, Value>, path: &str) -> Option<&'a str> {
+    let value = text(fields, &path.split('.').collect::<Vec<_>>())?;
+    let shape = AiProxyConfig::schema().shape_at(path)?;
+    shape.constraints.iter().all(|constraint| constraint.check(&value.into()).is_ok()).then_some(value)
 }

@@ -1,11 +1,11 @@
 //! Where a call is sent: the provider's address, or the configured one, with the request's values filled in.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use tollgate_gateway::destination::Destination;
 use tollgate_gateway::{BuildError, Exchange};
-use tollgate_http::client::TlsProfile;
+use tollgate_http::client::{TlsProfile, TlsProfileError};
 use tollgate_llm::template::Template;
 use tollgate_llm::{Operation, Provider};
 
@@ -19,18 +19,45 @@ pub(super) struct Upstream {
 }
 
 enum Server {
-    Fixed(Arc<Destination>),
+    Fixed {
+        destination: Arc<Destination>,
+        /// The same for services that check no certificates.
+        trusting: Arc<Destination>,
+    },
     /// A host with placeholders.
-    Templated {
-        host: Template,
-        port: u16,
-        tls: Option<Arc<TlsProfile>>,
-    },
-    /// A whole address in a placeholder; the profile is for the case that it is https.
-    Address {
-        address: Template,
-        tls: Arc<TlsProfile>,
-    },
+    Templated { host: Template, port: u16, tls: Option<&'static Profiles> },
+    /// A whole address in a placeholder; the profiles are for the case that it is https.
+    Address { address: Template, tls: &'static Profiles },
+}
+
+/// How to speak TLS. Kong 3.11 checks no certificates unless told so; a provider's key is worth checking for,
+/// unless `tls_verify: false` of the service says otherwise.
+struct Profiles {
+    checking: Arc<TlsProfile>,
+    trusting: Arc<TlsProfile>,
+}
+
+impl Profiles {
+    /// The same ones for all: reading the system's authorities takes time, and connections are shared by
+    /// profile.
+    fn shared() -> Result<&'static Self, String> {
+        static SHARED: LazyLock<Result<Profiles, String>> = LazyLock::new(|| {
+            let profile = |verify| TlsProfile::new(verify, &[], None).map(Arc::new);
+            let both = || Ok(Profiles { checking: profile(true)?, trusting: profile(false)? });
+            both().map_err(|error: TlsProfileError| error.to_string())
+        });
+        SHARED.as_ref().map_err(Clone::clone)
+    }
+
+    fn of(&self, exchange: &Exchange) -> Arc<TlsProfile> {
+        Arc::clone(if trusts(exchange) { &self.trusting } else { &self.checking })
+    }
+}
+
+/// Whether the service says that certificates are not to be checked.
+fn trusts(exchange: &Exchange) -> bool {
+    let service = exchange.route.as_ref().and_then(|route| route.service.as_ref());
+    service.is_some_and(|service| service.entity.get("tls_verify") == Some(&false.into()))
 }
 
 enum Path {
@@ -59,10 +86,7 @@ impl Upstream {
         let own_path = options.upstream_path.as_deref().map(Path::of);
         let (server, url_path) = match url {
             Some(url) => Server::of_url(url).map_err(failed)?,
-            None => {
-                let tls = Some(tls_profile().map_err(failed)?);
-                (Server::Fixed(Arc::new(Destination::new(provider.host(), 443, tls))), None)
-            }
+            None => (Server::fixed(provider.host(), 443, Some(Profiles::shared().map_err(failed)?)), None),
         };
         let path = match (operation, url) {
             (Operation::Preserve, _) => own_path.unwrap_or(Path::Client),
@@ -81,21 +105,24 @@ impl Upstream {
     pub(super) fn resolve(&self, exchange: &Exchange) -> Result<(Arc<Destination>, Bytes), String> {
         let mut address_path = None;
         let destination = match &self.server {
-            Server::Fixed(destination) => Arc::clone(destination),
+            Server::Fixed { destination, trusting } => {
+                let trusts = destination.tls.is_some() && trusts(exchange);
+                Arc::clone(if trusts { trusting } else { destination })
+            }
             Server::Templated { host, port, tls } => {
                 let host = render(host, exchange)?;
                 let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
                 if host.is_empty() || !host.bytes().all(is_name) {
                     return Err(format!("'{host}' is no host name"));
                 }
-                Arc::new(Destination::new(&host, *port, tls.clone()))
+                Arc::new(Destination::new(&host, *port, tls.map(|tls| tls.of(exchange))))
             }
             Server::Address { address, tls } => {
                 let url = render(address, exchange)?;
                 let (https, host, port, path) = split_url(&url)?;
                 address_path = Some(path.to_owned());
                 let port = port.parse().map_err(|_| format!("no valid port in '{url}'"))?;
-                Arc::new(Destination::new(host, port, https.then(|| Arc::clone(tls))))
+                Arc::new(Destination::new(host, port, https.then(|| tls.of(exchange))))
             }
         };
         let path = match &self.path {
@@ -106,11 +133,6 @@ impl Upstream {
         };
         Ok((destination, path))
     }
-}
-
-fn tls_profile() -> Result<Arc<TlsProfile>, String> {
-    // Kong 3.11 checks no certificates unless told so; a provider's key is worth checking for.
-    TlsProfile::new(true, &[], None).map(Arc::new).map_err(|error| error.to_string())
 }
 
 /// Whether a configured address can be one.
@@ -129,18 +151,28 @@ pub(super) fn check_address(url: &str) -> Result<(), String> {
 const PLACEHOLDER: &str = "$(";
 
 impl Server {
+    fn fixed(host: &str, port: u16, tls: Option<&Profiles>) -> Self {
+        let destination = |profile: fn(&Profiles) -> &Arc<TlsProfile>| {
+            Arc::new(Destination::new(host, port, tls.map(profile).cloned()))
+        };
+        Self::Fixed {
+            destination: destination(|tls| &tls.checking),
+            trusting: destination(|tls| &tls.trusting),
+        }
+    }
+
     /// The server of an address, and its path; no path where all of the address is a placeholder.
     fn of_url(url: &str) -> Result<(Self, Option<String>), String> {
         if url.starts_with(PLACEHOLDER) {
             let address = Template::new(url);
-            return Ok((Self::Address { address, tls: tls_profile()? }, None));
+            return Ok((Self::Address { address, tls: Profiles::shared()? }, None));
         }
         let (https, host, port, path) = split_url(url)?;
         let port = port.parse().map_err(|_| wrong("no valid port", url))?;
-        let tls = if https { Some(tls_profile()?) } else { None };
+        let tls = if https { Some(Profiles::shared()?) } else { None };
         let template = Template::new(host);
         let server = match template.fixed() {
-            Some(host) => Self::Fixed(Arc::new(Destination::new(host, port, tls))),
+            Some(host) => Self::fixed(host, port, tls),
             None => Self::Templated { host: template, port, tls },
         };
         Ok((server, Some(path.to_owned())))
