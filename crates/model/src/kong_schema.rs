@@ -10,6 +10,10 @@ impl Kind {
     /// Body of `GET /schemas/<entity>`.
     pub fn to_kong_schema(self) -> Value {
         let mut answer = self.schema().to_kong_schema();
+        if let (Kind::Plugin, Some(fields)) = (self, answer.get_mut("fields").and_then(Value::as_array_mut)) {
+            // What `config` is, each plugin's own schema says.
+            fields.push(json!({"config": {"type": "record", "abstract": true}}));
+        }
         // A Kong that has checked an entity shows the demand that its strings are not empty.
         let fields = answer.get_mut("fields").and_then(Value::as_array_mut);
         for shape in fields.into_iter().flatten().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {

@@ -7,7 +7,7 @@ mod common;
 
 use common::{Fixed, Plugins, certificates};
 use proptest::prelude::*;
-use tollgate_model::{Kind, Map, Value, check_entity, json, merge_entity};
+use tollgate_model::{Kind, Map, Mode, Value, check_entity, json, merge_entity};
 
 fn object(value: &Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap_or_default()
@@ -141,6 +141,15 @@ proptest! {
             }
             if let Err(errors) = run(kind, &json!({"input": input, "patch": object(&changes)})) {
                 prop_assert!(errors.summary().contains("schema violation"));
+            }
+        }
+    }
+    #[test]
+    fn what_is_filled_stays_as_it_is(value in any_json()) {
+        for kind in Kind::ALL {
+            let check = |input| kind.schema().check(input, Mode::Update);
+            if let Ok(filled) = check(object(&value)) {
+                prop_assert_eq!(check(filled.clone()), Ok(filled));
             }
         }
     }

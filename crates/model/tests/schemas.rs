@@ -77,6 +77,7 @@ fn fields_are_described_as_kong_does() {
         field(Kind::Plugin, "route"),
         json!({"type": "foreign", "reference": "routes", "default": null})
     );
+    assert_eq!(field(Kind::Plugin, "config"), json!({"type": "record", "abstract": true}));
     assert_eq!(
         field(Kind::Certificate, "snis"),
         json!({"type": "array", "required": false, "transient": true, "elements": {"type": "string"}})

@@ -66,6 +66,7 @@ struct Identity {
     hash: Arc<ConfigurationHash>,
 }
 
+/// The plugins that the node's configuration enables.
 fn registry(node: &Node) -> Result<Arc<Registry>, StartError> {
     let registry = Registry::new(&node.plugins)
         .map_err(|unknown| StartError(format!("plugins: there is no plugin '{}'", unknown.join("', '"))))?;
@@ -177,8 +178,8 @@ impl Running {
         let plane = DataPlane::new(node, &self.identity, &registry, store, logs.access.take())?;
         let served = (&plane.gateway, &plane.certificates);
         let servers = Servers::start(node, &self.identity, registry, served, logs, Some(&self.servers))?;
-        // While the store is read nothing is committed: no revision falls between the old plane and the new.
-        self.identity.store.read(|view| {
+        // Nothing is committed meanwhile: no revision falls between the old plane and the new.
+        self.identity.store.hold(|view| {
             if scratch.is_none() && view.revision()? != plane.gateway.snapshot().revision {
                 plane.gateway.swap(Arc::new(compile(&plane.compiler, view)?));
             }

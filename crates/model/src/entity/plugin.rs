@@ -11,6 +11,8 @@ pub struct Plugin {
     /// Identifies the configured plugin.
     #[config(auto)]
     pub id: Option<Uuid>,
+    /// Which plugin.
+    pub name: String,
     /// A name of your choice.
     #[config(unique, check = rules::name)]
     pub instance_name: Option<String>,
@@ -20,8 +22,6 @@ pub struct Plugin {
     /// When it was last changed, in seconds since 1970.
     #[config(auto, timestamp)]
     pub updated_at: Option<i64>,
-    /// Which plugin.
-    pub name: String,
     /// Route it is bound to.
     #[config(foreign = crate::Kind::Route, default = null)]
     pub route: Option<Reference>,
