@@ -257,6 +257,13 @@ impl Declaration {
         };
         for (name, member) in members {
             let (line, path) = (member.line, format!("_info.{name}"));
+            let member = match (name.as_str(), member.data) {
+                ("defaults", Data::Map(defaults)) => {
+                    self.add_defaults(defaults, reading);
+                    continue;
+                }
+                (_, data) => Node { line, data },
+            };
             match (name.as_str(), member.into_value()) {
                 ("select_tags", Value::Array(tags)) if tags.iter().all(Value::is_string) => {
                     self.select_tags.extend(tags.iter().filter_map(Value::as_str).map(str::to_owned));
@@ -265,7 +272,6 @@ impl Declaration {
                 }
                 ("select_tags", Value::Null) => {}
                 ("select_tags", _) => reading.wrong(line, &path, "expected a list of strings"),
-                ("defaults", Value::Object(defaults)) => self.add_defaults(defaults, line, reading),
                 ("defaults", Value::Null) => {}
                 ("defaults", _) => reading.wrong(line, &path, "expected an object"),
                 (
@@ -287,8 +293,9 @@ impl Declaration {
     }
 
     /// `_info.defaults`: by kind, but never what tells entities apart (decK).
-    fn add_defaults(&mut self, defaults: Map<String, Value>, line: u32, reading: &mut Reading) {
+    fn add_defaults(&mut self, defaults: Vec<(String, Node)>, reading: &mut Reading) {
         for (kind, fields) in defaults {
+            let line = fields.line;
             let path = format!("_info.defaults.{kind}");
             let restricted: &[&str] = match kind.as_str() {
                 "service" | "route" | "upstream" => &["id", "name"],
@@ -298,7 +305,7 @@ impl Declaration {
                     continue;
                 }
             };
-            let Value::Object(fields) = fields else {
+            let Value::Object(fields) = fields.into_value() else {
                 reading.wrong(line, &path, "expected an object");
                 continue;
             };
