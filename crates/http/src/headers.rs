@@ -14,6 +14,8 @@ pub struct Headers {
     received: Bytes,
     added: Vec<u8>,
     fields: Vec<Field>,
+    /// A bit for every name there is or was, so that most names that are not there need not be looked for.
+    seen: u64,
 }
 
 /// Where a line stands: `name: value\r\n`.
@@ -57,6 +59,27 @@ fn glance(name: &[u8]) -> u32 {
     }
 }
 
+/// The bit that stands for a name.
+#[inline]
+fn bit(glance: u32) -> u64 {
+    1 << (glance.wrapping_mul(0x9e37_79b1) >> 26)
+}
+
+/// Whether there is a byte that must not stand in a line (CR, LF, NUL). Eight at a time: all of them, and nothing
+/// else but a few control bytes, are less than 14.
+#[inline]
+fn breaks_lines(bytes: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let low = eights.iter().fold(0, |low, eight| {
+        let word = u64::from_ne_bytes(*eight);
+        low | word.wrapping_sub(ONES * 14) & !word & HIGH
+    });
+    let suspicious = low != 0 || rest.iter().any(|byte| *byte < 14);
+    suspicious && bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))
+}
+
 /// Room for what a proxy usually adds to a message, so that adding it allocates once.
 const MORE_FIELDS: usize = 16;
 const MORE_BYTES: usize = 512;
@@ -73,13 +96,15 @@ impl Headers {
         fields: impl Iterator<Item = (Range<usize>, Range<usize>)>,
     ) -> Self {
         let list = Vec::with_capacity(fields.size_hint().0 + MORE_FIELDS);
-        let mut headers = Self { received, added: Vec::new(), fields: list };
+        let mut headers = Self { received, added: Vec::new(), fields: list, seen: 0 };
         for (name, value) in fields {
             let between = headers.received.get(name.end..value.start);
             let after = headers.received.get(value.end..value.end + END.len());
             if between == Some(SEPARATOR) && after == Some(END) {
+                let glance = glance(&headers.received[name.clone()]);
+                headers.seen |= bit(glance);
                 headers.fields.push(Field {
-                    glance: glance(&headers.received[name.clone()]),
+                    glance,
                     start: name.start as u32,
                     name: name.len() as u32,
                     value: value.len() as u32,
@@ -201,16 +226,12 @@ impl Headers {
         renamed
     }
 
-    /// Appends the lines of the fields for which `write(name, value)` holds, in order.
-    pub(crate) fn put_lines<'a>(
-        &'a self,
-        out: &mut Vec<u8>,
-        mut write: impl FnMut(&'a [u8], &'a [u8]) -> bool,
-    ) {
+    /// Appends the lines of the fields for which `write` holds, in order.
+    pub(crate) fn put_lines<'a>(&'a self, out: &mut Vec<u8>, mut write: impl FnMut(Line<'a>) -> bool) {
         // Neighbours on the wire are copied together.
         let mut run = (false, 0..0);
         for field in &self.fields {
-            if !write(self.name(field), self.value(field)) {
+            if !write(Line { headers: self, field }) {
                 continue;
             }
             let line = field.line();
@@ -226,12 +247,18 @@ impl Headers {
 
     fn position(&self, name: &str) -> Option<usize> {
         let glance = glance(name.as_bytes());
+        if self.seen & bit(glance) == 0 {
+            return None;
+        }
         self.fields.iter().position(|field| self.is_named(field, name, glance))
     }
 
     /// Removes the fields of this name that stand at `from` or later; tells whether there was one.
     fn remove_from(&mut self, name: &str, from: usize) -> bool {
         let (before, glance) = (self.fields.len(), glance(name.as_bytes()));
+        if self.seen & bit(glance) == 0 {
+            return false;
+        }
         let mut at = from;
         while let Some(field) = self.fields.get(at) {
             if self.is_named(field, name, glance) {
@@ -253,7 +280,7 @@ impl Headers {
         let put = |added: &mut Vec<u8>, bytes: &[u8]| {
             let from = added.len();
             added.extend_from_slice(bytes);
-            if memchr::memchr3(b'\r', b'\n', 0, bytes).is_some() {
+            if breaks_lines(bytes) {
                 let unfit = |byte: &&mut u8| matches!(byte, b'\r' | b'\n' | 0);
                 added[from..].iter_mut().filter(unfit).for_each(|byte| *byte = b' ');
             }
@@ -264,8 +291,10 @@ impl Headers {
         value.iter().for_each(|part| put(added, part));
         let value_length = added.len() - value_start;
         added.extend_from_slice(END);
+        let glance = glance(name);
+        self.seen |= bit(glance);
         Field {
-            glance: glance(name),
+            glance,
             start: start as u32,
             name: name.len() as u32,
             value: value_length as u32,
@@ -291,6 +320,30 @@ impl Headers {
     }
 }
 
+/// A field, looked at only as far as needed.
+#[derive(Clone, Copy)]
+pub(crate) struct Line<'a> {
+    headers: &'a Headers,
+    field: &'a Field,
+}
+
+impl<'a> Line<'a> {
+    /// Length of the name.
+    pub(crate) fn name_len(&self) -> usize {
+        self.field.name as usize
+    }
+
+    /// Whether it is called so.
+    pub(crate) fn is(&self, name: &[u8]) -> bool {
+        self.headers.name(self.field).eq_ignore_ascii_case(name)
+    }
+
+    /// The value.
+    pub(crate) fn value(&self) -> &'a [u8] {
+        self.headers.value(self.field)
+    }
+}
+
 impl std::fmt::Debug for Headers {
     /// Names only: values may be secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -301,6 +354,19 @@ impl std::fmt::Debug for Headers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_break_lines_are_found_anywhere() {
+        for length in 0..40 {
+            for at in 0..length {
+                for byte in 0..=255 {
+                    let mut bytes = vec![b'x'; length];
+                    bytes[at] = byte;
+                    assert_eq!(breaks_lines(&bytes), matches!(byte, b'\r' | b'\n' | 0), "{bytes:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn set_keeps_the_place_and_drops_repeats() {
@@ -320,10 +386,10 @@ mod tests {
         headers.set_parts("X", &[b"1", b".", b"2\n"]);
         headers.append("y", "");
         let mut out = Vec::new();
-        headers.put_lines(&mut out, |name, _| name != b"nothing");
+        headers.put_lines(&mut out, |_| true);
         assert_eq!(out, b"A: 9\r\nx: 1.2 \r\ny: \r\n");
         out.clear();
-        headers.put_lines(&mut out, |name, _| name != b"x");
+        headers.put_lines(&mut out, |line| !line.is(b"X"));
         assert_eq!(out, b"A: 9\r\ny: \r\n");
     }
 }
