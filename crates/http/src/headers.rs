@@ -14,7 +14,7 @@ pub struct Headers {
     received: Bytes,
     added: Vec<u8>,
     fields: Vec<Field>,
-    /// A bit for every name there is or was, so that most names that are not there need not be looked for.
+    /// Bits of every name there is or was, so that most names that are not there need not be looked for.
     seen: u64,
 }
 
@@ -59,10 +59,11 @@ fn glance(name: &[u8]) -> u32 {
     }
 }
 
-/// The bit that stands for a name.
+/// The two bits that stand for a name.
 #[inline]
-fn bit(glance: u32) -> u64 {
-    1 << (glance.wrapping_mul(0x9e37_79b1) >> 26)
+fn bits(glance: u32) -> u64 {
+    let mixed = glance.wrapping_mul(0x9e37_79b1);
+    1 << (mixed >> 26) | 1 << (mixed >> 20 & 63)
 }
 
 /// Whether there is a byte that must not stand in a line (CR, LF, NUL). Eight at a time: all of them, and nothing
@@ -71,12 +72,15 @@ fn bit(glance: u32) -> u64 {
 fn breaks_lines(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let (eights, rest) = bytes.as_chunks::<8>();
-    let low = eights.iter().fold(0, |low, eight| {
+    let low = |eight: &[u8; 8]| {
         let word = u64::from_ne_bytes(*eight);
-        low | word.wrapping_sub(ONES * 14) & !word & HIGH
-    });
-    let suspicious = low != 0 || rest.iter().any(|byte| *byte < 14);
+        word.wrapping_sub(ONES * 14) & !word & HIGH
+    };
+    let suspicious = match bytes.last_chunk() {
+        // The last eight overlap those before.
+        Some(last) => bytes.as_chunks().0.iter().fold(low(last), |all, eight| all | low(eight)) != 0,
+        None => bytes.iter().any(|byte| *byte < 14),
+    };
     suspicious && bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))
 }
 
@@ -102,7 +106,7 @@ impl Headers {
             let after = headers.received.get(value.end..value.end + END.len());
             if between == Some(SEPARATOR) && after == Some(END) {
                 let glance = glance(&headers.received[name.clone()]);
-                headers.seen |= bit(glance);
+                headers.seen |= bits(glance);
                 headers.fields.push(Field {
                     glance,
                     start: name.start as u32,
@@ -148,7 +152,8 @@ impl Headers {
     /// Every value of `name`, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
         let glance = glance(name.as_bytes());
-        self.fields
+        let fields = if self.has_seen(glance) { self.fields.as_slice() } else { &[] };
+        fields
             .iter()
             .filter(move |field| self.is_named(field, name, glance))
             .map(move |field| self.value(field))
@@ -245,9 +250,16 @@ impl Headers {
         out.extend_from_slice(&self.buffer(run.0)[run.1]);
     }
 
+    #[inline]
+    fn has_seen(&self, glance: u32) -> bool {
+        let bits = bits(glance);
+        self.seen & bits == bits
+    }
+
+    #[inline]
     fn position(&self, name: &str) -> Option<usize> {
         let glance = glance(name.as_bytes());
-        if self.seen & bit(glance) == 0 {
+        if !self.has_seen(glance) {
             return None;
         }
         self.fields.iter().position(|field| self.is_named(field, name, glance))
@@ -256,7 +268,7 @@ impl Headers {
     /// Removes the fields of this name that stand at `from` or later; tells whether there was one.
     fn remove_from(&mut self, name: &str, from: usize) -> bool {
         let (before, glance) = (self.fields.len(), glance(name.as_bytes()));
-        if self.seen & bit(glance) == 0 {
+        if !self.has_seen(glance) {
             return false;
         }
         let mut at = from;
@@ -292,7 +304,7 @@ impl Headers {
         let value_length = added.len() - value_start;
         added.extend_from_slice(END);
         let glance = glance(name);
-        self.seen |= bit(glance);
+        self.seen |= bits(glance);
         Field {
             glance,
             start: start as u32,
