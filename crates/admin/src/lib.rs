@@ -51,7 +51,7 @@ pub trait Declarations: Send + Sync {
 }
 
 /// Facts about the node for `GET /`.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct NodeFacts {
     /// The configuration, secrets hidden.
     pub configuration: Map<String, Value>,

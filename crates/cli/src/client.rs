@@ -53,7 +53,6 @@ const LARGEST_ANSWER: u64 = 1 << 30;
 const MOST_RETRIES: u32 = 10;
 
 /// A client of one server.
-#[derive(Debug)]
 pub struct Client {
     agent: ureq::Agent,
     base: String,

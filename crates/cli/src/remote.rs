@@ -24,7 +24,6 @@ fn listed_kinds() -> Vec<Kind> {
 }
 
 /// A set of entities on a server: a workspace of a Kong or a control plane of Konnect.
-#[derive(Debug)]
 pub struct Remote {
     client: Client,
     /// In front of every path.

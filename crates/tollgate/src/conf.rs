@@ -23,8 +23,8 @@ use values::{parse_listener, size, time, vault_variable, without_comment};
 #[error("{}", .0.join("\n"))]
 pub struct ConfError(pub Vec<String>);
 
-/// Values by property, with where each came from.
-#[derive(Debug, Clone)]
+/// Values by property, with where each came from. Secrets are among them: not `Debug`.
+#[derive(Clone)]
 pub struct Configuration {
     values: BTreeMap<String, (String, String)>,
     /// The file that was read.
@@ -412,8 +412,8 @@ pub enum Database {
     Off,
 }
 
-/// A checked configuration.
-#[derive(Debug, Clone)]
+/// A checked configuration. Secrets are in it: not `Debug`.
+#[derive(Clone)]
 pub struct Node {
     /// `prefix`
     pub prefix: PathBuf,
@@ -524,7 +524,7 @@ mod tests {
             configuration.warnings,
             ["KONG_PROXY_LISTN: the property 'proxy_listn' is not known; did you mean 'proxy_listen'?"]
         );
-        let message = configuration.check().unwrap_err().to_string();
+        let message = configuration.check().err().unwrap().to_string();
         for part in [
             "proxy_listen (KONG_PROXY_LISTEN): 'here' is no address",
             "'nonsense'",
@@ -545,7 +545,7 @@ mod tests {
         assert!(shown.contains("admin_token = ****** (KONG_ADMIN_TOKEN)"), "{shown}");
         assert!(!shown.contains("canary"), "{shown}");
         let missing = [("KONG_ADMIN_TOKEN".to_owned(), "{vault://env/none}".to_owned())];
-        let error = Configuration::load(None, missing.into_iter()).unwrap_err().to_string();
+        let error = Configuration::load(None, missing.into_iter()).err().unwrap().to_string();
         assert_eq!(
             error,
             "admin_token (KONG_ADMIN_TOKEN): the environment has no NONE for '{vault://env/none}'"
