@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rustix::fs::{Access, access};
 use tollgate_http::server::{Limits, Listener};
 use tollgate_telemetry::Level;
 
@@ -24,7 +25,7 @@ use values::{parse_listener, size, time, vault_variable, without_comment};
 pub struct ConfError(pub Vec<String>);
 
 /// Values by property, with where each came from. Secrets are among them: not `Debug`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Configuration {
     values: BTreeMap<String, (String, String)>,
     /// The file that was read.
@@ -48,7 +49,7 @@ impl Configuration {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfError> {
-        let mut configuration = Self { values: BTreeMap::new(), file: None, warnings: Vec::new() };
+        let mut configuration = Self::default();
         let file = file
             .map(Path::to_path_buf)
             .or_else(|| FILES.iter().map(PathBuf::from).find(|path| path.exists()));
@@ -364,9 +365,8 @@ impl Configuration {
             return PathBuf::from(prefix);
         }
         let usual = PathBuf::from("/usr/local/tollgate");
-        if std::fs::create_dir_all(&usual).is_ok()
-            && std::fs::metadata(&usual).is_ok_and(|meta| !meta.permissions().readonly())
-        {
+        let nearest = usual.ancestors().find(|folder| folder.exists());
+        if nearest.is_some_and(|folder| access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()) {
             return usual;
         }
         std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".tollgate")

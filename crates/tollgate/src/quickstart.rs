@@ -1,6 +1,7 @@
 //! `quickstart`: a sample configuration in front of a mock LLM (or of OpenAI), and what to try with it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tollgate_http::server::Listener;
 
@@ -36,9 +37,8 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         None => (mock_url, "mock".to_owned()),
     };
     let folder = std::env::temp_dir().join(format!("tollgate-quickstart-{}", std::process::id()));
-    let mut node = Configuration::load(None, std::iter::empty())
-        .and_then(|configuration| configuration.check())
-        .map_err(|error| error.to_string())?;
+    // Neither files nor variables count: what a machine has for Kong must not be in the way.
+    let mut node = Configuration::default().check().map_err(|error| error.to_string())?;
     node.prefix = folder.clone();
     node.database = Database::Off;
     node.workers = 1;
@@ -52,16 +52,27 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         Listener::plain(local(arguments.port)),
         Listener { ssl: true, http2: true, ..Listener::plain(local(tls_port)) },
     ];
-    let server = serve::start(&node).map_err(|error| error.to_string())?;
-    tell(&node, server.addresses(), own_key.is_some());
-    let grace = wait_for_signal()?;
-    server.stop(grace);
-    mock.stop(grace);
+    let outcome = serve_until_told(&node, own_key.is_some());
+    mock.stop(outcome.as_ref().copied().unwrap_or_default());
     let _ = std::fs::remove_dir_all(folder);
-    Ok(())
+    outcome.map(drop)
 }
 
-fn tell(_: &Node, addresses: &[SocketAddr], own_key: bool) {
+/// Serves until a signal comes; how long requests under way may then take.
+fn serve_until_told(node: &Node, own_key: bool) -> Result<Duration, String> {
+    let server = serve::start(node).map_err(|error| match error.to_string() {
+        taken if taken.contains("cannot listen") => {
+            format!("{taken}; choose a port with --port (0 for a free one)")
+        }
+        other => other,
+    })?;
+    tell(server.addresses(), own_key);
+    let grace = wait_for_signal()?;
+    server.stop(grace);
+    Ok(grace)
+}
+
+fn tell(addresses: &[SocketAddr], own_key: bool) {
     let [plain, tls] = addresses else { return };
     let provider = if own_key {
         "OpenAI, with your OPENAI_API_KEY"

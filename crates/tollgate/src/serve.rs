@@ -250,13 +250,20 @@ fn node_facts(node: &Node, node_id: Uuid) -> NodeFacts {
     }
 }
 
+/// What is said of a folder of the prefix that cannot be made.
+pub fn cannot_make(folder: &Path, error: &std::io::Error) -> String {
+    format!(
+        "prefix: cannot make {}: {error}; set it (--prefix, TOLLGATE_PREFIX) to a folder of yours",
+        folder.display()
+    )
+}
+
 fn open_store(node: &Node) -> Result<Store, StartError> {
     if node.database == Database::Off {
         return Ok(Store::memory()?);
     }
     let prefix = &node.prefix;
-    std::fs::create_dir_all(prefix)
-        .map_err(|error| StartError(format!("prefix: cannot make {}: {error}", prefix.display())))?;
+    std::fs::create_dir_all(prefix).map_err(|error| StartError(cannot_make(prefix, &error)))?;
     let path = prefix.join("store.db");
     Store::open(&path).map_err(|error| StartError(format!("{}: {error}", path.display())))
 }

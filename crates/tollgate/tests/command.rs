@@ -291,3 +291,25 @@ fn versions_help_and_completions() {
         "Error: unknown command \"strat\" for \"tollgate\"\nDid you mean 'start'?\nRun 'tollgate --help' for usage.\n"
     );
 }
+
+#[test]
+fn a_quickstart_that_fails_says_how_to_mend_it_and_leaves_nothing() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _, err) = run(Tollgate::command(folder.path(), &[]).args(["quickstart", "--port", &port]));
+    assert_eq!(code, 1);
+    assert!(err.starts_with(&format!("Error: proxy_listen: cannot listen on 127.0.0.1:{port}: ")), "{err}");
+    assert!(err.ends_with("; choose a port with --port (0 for a free one)\n"), "{err}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_prefix_that_cannot_be_made_is_told_with_the_mend() {
+    let place = Place::new("prefix = tollgate.conf\nadmin_listen = off\nstatus_listen = off\n");
+    let mut command = Tollgate::command(place.path(), &[("KONG_PREFIX", "tollgate.conf/prefix")]);
+    let (code, _, err) = run(command.current_dir(place.path()).arg("start"));
+    assert_eq!(code, 1);
+    assert!(err.starts_with("Error: prefix: cannot make tollgate.conf/prefix/pids: "), "{err}");
+    assert!(err.ends_with("; set it (--prefix, TOLLGATE_PREFIX) to a folder of yours\n"), "{err}");
+}

@@ -51,8 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn folder(node: &Node, name: &str) -> Result<PathBuf, String> {
     let folder = node.prefix.join(name);
-    std::fs::create_dir_all(&folder)
-        .map_err(|error| format!("prefix: cannot make {}: {error}", folder.display()))?;
+    std::fs::create_dir_all(&folder).map_err(|error| serve::cannot_make(&folder, &error))?;
     Ok(folder)
 }
 
