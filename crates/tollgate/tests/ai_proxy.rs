@@ -42,9 +42,12 @@ fn entry(tollgate: &Tollgate, is_it: impl Fn(&Value) -> bool) -> Value {
 #[test]
 fn requests() {
     let scripted = Scripted::start();
-    let text =
-        include_str!("ai_proxy/requests.json").replace("${UPSTREAM}", &scripted.upstream.port.to_string());
-    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let read = |table: &str| {
+        let text = table.replace("${UPSTREAM}", &scripted.upstream.port.to_string());
+        serde_json::from_str::<Vec<Value>>(&text).unwrap()
+    };
+    let tables = [include_str!("ai_proxy/requests.json"), include_str!("ai_proxy/providers.json")];
+    let cases: Vec<Value> = tables.into_iter().flat_map(read).collect();
     let tollgate = start(scripted.upstream.port);
     let wrong: Vec<String> = cases
         .iter()

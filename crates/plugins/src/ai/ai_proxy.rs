@@ -24,7 +24,7 @@ use crate::read;
 use answer::{Plain, Preserved, Streamed};
 pub use config::AiProxyConfig;
 use config::{Auth, ParamLocation, ResponseStreaming};
-use log::Record;
+use log::{Azure, Record};
 use upstream::Upstream;
 
 /// How the plugin presents itself.
@@ -43,16 +43,18 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let config: AiProxyConfig = read(config)?;
     let unknown =
         |field: &str| BuildError { field: field.to_owned(), message: "cannot be served".to_owned() };
-    let provider = provider::named(&config.model.provider).ok_or_else(|| unknown("config.model.provider"))?;
     let operation = Operation::named(&config.route_type).ok_or_else(|| unknown("config.route_type"))?;
     let options = config.model.options.unwrap_or_default();
-    let upstream = Upstream::new(provider, operation, &options)?;
+    let provider = provider::configured(&config.model.provider, &options.settings())
+        .ok_or_else(|| unknown("config.model.provider"))?;
+    let upstream = Upstream::new(&*provider, operation, &options)?;
     let number = |value: Option<f64>| value.map(|value| json!(value).to_string());
     let count = |value: Option<i64>| value.map(|value| value.to_string());
     let logging = config.logging.unwrap_or_default();
     let statistics = logging.log_statistics == Some(true);
     let model = config.model.name.as_deref().map(Template::new);
-    let header_of = |model: &str| format!("{}/{model}", provider.name()).into();
+    let name = provider.name();
+    let header_of = |model: &str| format!("{name}/{model}").into();
     Ok(Arc::new(AiProxy {
         upstream,
         fixed_header: model.as_ref().and_then(Template::fixed).map(header_of),
@@ -61,6 +63,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
             max_tokens: count(options.max_tokens),
             temperature: number(options.temperature),
             top_p: number(options.top_p),
+            top_k: count(options.top_k),
             dimensions: count(options.embeddings_dimensions),
         },
         streaming: match config.response_streaming {
@@ -78,6 +81,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
             provider,
             operation,
             plugin_id: scope.id.to_string(),
+            azure: Azure::of(&config.model.provider, &options),
             statistics,
             payloads: statistics && logging.log_payloads == Some(true),
             input_cost: options.input_cost,
@@ -88,8 +92,10 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
 
 /// What the answer's side needs to know too.
 struct Shared {
-    provider: &'static dyn Provider,
+    provider: Arc<dyn Provider>,
     operation: Operation,
+    /// What the log says of Azure.
+    azure: Option<Azure>,
     plugin_id: String,
     statistics: bool,
     payloads: bool,
@@ -172,8 +178,9 @@ impl AiProxy {
             auth: self.body_auth(),
         };
         let call = request::check(body.and_then(Object::parse), &rules)?;
-        self.follow(exchange, &call, &rules);
+        self.follow(exchange, &call, &rules)?;
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
+        self.upstream.mark(exchange)?;
         self.authenticate(exchange);
         exchange.upstream_path = path;
         exchange.destination = Some(destination);
@@ -181,13 +188,22 @@ impl AiProxy {
     }
 
     /// Sets the body to send, and leaves what follows the answer.
-    fn follow(&self, exchange: &mut Exchange, call: &request::Call<'_>, rules: &Rules<'_>) {
+    ///
+    /// # Errors
+    /// Why the request cannot be made the provider's.
+    fn follow(
+        &self,
+        exchange: &mut Exchange,
+        call: &request::Call<'_>,
+        rules: &Rules<'_>,
+    ) -> Result<(), String> {
         let takes_gzip = exchange.head.headers.get_str("accept-encoding").is_some_and(has_gzip);
         let header = self.header(exchange, call.model.as_deref());
         if self.shared.operation == Operation::Preserve {
-            return exchange.follow(Box::new(Preserved::new(header, takes_gzip)));
+            exchange.follow(Box::new(Preserved::new(header, takes_gzip)));
+            return Ok(());
         }
-        let sent = self.shared.provider.request(call, rules);
+        let sent = self.shared.provider.request(call, rules)?;
         let body = Bytes::from(sent.body);
         exchange.set_body(body.clone());
         exchange.head.headers.set("Content-Type", "application/json");
@@ -197,6 +213,7 @@ impl AiProxy {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),
         });
+        Ok(())
     }
 
     /// `X-Kong-LLM-Model`, where it is wanted.
@@ -231,18 +248,23 @@ impl AiProxy {
         if let (Some(ParamLocation::Query), Some(name), Some(value)) =
             (self.auth.param_location, &self.auth.param_name, &self.auth.param_value)
         {
-            let query = exchange.query.take().unwrap_or_default();
-            let mut pairs: Vec<query::Pair<'_>> = query::pairs(&query).collect();
-            let own = pairs.iter().any(|(other, _)| **other == *name.as_bytes());
-            if own && self.keeps_own_auth() {
-                exchange.query = Some(query);
-                return;
-            }
-            pairs.retain(|(other, _)| **other != *name.as_bytes());
-            pairs.push((name.as_bytes().into(), Some(value.expose().as_bytes().into())));
-            exchange.query = Some(query::write(pairs).into());
+            set_argument(exchange, name, value.expose(), self.keeps_own_auth());
         }
     }
+}
+
+/// Sets an argument of the query, unless the client's own is kept.
+fn set_argument(exchange: &mut Exchange, name: &str, value: &str, keep_own: bool) {
+    let query = exchange.query.take().unwrap_or_default();
+    let mut pairs: Vec<query::Pair<'_>> = query::pairs(&query).collect();
+    let own = pairs.iter().any(|(other, _)| **other == *name.as_bytes());
+    if own && keep_own {
+        exchange.query = Some(query);
+        return;
+    }
+    pairs.retain(|(other, _)| **other != *name.as_bytes());
+    pairs.push((name.as_bytes().into(), Some(value.as_bytes().into())));
+    exchange.query = Some(query::write(pairs).into());
 }
 
 /// Whether a list of encodings has `gzip`, and does not rule it out.
