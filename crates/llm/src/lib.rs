@@ -9,6 +9,7 @@
 //! Where client and provider speak the same format, bytes pass and only the members that must change are
 //! edited ([`json::Object`]).
 
+mod convert;
 pub mod estimate;
 pub mod json;
 pub mod provider;

@@ -1,5 +1,6 @@
 //! The providers: who they are, by Kong's names, is in [`configured`].
 
+mod anthropic;
 mod openai;
 mod openai_like;
 
@@ -93,6 +94,8 @@ pub struct Settings {
     pub azure_deployment_id: Option<String>,
     /// `azure_api_version`
     pub azure_api_version: Option<String>,
+    /// `anthropic_version`
+    pub anthropic_version: Option<String>,
     /// `llama2_format`
     pub llama2_format: Option<String>,
     /// `mistral_format`
@@ -139,7 +142,12 @@ pub trait Stream: Send {
 
 /// The provider of this name; `None` for one that is not served yet, or not in the format that is set.
 pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> {
-    Some(Arc::new(openai_like::configured(name, settings)?))
+    Some(match name {
+        "anthropic" => {
+            Arc::new(anthropic::Anthropic { version: settings.anthropic_version.clone().unwrap_or_default() })
+        }
+        _ => Arc::new(openai_like::configured(name, settings)?),
+    })
 }
 
 /// Whether a provider serves an operation. `preserve` is for all.

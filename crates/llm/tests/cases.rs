@@ -13,8 +13,14 @@ use tollgate_llm::request::{self, Options, Rules, Streaming};
 use tollgate_llm::usage::Seen;
 use tollgate_llm::{Operation, Provider};
 
-const PLAIN: &[(&str, &str)] = &[("openai", include_str!("../cases/openai_plain.json"))];
-const STREAMED: &[(&str, &str)] = &[("openai", include_str!("../cases/openai_streamed.json"))];
+const PLAIN: &[(&str, &str)] = &[
+    ("openai", include_str!("../cases/openai_plain.json")),
+    ("anthropic", include_str!("../cases/anthropic_plain.json")),
+];
+const STREAMED: &[(&str, &str)] = &[
+    ("openai", include_str!("../cases/openai_streamed.json")),
+    ("anthropic", include_str!("../cases/anthropic_streamed.json")),
+];
 
 fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
     let of = |option: &str| case["settings"][option].as_str().map(str::to_owned);
@@ -22,6 +28,7 @@ fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
         azure_instance: of("azure_instance"),
         azure_deployment_id: of("azure_deployment_id"),
         azure_api_version: of("azure_api_version"),
+        anthropic_version: of("anthropic_version"),
         llama2_format: of("llama2_format"),
         mistral_format: of("mistral_format"),
         dashscope_in_china: case["settings"]["dashscope_in_china"] == true,
@@ -166,6 +173,19 @@ fn plain_answers() {
             (other, expected) => panic!("{}: {expected:?} became {other:?}", case["title"]),
         }
     });
+}
+
+/// Answers of another status; `null` in the table where they can only be passed on as they are.
+#[test]
+fn error_answers() {
+    for case in &serde_json::from_str::<Vec<Value>>(include_str!("../cases/errors.json")).unwrap() {
+        let provider = provider(case["provider"].as_str().unwrap(), case);
+        let status = case["status"].as_u64().unwrap() as u16;
+        match provider.error(status, text(&case["answer"]).as_bytes()) {
+            Some(error) => check(&error, &case["client"], &case["title"]),
+            None => assert!(case["client"].is_null(), "{}", case["title"]),
+        }
+    }
 }
 
 /// The bytes of a stream: a text, or a list of AWS events with their types.

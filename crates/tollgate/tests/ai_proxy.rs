@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use common::cases::{self, Scripted};
+use common::mock::Mock;
 use common::upstream::{Upstream, chunk};
 use common::{Tollgate, connect, eventually, find};
 use serde_json::{Value, json};
@@ -54,6 +55,31 @@ fn requests() {
         .filter_map(|case| Some((case, cases::run(tollgate.proxy(), &scripted, case).err()?)))
         .map(|(case, difference)| format!("{}: {difference}", case["title"]))
         .collect();
+    cases::report(cases.len(), &wrong);
+}
+
+/// Providers that speak APIs of their own, against the mock that speaks them too, behind `key-auth`.
+#[test]
+fn against_the_mock() {
+    let mock = Mock::start(&[]);
+    let file = include_str!("ai_proxy/mock.yml").replace("${MOCK}", &mock.port.to_string());
+    let tollgate = Tollgate::with_file(&file, &[]);
+    let cases: Vec<Value> = serde_json::from_str(include_str!("ai_proxy/mock.json")).unwrap();
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let bytes = cases::request_bytes(case["route"].as_str().unwrap(), &case["request"]);
+        let answer = common::exchange(tollgate.proxy(), &bytes);
+        let missing = case["contains"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|part| !answer.text().contains(part.as_str().unwrap()));
+        let checked = cases::check_answer(&answer, &case["expect"]).and_then(|()| match missing {
+            Some(part) => Err(format!("no {part} in {}", answer.text())),
+            None => Ok(()),
+        });
+        wrong.extend(checked.err().map(|error| format!("{}: {error}", case["title"])));
+    }
     cases::report(cases.len(), &wrong);
 }
 

@@ -272,6 +272,7 @@ impl Options {
             azure_instance: self.azure_instance.clone(),
             azure_deployment_id: self.azure_deployment_id.clone(),
             azure_api_version: self.azure_api_version.clone(),
+            anthropic_version: self.anthropic_version.clone(),
             llama2_format: self.llama2_format.clone(),
             mistral_format: self.mistral_format.clone(),
             dashscope_in_china: self.dashscope.as_ref().is_some_and(|of| of.international == Some(false)),
