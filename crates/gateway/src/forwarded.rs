@@ -302,10 +302,10 @@ fn add_charset(headers: &mut Headers) {
         "application/javascript",
         "application/rss+xml",
     ];
-    let Some(kind) = headers.get_str("content-type") else { return };
-    if TEXTS.iter().any(|text| kind.eq_ignore_ascii_case(text)) {
-        let kind = format!("{kind}; charset=UTF-8");
-        headers.set("Content-Type", kind);
+    let Some(kind) = headers.get("content-type") else { return };
+    if TEXTS.iter().any(|text| kind.eq_ignore_ascii_case(text.as_bytes())) {
+        let kind = kind.to_vec();
+        headers.set_parts("Content-Type", &[&kind, b"; charset=UTF-8"]);
     }
 }
 

@@ -3,6 +3,7 @@
 //! accept → match a route → run the plugins' access → send to a target → answer phases → log.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
@@ -123,7 +124,8 @@ impl Handler for Gateway {
     async fn handle(&self, request: Request) -> Response {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let mut flight = InFlight::new(self.open(request));
-        let response = match without_panic(self.answer(&mut flight.exchange)).await {
+        let answered = without_panic(pin!(self.answer(&mut flight.exchange))).await;
+        let response = match answered {
             Some(response) => response,
             None => {
                 let exchange = &mut *flight.exchange;
@@ -157,8 +159,7 @@ impl Handler for Gateway {
 }
 
 /// What a future gives; `None` where it panics.
-async fn without_panic<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = std::pin::pin!(future);
+async fn without_panic<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),
@@ -278,7 +279,7 @@ impl Gateway {
             && !destination.http2
             && exchange.route.as_ref().is_none_or(|route| route.request_buffering)
         {
-            match exchange.body.buffer(BUFFERED_AT_MOST).await {
+            match Box::pin(exchange.body.buffer(BUFFERED_AT_MOST)).await {
                 // A larger one goes on as it comes.
                 Ok(_) | Err(BodyError::TooLarge { limit: BUFFERED_AT_MOST }) => {}
                 Err(error) => return upstream_error(exchange, upstream::status_of_body(&error)),
@@ -383,7 +384,7 @@ fn follow_on(received: &Bytes, path: &Bytes, query: &Bytes) -> Option<Bytes> {
 async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
     let wanted = exchange.filters.iter().filter_map(|(_, filter)| filter.wants_whole(&response)).max();
     let Some(limit) = wanted else { return response };
-    match response.body.buffer(limit).await {
+    match Box::pin(response.body.buffer(limit)).await {
         Ok(_) => response,
         Err(error) => {
             exchange.facts.source = Source::Error;
@@ -433,11 +434,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_no_answer() {
-        assert_eq!(without_panic(async { 1 }).await, Some(1));
+        assert_eq!(without_panic(pin!(async { 1 })).await, Some(1));
         let panics = async {
             tokio::task::yield_now().await;
             assert_eq!(1, std::hint::black_box(2), "this panic is part of the test");
         };
-        assert_eq!(without_panic(panics).await, None);
+        assert_eq!(without_panic(pin!(panics)).await, None);
     }
 }

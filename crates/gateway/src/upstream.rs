@@ -9,7 +9,7 @@ use tollgate_http::client::{Endpoint, SendError, SendErrorKind, TlsProfile};
 use tollgate_http::{BodyError, Response, StatusCode};
 
 use crate::answer;
-use crate::balancer::{Balancer, Lease, Outcome};
+use crate::balancer::{Balancer, Lease, Outcome, PeerHost};
 use crate::destination::{Destination, Host};
 use crate::exchange::Exchange;
 
@@ -59,7 +59,10 @@ impl<'a> Choice<'a> {
             }
         };
         let tls = self.destination.tls.as_ref();
-        let ip = peer.host.resolve().await.ok_or(Nobody::NoAddress)?;
+        let (ip, chosen) = match peer.host {
+            PeerHost::Address(ip) => (ip, started),
+            PeerHost::Name(_) => (peer.host.resolve().await.ok_or(Nobody::NoAddress)?, Instant::now()),
+        };
         Ok(Target {
             address: SocketAddr::new(ip, peer.port),
             host: peer.host_field(tls.is_some()),
@@ -67,7 +70,7 @@ impl<'a> Choice<'a> {
             http2: self.destination.http2,
             balanced,
             started,
-            chosen: Instant::now(),
+            chosen,
         })
     }
 }

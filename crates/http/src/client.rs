@@ -200,8 +200,9 @@ impl Client {
         body: &mut Body,
         timeouts: &Timeouts,
     ) -> Result<Response, SendError> {
+        // What is rare is boxed, so that every request's future need not have room for it.
         if endpoint.http2 {
-            return http2::send(endpoint, head, body, timeouts).await;
+            return Box::pin(http2::send(endpoint, head, body, timeouts)).await;
         }
         if let Some(pooled) = pool::take(endpoint, &self.pool) {
             match exchange::run(pooled, head, body, timeouts, &self.pool).await {
@@ -209,7 +210,18 @@ impl Client {
                 outcome => return outcome,
             }
         }
-        let fresh = UpstreamConnection::open(endpoint, timeouts).await?;
-        exchange::run(fresh, head, body, timeouts, &self.pool).await
+        Box::pin(self.send_anew(endpoint, head, body, timeouts)).await
+    }
+
+    /// Sends a request on a new connection.
+    async fn send_anew(
+        &self,
+        endpoint: &Endpoint,
+        head: &RequestHead,
+        body: &mut Body,
+        timeouts: &Timeouts,
+    ) -> Result<Response, SendError> {
+        let connection = UpstreamConnection::open(endpoint, timeouts).await?;
+        exchange::run(connection, head, body, timeouts, &self.pool).await
     }
 }

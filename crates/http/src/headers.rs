@@ -14,6 +14,7 @@ pub struct Headers {
     received: Bytes,
     added: Vec<u8>,
     fields: Vec<Field>,
+    seen: Seen,
 }
 
 /// Where a line stands: `name: value\r\n`.
@@ -57,6 +58,48 @@ fn glance(name: &[u8]) -> u32 {
     }
 }
 
+/// Bits of every name there is or was, so that most names that are not there need not be looked for.
+#[derive(Clone, Copy, Default)]
+struct Seen([u64; 2]);
+
+impl Seen {
+    #[inline]
+    fn bits(glance: u32) -> [u64; 2] {
+        let mixed = glance.wrapping_mul(0x9e37_79b1);
+        [1 << (mixed >> 26), 1 << (mixed >> 20 & 63)]
+    }
+
+    #[inline]
+    fn add(&mut self, glance: u32) {
+        let [one, other] = Self::bits(glance);
+        self.0 = [self.0[0] | one, self.0[1] | other];
+    }
+
+    #[inline]
+    fn may_have(self, glance: u32) -> bool {
+        let [one, other] = Self::bits(glance);
+        self.0[0] & one != 0 && self.0[1] & other != 0
+    }
+}
+
+/// Whether there is a byte that must not stand in a line (CR, LF, NUL). Eight at a time: all of them, and nothing
+/// else but a few control bytes, are less than 14.
+#[inline]
+fn breaks_lines(bytes: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let low = |eight: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*eight);
+        word.wrapping_sub(ONES * 14) & !word & HIGH
+    };
+    let suspicious = match bytes.last_chunk() {
+        // The last eight overlap those before.
+        Some(last) => bytes.as_chunks().0.iter().fold(low(last), |all, eight| all | low(eight)) != 0,
+        None => bytes.iter().any(|byte| *byte < 14),
+    };
+    suspicious && bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))
+}
+
 /// Room for what a proxy usually adds to a message, so that adding it allocates once.
 const MORE_FIELDS: usize = 16;
 const MORE_BYTES: usize = 512;
@@ -73,13 +116,15 @@ impl Headers {
         fields: impl Iterator<Item = (Range<usize>, Range<usize>)>,
     ) -> Self {
         let list = Vec::with_capacity(fields.size_hint().0 + MORE_FIELDS);
-        let mut headers = Self { received, added: Vec::new(), fields: list };
+        let mut headers = Self { received, added: Vec::new(), fields: list, seen: Seen::default() };
         for (name, value) in fields {
             let between = headers.received.get(name.end..value.start);
             let after = headers.received.get(value.end..value.end + END.len());
             if between == Some(SEPARATOR) && after == Some(END) {
+                let glance = glance(&headers.received[name.clone()]);
+                headers.seen.add(glance);
                 headers.fields.push(Field {
-                    glance: glance(&headers.received[name.clone()]),
+                    glance,
                     start: name.start as u32,
                     name: name.len() as u32,
                     value: value.len() as u32,
@@ -123,7 +168,8 @@ impl Headers {
     /// Every value of `name`, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
         let glance = glance(name.as_bytes());
-        self.fields
+        let fields = if self.seen.may_have(glance) { self.fields.as_slice() } else { &[] };
+        fields
             .iter()
             .filter(move |field| self.is_named(field, name, glance))
             .map(move |field| self.value(field))
@@ -201,16 +247,12 @@ impl Headers {
         renamed
     }
 
-    /// Appends the lines of the fields for which `write(name, value)` holds, in order.
-    pub(crate) fn put_lines<'a>(
-        &'a self,
-        out: &mut Vec<u8>,
-        mut write: impl FnMut(&'a [u8], &'a [u8]) -> bool,
-    ) {
+    /// Appends the lines of the fields for which `write` holds, in order.
+    pub(crate) fn put_lines<'a>(&'a self, out: &mut Vec<u8>, mut write: impl FnMut(Line<'a>) -> bool) {
         // Neighbours on the wire are copied together.
         let mut run = (false, 0..0);
         for field in &self.fields {
-            if !write(self.name(field), self.value(field)) {
+            if !write(Line { headers: self, field }) {
                 continue;
             }
             let line = field.line();
@@ -224,14 +266,21 @@ impl Headers {
         out.extend_from_slice(&self.buffer(run.0)[run.1]);
     }
 
+    #[inline]
     fn position(&self, name: &str) -> Option<usize> {
         let glance = glance(name.as_bytes());
+        if !self.seen.may_have(glance) {
+            return None;
+        }
         self.fields.iter().position(|field| self.is_named(field, name, glance))
     }
 
     /// Removes the fields of this name that stand at `from` or later; tells whether there was one.
     fn remove_from(&mut self, name: &str, from: usize) -> bool {
         let (before, glance) = (self.fields.len(), glance(name.as_bytes()));
+        if !self.seen.may_have(glance) {
+            return false;
+        }
         let mut at = from;
         while let Some(field) = self.fields.get(at) {
             if self.is_named(field, name, glance) {
@@ -246,31 +295,24 @@ impl Headers {
     /// Writes a line into the side buffer.
     fn store(&mut self, name: &[u8], value: &[&[u8]]) -> Field {
         let added = &mut self.added;
-        if added.capacity() == 0 {
-            added.reserve(MORE_BYTES);
-        }
+        let length: usize = value.iter().map(|part| part.len()).sum();
         let start = added.len();
-        let put = |added: &mut Vec<u8>, bytes: &[u8]| {
-            let from = added.len();
-            added.extend_from_slice(bytes);
-            if memchr::memchr3(b'\r', b'\n', 0, bytes).is_some() {
-                let unfit = |byte: &&mut u8| matches!(byte, b'\r' | b'\n' | 0);
-                added[from..].iter_mut().filter(unfit).for_each(|byte| *byte = b' ');
-            }
-        };
-        put(added, name);
-        added.extend_from_slice(SEPARATOR);
-        let value_start = added.len();
-        value.iter().for_each(|part| put(added, part));
-        let value_length = added.len() - value_start;
-        added.extend_from_slice(END);
-        Field {
-            glance: glance(name),
-            start: start as u32,
-            name: name.len() as u32,
-            value: value_length as u32,
-            added: true,
+        let needed = name.len() + SEPARATOR.len() + length + END.len();
+        if added.capacity() - start < needed {
+            added.reserve(needed.max(MORE_BYTES));
         }
+        added.extend_from_slice(name);
+        added.extend_from_slice(SEPARATOR);
+        value.iter().for_each(|part| added.extend_from_slice(part));
+        let line = &mut added[start..];
+        if breaks_lines(line) {
+            let unfit = |byte: &&mut u8| matches!(byte, b'\r' | b'\n' | 0);
+            line.iter_mut().filter(unfit).for_each(|byte| *byte = b' ');
+        }
+        added.extend_from_slice(END);
+        let glance = glance(name);
+        self.seen.add(glance);
+        Field { glance, start: start as u32, name: name.len() as u32, value: length as u32, added: true }
     }
 
     fn buffer(&self, added: bool) -> &[u8] {
@@ -291,6 +333,30 @@ impl Headers {
     }
 }
 
+/// A field, looked at only as far as needed.
+#[derive(Clone, Copy)]
+pub(crate) struct Line<'a> {
+    headers: &'a Headers,
+    field: &'a Field,
+}
+
+impl<'a> Line<'a> {
+    /// Length of the name.
+    pub(crate) fn name_len(&self) -> usize {
+        self.field.name as usize
+    }
+
+    /// Whether it is called so.
+    pub(crate) fn is(&self, name: &[u8]) -> bool {
+        self.headers.name(self.field).eq_ignore_ascii_case(name)
+    }
+
+    /// The value.
+    pub(crate) fn value(&self) -> &'a [u8] {
+        self.headers.value(self.field)
+    }
+}
+
 impl std::fmt::Debug for Headers {
     /// Names only: values may be secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -301,6 +367,19 @@ impl std::fmt::Debug for Headers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_break_lines_are_found_anywhere() {
+        for length in 0..40 {
+            for at in 0..length {
+                for byte in 0..=255 {
+                    let mut bytes = vec![b'x'; length];
+                    bytes[at] = byte;
+                    assert_eq!(breaks_lines(&bytes), matches!(byte, b'\r' | b'\n' | 0), "{bytes:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn set_keeps_the_place_and_drops_repeats() {
@@ -320,10 +399,10 @@ mod tests {
         headers.set_parts("X", &[b"1", b".", b"2\n"]);
         headers.append("y", "");
         let mut out = Vec::new();
-        headers.put_lines(&mut out, |name, _| name != b"nothing");
+        headers.put_lines(&mut out, |_| true);
         assert_eq!(out, b"A: 9\r\nx: 1.2 \r\ny: \r\n");
         out.clear();
-        headers.put_lines(&mut out, |name, _| name != b"x");
+        headers.put_lines(&mut out, |line| !line.is(b"X"));
         assert_eq!(out, b"A: 9\r\ny: \r\n");
     }
 }

@@ -52,7 +52,7 @@ impl PeerHost {
     pub async fn resolve(&self) -> Option<IpAddr> {
         match self {
             Self::Address(ip) => Some(*ip),
-            Self::Name(name) => tollgate_http::client::resolve(name).await,
+            Self::Name(name) => Box::pin(tollgate_http::client::resolve(name)).await,
         }
     }
 }

@@ -184,9 +184,9 @@ fn put_request(out: &mut Outgoing, head: &RequestHead, body: &Body) -> Result<Se
     start.extend_from_slice(&head.target);
     start.extend_from_slice(b" HTTP/1.1\r\n");
     let (mut upgrades, mut has_length) = (false, false);
-    head.headers.put_lines(start, |name, _| {
-        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
-        match name.len() {
+    head.headers.put_lines(start, |line| {
+        let is = |name: &[u8]| line.is(name);
+        match line.name_len() {
             6 if is(b"expect") => return false,
             7 if is(b"upgrade") => upgrades = true,
             10 if is(b"connection") || is(b"keep-alive") => return false,

@@ -55,18 +55,18 @@ pub(super) fn put_head(out: &mut Vec<u8>, response: &Response, framing: Framing,
     out.extend_from_slice(b"\r\n");
 
     let (mut dated, mut asked_upgrade, mut given_length) = (false, false, None);
-    response.headers.put_lines(out, |name, value| {
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"date") => dated = true,
-            10 if name.eq_ignore_ascii_case(b"connection") => {
-                asked_upgrade = value.eq_ignore_ascii_case(b"upgrade");
+    response.headers.put_lines(out, |line| {
+        match line.name_len() {
+            4 if line.is(b"date") => dated = true,
+            10 if line.is(b"connection") => {
+                asked_upgrade = line.value().eq_ignore_ascii_case(b"upgrade");
                 return false;
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                given_length = Some(value);
+            14 if line.is(b"content-length") => {
+                given_length = Some(line.value());
                 return false;
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => return false,
+            17 if line.is(b"transfer-encoding") => return false,
             _ => {}
         }
         true
