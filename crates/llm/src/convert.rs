@@ -3,6 +3,8 @@
 
 pub(crate) mod answer;
 pub(crate) mod anthropic_to_openai;
+pub(crate) mod bedrock_to_openai;
 pub(crate) mod chat;
 pub(crate) mod chunks;
 pub(crate) mod openai_to_anthropic;
+pub(crate) mod openai_to_bedrock;

@@ -1,6 +1,7 @@
 //! The providers: who they are, by Kong's names, is in [`configured`].
 
 mod anthropic;
+mod bedrock;
 mod openai;
 mod openai_like;
 
@@ -25,6 +26,12 @@ pub trait Provider: Send + Sync {
 
     /// Path of an operation; `None` for one that it does not serve, and where the client's own path is kept.
     fn path(&self, operation: Operation) -> Option<Cow<'_, str>>;
+
+    /// Path of one call, where that depends on the call; stands in for [`Provider::path`].
+    fn call_path(&self, model: &str, stream: bool) -> Option<String> {
+        let _ = (model, stream);
+        None
+    }
 
     /// What the configured path (`upstream_path`) is appended to.
     fn base_path(&self) -> &str {
@@ -62,6 +69,11 @@ pub trait Provider: Send + Sync {
     /// What follows a streamed answer on its way.
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream>;
 
+    /// Whether requests have to be signed ([`crate::sigv4`]).
+    fn wants_signature(&self) -> bool {
+        false
+    }
+
     /// Whether answers have to be translated.
     fn translates(&self) -> bool {
         false
@@ -81,6 +93,8 @@ pub struct Asked<'a> {
     pub operation: Operation,
     /// The model asked.
     pub model: &'a str,
+    /// Identifies the call.
+    pub id: &'a str,
     /// When, in seconds since 1970.
     pub created: u64,
 }
@@ -96,6 +110,10 @@ pub struct Settings {
     pub azure_api_version: Option<String>,
     /// `anthropic_version`
     pub anthropic_version: Option<String>,
+    /// `bedrock.aws_region`, or the environment's
+    pub aws_region: Option<String>,
+    /// `bedrock.performance_config_latency`
+    pub bedrock_latency: Option<String>,
     /// `llama2_format`
     pub llama2_format: Option<String>,
     /// `mistral_format`
@@ -146,11 +164,19 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
         "anthropic" => {
             Arc::new(anthropic::Anthropic { version: settings.anthropic_version.clone().unwrap_or_default() })
         }
+        "bedrock" => Arc::new(bedrock::Bedrock {
+            region: settings.aws_region.clone().unwrap_or_default(),
+            anthropic_version: settings.anthropic_version.clone(),
+            latency: settings.bedrock_latency.clone(),
+        }),
         _ => Arc::new(openai_like::configured(name, settings)?),
     })
 }
 
-/// Whether a provider serves an operation. `preserve` is for all.
+/// Whether a provider serves an operation. `preserve` is for all whose requests need no signature.
 pub fn serves(provider: &dyn Provider, operation: Operation) -> bool {
-    operation == Operation::Preserve || provider.path(operation).is_some()
+    match operation {
+        Operation::Preserve => !provider.wants_signature(),
+        operation => provider.path(operation).is_some(),
+    }
 }

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use aws_smithy_eventstream::frame::write_message_to;
+use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -16,10 +18,12 @@ use tollgate_llm::{Operation, Provider};
 const PLAIN: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_plain.json")),
     ("anthropic", include_str!("../cases/anthropic_plain.json")),
+    ("bedrock", include_str!("../cases/bedrock_plain.json")),
 ];
 const STREAMED: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_streamed.json")),
     ("anthropic", include_str!("../cases/anthropic_streamed.json")),
+    ("bedrock", include_str!("../cases/bedrock_streamed.json")),
 ];
 
 fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
@@ -29,6 +33,8 @@ fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
         azure_deployment_id: of("azure_deployment_id"),
         azure_api_version: of("azure_api_version"),
         anthropic_version: of("anthropic_version"),
+        aws_region: of("aws_region"),
+        bedrock_latency: of("bedrock_latency"),
         llama2_format: of("llama2_format"),
         mistral_format: of("mistral_format"),
         dashscope_in_china: case["settings"]["dashscope_in_china"] == true,
@@ -55,6 +61,7 @@ fn asked(case: &Value) -> Asked<'_> {
     Asked {
         operation: operation(case),
         model: case["model"].as_str().unwrap_or_default(),
+        id: "7PbQ",
         created: 1_741_569_952,
     }
 }
@@ -149,6 +156,10 @@ fn addresses_and_manners() {
         if !case["request"].is_null() {
             send(&*provider, case);
         }
+        for call in case["calls"].as_array().into_iter().flatten() {
+            let path = provider.call_path(call[0].as_str().unwrap(), call[1].as_bool().unwrap());
+            assert_eq!(path.as_deref(), call[2].as_str());
+        }
     }
 }
 
@@ -188,9 +199,29 @@ fn error_answers() {
     }
 }
 
-/// The bytes of a stream: a text, or a list of AWS events with their types.
+/// The bytes of a stream: a text, or a list of AWS events by their types; those of exceptions begin with `!`.
 fn stream_bytes(case: &Value) -> Vec<u8> {
-    case["stream"].as_str().unwrap().as_bytes().to_vec()
+    let Some(events) = case["stream"].as_array() else {
+        return case["stream"].as_str().unwrap().as_bytes().to_vec();
+    };
+    let mut bytes = Vec::new();
+    for event in events {
+        let name = event[0].as_str().unwrap();
+        let (kind, name_header, name) = match name.strip_prefix('!') {
+            Some(exception) => ("exception", ":exception-type", exception),
+            None => ("event", ":event-type", name),
+        };
+        let header =
+            |name: &'static str, value: &str| Header::new(name, HeaderValue::String(value.to_owned().into()));
+        let headers = vec![
+            header(name_header, name),
+            header(":content-type", "application/json"),
+            header(":message-type", kind),
+        ];
+        let message = Message::new_from_parts(headers, event[1].to_string().into_bytes());
+        write_message_to(&message, &mut bytes).unwrap();
+    }
+    bytes
 }
 
 /// The events that the client is to get: a text, or a list of what their data lines hold.

@@ -1,5 +1,5 @@
-//! A mock LLM that speaks the APIs of OpenAI (and all that are like it) and Anthropic, by the path it is asked
-//! under: for trying Tollgate without an account, for tests and benches. Every
+//! A mock LLM that speaks the APIs of OpenAI (and all that are like it), Anthropic and Bedrock, by the path it is
+//! asked under: for trying Tollgate without an account, for tests and benches. Every
 //! answer says that it is one.
 //!
 //! What it does can be asked for by request header, or for all requests by [`Options`]:
@@ -17,6 +17,7 @@
 //! | `x-mock-echo` | the answer's text is the request as it was received |
 
 mod anthropic;
+mod bedrock;
 mod openai;
 mod reply;
 
@@ -125,6 +126,7 @@ impl Handler for Mock {
         }
         let mut response = match protocol {
             Protocol::OpenAi => openai::answer(&request.head, &path, &body, &wishes),
+            Protocol::Bedrock => bedrock::answer(&request.head, &path, &body, &wishes),
             Protocol::Anthropic => anthropic::answer(&request.head, &body, &wishes),
         };
         if wishes.malformed {
@@ -174,12 +176,14 @@ fn error(status: StatusCode, message: &str, kind: &str) -> Response {
 enum Protocol {
     OpenAi,
     Anthropic,
+    Bedrock,
 }
 
 impl Protocol {
     fn of(path: &str) -> Self {
         match path.trim_end_matches('/') {
             path if path.ends_with("/messages") => Self::Anthropic,
+            path if path.ends_with("/converse") || path.ends_with("/converse-stream") => Self::Bedrock,
             _ => Self::OpenAi,
         }
     }
@@ -192,6 +196,7 @@ fn forced_error(protocol: Protocol, status: u16) -> Response {
     let mut response = match protocol {
         Protocol::OpenAi => openai::error_of(status, message),
         Protocol::Anthropic => anthropic::error_of(status, message),
+        Protocol::Bedrock => bedrock::error_of(status, message),
     };
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers.set("Retry-After", "1");

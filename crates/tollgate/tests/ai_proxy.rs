@@ -58,12 +58,14 @@ fn requests() {
     cases::report(cases.len(), &wrong);
 }
 
-/// Providers that speak APIs of their own, against the mock that speaks them too, behind `key-auth`.
+/// Providers that speak APIs of their own, against the mock that speaks them too, behind `key-auth`. AWS keys are
+/// those of the environment.
 #[test]
 fn against_the_mock() {
     let mock = Mock::start(&[]);
     let file = include_str!("ai_proxy/mock.yml").replace("${MOCK}", &mock.port.to_string());
-    let tollgate = Tollgate::with_file(&file, &[]);
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+    let tollgate = Tollgate::with_file(&file, &keys);
     let cases: Vec<Value> = serde_json::from_str(include_str!("ai_proxy/mock.json")).unwrap();
     let mut wrong = Vec::new();
     for case in &cases {
@@ -151,6 +153,10 @@ fn configurations() {
             wrong.push(format!("{}: status {} became {status}: {answer}", case["title"], case["status"]));
         } else if let Err(error) = cases::matches(case.get("json").unwrap_or(&json!({})), &answer, "") {
             wrong.push(format!("{}: {error}", case["title"]));
+        } else if let Some(says) = case["says"].as_str()
+            && !answer["message"].as_str().unwrap_or_default().contains(says)
+        {
+            wrong.push(format!("{}: no {says} in {answer}", case["title"]));
         }
         if let Some(id) = answer["id"].as_str() {
             tollgate.admin_call("DELETE", &format!("/plugins/{id}"), None);

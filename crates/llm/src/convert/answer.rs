@@ -54,6 +54,18 @@ pub(crate) fn error(message: &str, kind: &str) -> Value {
     json!({"error": {"message": message, "type": kind, "param": null, "code": null}})
 }
 
+/// What an error of this status is called, where the provider does not say.
+pub(crate) fn kind_of(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        _ => "server_error",
+    }
+}
+
 /// Tokens of one call, as a provider tells them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tokens {

@@ -26,7 +26,7 @@ pub(crate) fn chat(body: &[u8], asked: &Asked<'_>, seen: Option<&mut Seen>) -> R
         return Err(failed(NAME, asked.operation, "'content' not in anthropic://llm/v1/chat response"));
     };
     let mut answer = Answer {
-        id: text(&given, "id").unwrap_or("chatcmpl-anthropic").to_owned(),
+        id: text(&given, "id").map_or_else(|| format!("chatcmpl-{}", asked.id), str::to_owned),
         finish_reason: finish_reason(text(&given, "stop_reason").unwrap_or_default()),
         ..Answer::default()
     };
@@ -73,7 +73,7 @@ pub(crate) fn completion(body: &[u8], asked: &Asked<'_>, seen: Option<&mut Seen>
     let model = text(&given, "model").unwrap_or(asked.model);
     tell(seen, model, None);
     let answer = json!({
-        "id": text(&given, "id").unwrap_or("cmpl-anthropic"),
+        "id": text(&given, "id").unwrap_or(asked.id),
         "object": "text_completion",
         "created": asked.created,
         "model": model,
@@ -229,9 +229,7 @@ impl Stream for Events {
         let rest = self.splitter.end();
         self.translation.event(&rest);
         let chunks = &mut self.translation.chunks;
-        if !chunks.is_over() {
-            chunks.fail("the answer of Anthropic ended before it was complete", "server_error", 502);
-        }
+        chunks.close("Anthropic");
         chunks.take()
     }
 

@@ -4,6 +4,9 @@ use serde_json::{Map, Value};
 
 use crate::request::{Call as Request, Rules};
 
+/// Fewest tokens that thinking can be given.
+const LEAST_BUDGET: u64 = 1024;
+
 /// A request to chat. Numbers stay as they were written.
 #[derive(Debug, Default)]
 pub(crate) struct Chat {
@@ -153,6 +156,23 @@ impl Chat {
         self.max_tokens.as_ref().and_then(Value::as_u64)
     }
 
+    /// Tokens that a Claude model may think with; `None` where it is not to think.
+    ///
+    /// Thinking does not go with a tool that must be called, nor after calls whose thoughts are not there to be
+    /// sent again: OpenAI's format has no place for their signatures.
+    pub fn thinking_budget(&self, ends_with_calls: bool) -> Option<u64> {
+        let wanted = match self.reasoning_effort.as_deref()? {
+            "low" => LEAST_BUDGET,
+            "medium" => 2 * LEAST_BUDGET,
+            "high" => 4 * LEAST_BUDGET,
+            "xhigh" | "max" => 16 * LEAST_BUDGET,
+            _ => return None,
+        };
+        let forced = matches!(self.choice, Some(Choice::Required | Choice::Function(_)));
+        let budget = self.limit().map_or(wanted, |limit| wanted.min(limit.saturating_sub(1)));
+        (!forced && !ends_with_calls && budget >= LEAST_BUDGET).then_some(budget)
+    }
+
     /// Adds what is meant for the provider alone: the members of `extra_body`, and the key that goes into the body.
     pub fn add_extras(&mut self, to: &mut Map<String, Value>, rules: &Rules<'_>) {
         if let Some(Value::Object(extra)) = self.body.shift_remove("extra_body") {
@@ -251,7 +271,7 @@ fn part_of(mut part: Value) -> Result<Part, String> {
 /// What stands in a URL: its data where it is a `data:` URL.
 fn source(url: String) -> Result<Source, String> {
     let Some(rest) = url.strip_prefix("data:") else {
-        return match url.starts_with("http://") || url.starts_with("https://") {
+        return match ["http://", "https://", "s3://"].iter().any(|scheme| url.starts_with(scheme)) {
             true => Ok(Source::Url(url)),
             false => Err("neither an http(s) nor a data URL".to_owned()),
         };

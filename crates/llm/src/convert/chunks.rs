@@ -29,6 +29,8 @@ pub(crate) struct Chunks {
     /// The tool whose call is under way: its index, and whether anything of its arguments has come.
     call: Option<(usize, bool)>,
     calls: usize,
+    /// Why the model is done has been said.
+    finished: bool,
     state: State,
 }
 
@@ -54,7 +56,7 @@ impl Chunks {
         let head = Head {
             chat: asked.operation == Operation::Chat,
             model: asked.model.to_owned(),
-            id: format!("chatcmpl-{}", asked.created),
+            id: format!("chatcmpl-{}", asked.id),
             created: asked.created,
         };
         Self {
@@ -66,6 +68,7 @@ impl Chunks {
             tokens: None,
             call: None,
             calls: 0,
+            finished: false,
             state: State::UnderWay,
         }
     }
@@ -140,6 +143,7 @@ impl Chunks {
 
     /// The model is done, for this reason.
     pub fn finish(&mut self, reason: &str) {
+        self.finished = true;
         if self.wishes.keep_text {
             self.seen.finish_reason = Some(reason.to_owned());
         }
@@ -177,9 +181,15 @@ impl Chunks {
         self.state = State::Failed;
     }
 
-    /// The provider has stopped; `false` where the answer was not over.
-    pub fn is_over(&self) -> bool {
-        self.state != State::UnderWay
+    /// The provider, called so, has stopped: that is an error where the answer was not over.
+    pub fn close(&mut self, provider: &str) {
+        match self.finished {
+            true => self.done(),
+            false => {
+                let message = format!("the answer of {provider} ended before it was complete");
+                self.fail(&message, "server_error", 502);
+            }
+        }
     }
 
     /// What is to go to the client now.

@@ -8,9 +8,6 @@ use crate::request::{Call, Rules};
 /// `max_tokens` where nobody says: the API demands one, and every model allows this many.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
 
-/// Fewest tokens that thinking can be given.
-const LEAST_BUDGET: u64 = 1024;
-
 /// Models that refuse sampling parameters and think as they see fit (Kong 3.14).
 const ADAPTIVE: [&str; 3] = ["claude-opus-4-7", "claude-opus-4-8", "claude-fable"];
 
@@ -127,9 +124,6 @@ fn is_adaptive(model: &str) -> bool {
 }
 
 /// Lets the model think as hard as is asked, where it may; returns the tokens it is given.
-///
-/// Thinking does not go with a tool that must be called, nor after calls whose thoughts are not there to be sent
-/// again: OpenAI's format has no place for their signatures.
 fn set_thinking(
     sent: &mut Map<String, Value>,
     chat: &Chat,
@@ -149,18 +143,7 @@ fn set_thinking(
         }
         return None;
     }
-    let wanted = match effort {
-        "low" => LEAST_BUDGET,
-        "medium" => 2 * LEAST_BUDGET,
-        "high" => 4 * LEAST_BUDGET,
-        "xhigh" | "max" => 16 * LEAST_BUDGET,
-        _ => return None,
-    };
-    let forced = matches!(chat.choice, Some(Choice::Required | Choice::Function(_)));
-    let budget = chat.limit().map_or(wanted, |limit| wanted.min(limit.saturating_sub(1)));
-    if forced || ends_with_calls || budget < LEAST_BUDGET {
-        return None;
-    }
+    let budget = chat.thinking_budget(ends_with_calls)?;
     sent.insert("thinking".to_owned(), json!({"type": "enabled", "budget_tokens": budget}));
     Some(budget)
 }

@@ -2,6 +2,7 @@
 //! the route's model, authenticated and sent to the provider; the answer streams back, and its usage is logged.
 
 mod answer;
+mod aws;
 mod config;
 mod gunzip;
 mod log;
@@ -22,6 +23,7 @@ use tollgate_model::{Config, PluginSchema};
 use crate::body::{Form, Parsed};
 use crate::read;
 use answer::{Plain, Preserved, Streamed};
+use aws::Aws;
 pub use config::AiProxyConfig;
 use config::{Auth, ParamLocation, ResponseStreaming};
 use log::{Azure, Record};
@@ -48,6 +50,8 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let provider = provider::configured(&config.model.provider, &options.settings())
         .ok_or_else(|| unknown("config.model.provider"))?;
     let upstream = Upstream::new(&*provider, operation, &options)?;
+    let auth = config.auth.unwrap_or_default();
+    let aws = Aws::of(&*provider, &auth, &options)?;
     let number = |value: Option<f64>| value.map(|value| json!(value).to_string());
     let count = |value: Option<i64>| value.map(|value| value.to_string());
     let logging = config.logging.unwrap_or_default();
@@ -71,7 +75,8 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
             Some(ResponseStreaming::Deny) => Streaming::Deny,
             Some(ResponseStreaming::Always) => Streaming::Always,
         },
-        auth: config.auth.unwrap_or_default(),
+        auth,
+        aws,
         body_limit: match config.max_request_body_size {
             None | Some(0) => usize::MAX,
             Some(limit) => limit as usize,
@@ -111,6 +116,8 @@ struct AiProxy {
     options: Options,
     streaming: Streaming,
     auth: Auth,
+    /// Who signs requests, where they must be signed.
+    aws: Option<Aws>,
     body_limit: usize,
     model_header: bool,
     shared: Arc<Shared>,
@@ -122,7 +129,8 @@ impl Plugin for AiProxy {
     }
 
     fn secret_names(&self) -> Vec<String> {
-        [&self.auth.header_name, &self.auth.param_name].into_iter().flatten().cloned().collect()
+        let names = [&self.auth.header_name, &self.auth.param_name].into_iter().flatten().cloned();
+        names.chain(self.aws.iter().map(|_| "x-amz-security-token".to_owned())).collect()
     }
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
@@ -168,7 +176,7 @@ impl AiProxy {
             },
             None => None,
         };
-        let (destination, path) = self.upstream.resolve(exchange)?;
+        let (destination, mut path) = self.upstream.resolve(exchange)?;
         let rules = Rules {
             operation: self.shared.operation,
             model: model.as_deref().filter(|model| !model.is_empty()),
@@ -178,16 +186,23 @@ impl AiProxy {
             auth: self.body_auth(),
         };
         let call = request::check(body.and_then(Object::parse), &rules)?;
-        self.follow(exchange, &call, &rules)?;
+        let body = self.follow(exchange, &call, &rules)?;
+        if path.is_empty() {
+            let model = call.model.as_deref().unwrap_or_default();
+            path = self.shared.provider.call_path(model, call.stream).unwrap_or_default().into();
+        }
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
         self.upstream.mark(exchange)?;
         self.authenticate(exchange);
+        if let Some(aws) = &self.aws {
+            aws.sign(exchange, &destination, &path, &body)?;
+        }
         exchange.upstream_path = path;
         exchange.destination = Some(destination);
         Ok(())
     }
 
-    /// Sets the body to send, and leaves what follows the answer.
+    /// Sets the body to send, which it returns too, and leaves what follows the answer.
     ///
     /// # Errors
     /// Why the request cannot be made the provider's.
@@ -196,24 +211,24 @@ impl AiProxy {
         exchange: &mut Exchange,
         call: &request::Call<'_>,
         rules: &Rules<'_>,
-    ) -> Result<(), String> {
+    ) -> Result<Bytes, String> {
         let takes_gzip = exchange.head.headers.get_str("accept-encoding").is_some_and(has_gzip);
         let header = self.header(exchange, call.model.as_deref());
         if self.shared.operation == Operation::Preserve {
             exchange.follow(Box::new(Preserved::new(header, takes_gzip)));
-            return Ok(());
+            return Ok(Bytes::new());
         }
         let sent = self.shared.provider.request(call, rules)?;
         let body = Bytes::from(sent.body);
         exchange.set_body(body.clone());
         exchange.head.headers.set("Content-Type", "application/json");
         let model = call.model.as_deref().unwrap_or_default();
-        let record = Record::new(&self.shared, model, call.stream, body);
+        let record = Record::new(&self.shared, model, call.stream, body.clone());
         exchange.follow(match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),
         });
-        Ok(())
+        Ok(body)
     }
 
     /// `X-Kong-LLM-Model`, where it is wanted.

@@ -273,6 +273,8 @@ impl Options {
             azure_deployment_id: self.azure_deployment_id.clone(),
             azure_api_version: self.azure_api_version.clone(),
             anthropic_version: self.anthropic_version.clone(),
+            aws_region: super::aws::region(self),
+            bedrock_latency: self.bedrock.as_ref().and_then(|of| of.performance_config_latency.clone()),
             llama2_format: self.llama2_format.clone(),
             mistral_format: self.mistral_format.clone(),
             dashscope_in_china: self.dashscope.as_ref().is_some_and(|of| of.international == Some(false)),
@@ -491,6 +493,10 @@ fn refuse_provider(fields: &Map<String, Value>, errors: &mut FieldErrors) {
         && !provider::serves(&*provider, operation)
     {
         errors.add_at("route_type", format!("{named} has no '{}' that could be served", operation.name()));
+    }
+    let role = "model.options.bedrock.aws_assume_role_arn";
+    if name == "bedrock" && known(fields, role).is_some() {
+        errors.add_at(role, "roles cannot be assumed yet; leave it out and use keys that may call the model");
     }
     let is_set = |path: &[&str]| text(fields, &[&["model", "options"], path].concat()).is_some();
     let found = match name {

@@ -45,6 +45,8 @@ pub(super) struct Record {
     shared: Arc<Shared>,
     /// The model asked; empty where nobody needs it.
     model: Box<str>,
+    /// Identifies the call, for providers that do not do so.
+    id: String,
     stream: bool,
     started: Instant,
     answered: Option<Instant>,
@@ -65,6 +67,7 @@ impl Record {
             } else {
                 Box::default()
             },
+            id: String::new(),
             stream,
             started: Instant::now(),
             answered: None,
@@ -83,7 +86,8 @@ impl Record {
     /// What is asked.
     pub(super) fn asked(&self) -> Asked<'_> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Asked { operation: self.shared.operation, model: &self.model, created: now.as_secs() }
+        let (operation, model) = (self.shared.operation, &*self.model);
+        Asked { operation, model, id: &self.id, created: now.as_secs() }
     }
 
     /// Whether anything of the call is logged.
@@ -99,6 +103,9 @@ impl Record {
     /// The head of a good answer is there.
     pub(super) fn answered(&mut self, exchange: &Exchange) {
         self.answered = exchange.facts.answered;
+        if self.shared.provider.translates() {
+            self.id = exchange.request_id.to_string();
+        }
     }
 
     /// A piece of a good answer is there.

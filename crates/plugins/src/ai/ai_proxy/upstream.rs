@@ -70,6 +70,8 @@ enum Path {
     Client,
     /// The one of [`Server::Address`].
     OfAddress,
+    /// Made for each call by the provider.
+    OfCall,
 }
 
 impl Upstream {
@@ -95,7 +97,11 @@ impl Upstream {
             Some(url) => Server::of_url(url).map_err(failed)?,
             None => (Server::of_host(&provider.host(), 443, Some(Profiles::shared().map_err(failed)?)), None),
         };
+        // An address without a path says where the provider is, and no more.
+        let is_bare = url.is_none() || url_path.as_deref() == Some("/");
+        let of_call = provider.call_path("", false).is_some() && own_path.is_none();
         let path = match (operation, url) {
+            _ if of_call && is_bare => Path::OfCall,
             (Operation::Preserve, _) => own_path.unwrap_or(Path::Client),
             (_, Some(_)) => url_path.map_or(Path::OfAddress, |path| Path::of(&path)),
             (operation, None) => own_path
@@ -124,7 +130,7 @@ impl Upstream {
         Ok(())
     }
 
-    /// Destination and path of a request.
+    /// Destination and path of a request; the path is empty where the provider makes it for each call.
     ///
     /// # Errors
     /// What the client is told (status 400) where a value is missing or would lead elsewhere.
@@ -154,6 +160,7 @@ impl Upstream {
         let path = match &self.path {
             Path::Fixed(path) => path.clone(),
             Path::Client => exchange.path.clone(),
+            Path::OfCall => Bytes::new(),
             Path::Templated(template) => safe_path(&render(template, exchange)?)?,
             Path::OfAddress => safe_path(&address_path.unwrap_or_default())?,
         };
