@@ -14,8 +14,7 @@ pub struct Headers {
     received: Bytes,
     added: Vec<u8>,
     fields: Vec<Field>,
-    /// Bits of every name there is or was, so that most names that are not there need not be looked for.
-    seen: u64,
+    seen: Seen,
 }
 
 /// Where a line stands: `name: value\r\n`.
@@ -59,11 +58,28 @@ fn glance(name: &[u8]) -> u32 {
     }
 }
 
-/// The two bits that stand for a name.
-#[inline]
-fn bits(glance: u32) -> u64 {
-    let mixed = glance.wrapping_mul(0x9e37_79b1);
-    1 << (mixed >> 26) | 1 << (mixed >> 20 & 63)
+/// Bits of every name there is or was, so that most names that are not there need not be looked for.
+#[derive(Clone, Copy, Default)]
+struct Seen([u64; 2]);
+
+impl Seen {
+    #[inline]
+    fn bits(glance: u32) -> [u64; 2] {
+        let mixed = glance.wrapping_mul(0x9e37_79b1);
+        [1 << (mixed >> 26), 1 << (mixed >> 20 & 63)]
+    }
+
+    #[inline]
+    fn add(&mut self, glance: u32) {
+        let [one, other] = Self::bits(glance);
+        self.0 = [self.0[0] | one, self.0[1] | other];
+    }
+
+    #[inline]
+    fn may_have(self, glance: u32) -> bool {
+        let [one, other] = Self::bits(glance);
+        self.0[0] & one != 0 && self.0[1] & other != 0
+    }
 }
 
 /// Whether there is a byte that must not stand in a line (CR, LF, NUL). Eight at a time: all of them, and nothing
@@ -100,13 +116,13 @@ impl Headers {
         fields: impl Iterator<Item = (Range<usize>, Range<usize>)>,
     ) -> Self {
         let list = Vec::with_capacity(fields.size_hint().0 + MORE_FIELDS);
-        let mut headers = Self { received, added: Vec::new(), fields: list, seen: 0 };
+        let mut headers = Self { received, added: Vec::new(), fields: list, seen: Seen::default() };
         for (name, value) in fields {
             let between = headers.received.get(name.end..value.start);
             let after = headers.received.get(value.end..value.end + END.len());
             if between == Some(SEPARATOR) && after == Some(END) {
                 let glance = glance(&headers.received[name.clone()]);
-                headers.seen |= bits(glance);
+                headers.seen.add(glance);
                 headers.fields.push(Field {
                     glance,
                     start: name.start as u32,
@@ -152,7 +168,7 @@ impl Headers {
     /// Every value of `name`, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
         let glance = glance(name.as_bytes());
-        let fields = if self.has_seen(glance) { self.fields.as_slice() } else { &[] };
+        let fields = if self.seen.may_have(glance) { self.fields.as_slice() } else { &[] };
         fields
             .iter()
             .filter(move |field| self.is_named(field, name, glance))
@@ -251,15 +267,9 @@ impl Headers {
     }
 
     #[inline]
-    fn has_seen(&self, glance: u32) -> bool {
-        let bits = bits(glance);
-        self.seen & bits == bits
-    }
-
-    #[inline]
     fn position(&self, name: &str) -> Option<usize> {
         let glance = glance(name.as_bytes());
-        if !self.has_seen(glance) {
+        if !self.seen.may_have(glance) {
             return None;
         }
         self.fields.iter().position(|field| self.is_named(field, name, glance))
@@ -268,7 +278,7 @@ impl Headers {
     /// Removes the fields of this name that stand at `from` or later; tells whether there was one.
     fn remove_from(&mut self, name: &str, from: usize) -> bool {
         let (before, glance) = (self.fields.len(), glance(name.as_bytes()));
-        if !self.has_seen(glance) {
+        if !self.seen.may_have(glance) {
             return false;
         }
         let mut at = from;
@@ -285,33 +295,24 @@ impl Headers {
     /// Writes a line into the side buffer.
     fn store(&mut self, name: &[u8], value: &[&[u8]]) -> Field {
         let added = &mut self.added;
-        if added.capacity() == 0 {
-            added.reserve(MORE_BYTES);
-        }
+        let length: usize = value.iter().map(|part| part.len()).sum();
         let start = added.len();
-        let put = |added: &mut Vec<u8>, bytes: &[u8]| {
-            let from = added.len();
-            added.extend_from_slice(bytes);
-            if breaks_lines(bytes) {
-                let unfit = |byte: &&mut u8| matches!(byte, b'\r' | b'\n' | 0);
-                added[from..].iter_mut().filter(unfit).for_each(|byte| *byte = b' ');
-            }
-        };
-        put(added, name);
+        let needed = name.len() + SEPARATOR.len() + length + END.len();
+        if added.capacity() - start < needed {
+            added.reserve(needed.max(MORE_BYTES));
+        }
+        added.extend_from_slice(name);
         added.extend_from_slice(SEPARATOR);
-        let value_start = added.len();
-        value.iter().for_each(|part| put(added, part));
-        let value_length = added.len() - value_start;
+        value.iter().for_each(|part| added.extend_from_slice(part));
+        let line = &mut added[start..];
+        if breaks_lines(line) {
+            let unfit = |byte: &&mut u8| matches!(byte, b'\r' | b'\n' | 0);
+            line.iter_mut().filter(unfit).for_each(|byte| *byte = b' ');
+        }
         added.extend_from_slice(END);
         let glance = glance(name);
-        self.seen |= bits(glance);
-        Field {
-            glance,
-            start: start as u32,
-            name: name.len() as u32,
-            value: value_length as u32,
-            added: true,
-        }
+        self.seen.add(glance);
+        Field { glance, start: start as u32, name: name.len() as u32, value: length as u32, added: true }
     }
 
     fn buffer(&self, added: bool) -> &[u8] {

@@ -38,6 +38,11 @@ impl<'a> Object<'a> {
         (scan::space(bytes, at + 1) == bytes.len()).then_some(Self { text, members })
     }
 
+    /// The whole text.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// Names and values, in order.
     pub fn members(&self) -> impl Iterator<Item = (&str, &'a str)> + '_ {
         self.members.iter().map(|(name, value)| (&**name, *value))

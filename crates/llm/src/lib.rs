@@ -9,10 +9,13 @@
 //! Where client and provider speak the same format, bytes pass and only the members that must change are
 //! edited ([`json::Object`]).
 
+mod aws_events;
+mod convert;
 pub mod estimate;
 pub mod json;
 pub mod provider;
 pub mod request;
+pub mod sigv4;
 pub mod sse;
 pub mod template;
 pub mod usage;

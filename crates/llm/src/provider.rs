@@ -1,6 +1,12 @@
-//! The providers: a file each, and a line in [`named`].
+//! The providers: who they are, by Kong's names, is in [`configured`].
 
-pub mod openai;
+mod anthropic;
+mod bedrock;
+mod openai;
+mod openai_like;
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,27 +15,117 @@ use crate::request::{Call, Rules};
 use crate::usage::Seen;
 
 /// Someone who runs models: where its API is, what it is sent, what its answers mean.
+///
+/// Hosts, paths and values may hold placeholders (see [`crate::template`]).
 pub trait Provider: Send + Sync {
     /// Kong's name for it.
     fn name(&self) -> &'static str;
 
     /// Host of its API, reached with TLS on port 443.
-    fn host(&self) -> &'static str;
+    fn host(&self) -> Cow<'_, str>;
 
-    /// Path of an operation; `None` where the client's own path is kept.
-    fn path(&self, operation: Operation) -> Option<&'static str>;
+    /// Path of an operation; `None` for one that it does not serve, and where the client's own path is kept.
+    fn path(&self, operation: Operation) -> Option<Cow<'_, str>>;
+
+    /// Path of one call, where that depends on the call; stands in for [`Provider::path`].
+    fn call_path(&self, model: &str, stream: bool) -> Option<String> {
+        let _ = (model, stream);
+        None
+    }
+
+    /// What the configured path (`upstream_path`) is appended to.
+    fn base_path(&self) -> &str {
+        ""
+    }
+
+    /// Argument that every request carries, unless the client sent one of that name.
+    fn query(&self) -> Option<(&'static str, &str)> {
+        None
+    }
+
+    /// Header fields that every request carries.
+    fn headers(&self) -> Vec<(&'static str, Cow<'_, str>)> {
+        Vec::new()
+    }
 
     /// Makes of the client's request what is sent.
-    fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Sent;
+    ///
+    /// # Errors
+    /// Why that cannot be done; the client gets status 400.
+    fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String>;
 
-    /// Checks a whole answer of status 200, and takes in what it says where that is wanted.
+    /// Checks a whole answer of status 200, and takes in what it says where that is wanted. Gives the answer in
+    /// the client's format where that is another one.
     ///
     /// # Errors
     /// Why it cannot be passed on, in Kong's words; the client gets status 500.
-    fn answer(&self, body: &[u8], operation: Operation, seen: Option<&mut Seen>) -> Result<(), String>;
+    fn answer(
+        &self,
+        body: &[u8],
+        asked: &Asked<'_>,
+        seen: Option<&mut Seen>,
+    ) -> Result<Option<Vec<u8>>, String>;
 
     /// What follows a streamed answer on its way.
-    fn stream(&self, wishes: StreamWishes) -> Box<dyn Stream>;
+    fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream>;
+
+    /// Whether requests have to be signed ([`crate::sigv4`]).
+    fn wants_signature(&self) -> bool {
+        false
+    }
+
+    /// Whether answers have to be translated.
+    fn translates(&self) -> bool {
+        false
+    }
+
+    /// The answer of another status in the client's format; `None` where it can only be passed on as it is.
+    fn error(&self, status: u16, body: &[u8]) -> Option<Vec<u8>> {
+        let _ = (status, body);
+        None
+    }
+}
+
+/// What was asked of the provider.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// What it is to do.
+    pub operation: Operation,
+    /// The model asked.
+    pub model: &'a str,
+    /// Identifies the call.
+    pub id: &'a str,
+    /// When, in seconds since 1970.
+    pub created: u64,
+}
+
+/// What is configured about the provider's account and manners (Kong's `model.options`).
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `azure_instance`
+    pub azure_instance: Option<String>,
+    /// `azure_deployment_id`
+    pub azure_deployment_id: Option<String>,
+    /// `azure_api_version`
+    pub azure_api_version: Option<String>,
+    /// `anthropic_version`
+    pub anthropic_version: Option<String>,
+    /// `bedrock.aws_region`, or the environment's
+    pub aws_region: Option<String>,
+    /// `bedrock.performance_config_latency`
+    pub bedrock_latency: Option<String>,
+    /// `llama2_format`
+    pub llama2_format: Option<String>,
+    /// `mistral_format`
+    pub mistral_format: Option<String>,
+    /// `dashscope.international` set to false
+    pub dashscope_in_china: bool,
+    /// `databricks.workspace_instance_id`
+    pub databricks_workspace: Option<String>,
+    /// `huggingface.use_cache`
+    pub huggingface_use_cache: Option<bool>,
+    /// `huggingface.wait_for_model`
+    pub huggingface_wait_for_model: Option<bool>,
 }
 
 /// A request as the provider gets it.
@@ -62,10 +158,25 @@ pub trait Stream: Send {
     fn take_seen(&mut self) -> Seen;
 }
 
-/// The provider of this name; `None` for one that is not served yet.
-pub fn named(name: &str) -> Option<&'static dyn Provider> {
-    match name {
-        "openai" => Some(&openai::OpenAi),
-        _ => None,
+/// The provider of this name; `None` for one that is not served yet, or not in the format that is set.
+pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> {
+    Some(match name {
+        "anthropic" => {
+            Arc::new(anthropic::Anthropic { version: settings.anthropic_version.clone().unwrap_or_default() })
+        }
+        "bedrock" => Arc::new(bedrock::Bedrock {
+            region: settings.aws_region.clone().unwrap_or_default(),
+            anthropic_version: settings.anthropic_version.clone(),
+            latency: settings.bedrock_latency.clone(),
+        }),
+        _ => Arc::new(openai_like::configured(name, settings)?),
+    })
+}
+
+/// Whether a provider serves an operation. `preserve` is for all whose requests need no signature.
+pub fn serves(provider: &dyn Provider, operation: Operation) -> bool {
+    match operation {
+        Operation::Preserve => !provider.wants_signature(),
+        operation => provider.path(operation).is_some(),
     }
 }

@@ -26,6 +26,8 @@ pub struct Options {
     pub temperature: Option<String>,
     /// `top_p`, as JSON text
     pub top_p: Option<String>,
+    /// `top_k`, as JSON text
+    pub top_k: Option<String>,
     /// `dimensions` of embeddings, as JSON text
     pub dimensions: Option<String>,
 }

@@ -129,6 +129,11 @@ enum First {
     UnderWay,
 }
 
+/// What stands in the `data` lines of an event.
+pub(crate) fn data(event: &[u8]) -> impl Iterator<Item = &[u8]> {
+    event.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data:")).map(<[u8]>::trim_ascii)
+}
+
 /// Calls `each` with the bounds of every event from `start` on; returns where the unfinished rest begins.
 fn each_event(chunk: &[u8], start: usize, mut each: impl FnMut(usize, usize)) -> usize {
     let mut from = start;

@@ -2,49 +2,117 @@
 //! answers, what the client gets, what is known of it then. Every streamed case is also cut at every byte.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+use std::sync::Arc;
+
+use aws_smithy_eventstream::frame::write_message_to;
+use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use bytes::Bytes;
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tollgate_llm::json::Object;
-use tollgate_llm::provider::{self, Sent, StreamWishes};
+use tollgate_llm::provider::{self, Asked, Sent, Settings, StreamWishes};
 use tollgate_llm::request::{self, Options, Rules, Streaming};
 use tollgate_llm::usage::Seen;
 use tollgate_llm::{Operation, Provider};
 
-const PLAIN: &[(&str, &str)] = &[("openai", include_str!("../cases/openai_plain.json"))];
-const STREAMED: &[(&str, &str)] = &[("openai", include_str!("../cases/openai_streamed.json"))];
+const PLAIN: &[(&str, &str)] = &[
+    ("openai", include_str!("../cases/openai_plain.json")),
+    ("anthropic", include_str!("../cases/anthropic_plain.json")),
+    ("bedrock", include_str!("../cases/bedrock_plain.json")),
+];
+const STREAMED: &[(&str, &str)] = &[
+    ("openai", include_str!("../cases/openai_streamed.json")),
+    ("anthropic", include_str!("../cases/anthropic_streamed.json")),
+    ("bedrock", include_str!("../cases/bedrock_streamed.json")),
+];
 
-fn each_case(tables: &[(&str, &str)], run: impl Fn(&'static dyn Provider, &Value)) {
+fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
+    let of = |option: &str| case["settings"][option].as_str().map(str::to_owned);
+    let settings = Settings {
+        azure_instance: of("azure_instance"),
+        azure_deployment_id: of("azure_deployment_id"),
+        azure_api_version: of("azure_api_version"),
+        anthropic_version: of("anthropic_version"),
+        aws_region: of("aws_region"),
+        bedrock_latency: of("bedrock_latency"),
+        llama2_format: of("llama2_format"),
+        mistral_format: of("mistral_format"),
+        dashscope_in_china: case["settings"]["dashscope_in_china"] == true,
+        databricks_workspace: of("databricks_workspace"),
+        huggingface_use_cache: case["settings"]["huggingface_use_cache"].as_bool(),
+        huggingface_wait_for_model: case["settings"]["huggingface_wait_for_model"].as_bool(),
+    };
+    provider::configured(name, &settings).unwrap()
+}
+
+fn each_case(tables: &[(&str, &str)], run: impl Fn(&dyn Provider, &Value)) {
     for (name, table) in tables {
         for case in serde_json::from_str::<Vec<Value>>(table).unwrap() {
-            run(provider::named(name).unwrap(), &case);
+            run(&*provider(name, &case), &case);
         }
     }
 }
 
-fn send(provider: &dyn Provider, case: &Value) -> Sent {
+fn operation(case: &Value) -> Operation {
+    Operation::named(case["operation"].as_str().unwrap_or("llm/v1/chat")).unwrap()
+}
+
+fn asked(case: &Value) -> Asked<'_> {
+    Asked {
+        operation: operation(case),
+        model: case["model"].as_str().unwrap_or_default(),
+        id: "7PbQ",
+        created: 1_741_569_952,
+    }
+}
+
+/// A text of the table: as it stands, or written of the JSON that stands there.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Compares bytes where the table holds a text, and values where it holds JSON.
+#[track_caller]
+fn check(actual: &[u8], expected: &Value, title: &Value) {
+    match expected.as_str() {
+        Some(expected) => assert_eq!(String::from_utf8_lossy(actual), expected, "{title}"),
+        None => assert_eq!(&serde_json::from_slice::<Value>(actual).unwrap(), expected, "{title}"),
+    }
+}
+
+/// What is sent; `None` where the case is that it cannot be.
+fn send(provider: &dyn Provider, case: &Value) -> Option<Sent> {
     let option = |name: &str| case["options"][name].as_str().map(str::to_owned);
     let options = Options {
         max_tokens: option("max_tokens"),
         temperature: option("temperature"),
         top_p: option("top_p"),
+        top_k: option("top_k"),
         dimensions: option("dimensions"),
     };
     let rules = Rules {
-        operation: Operation::named(case["operation"].as_str().unwrap()).unwrap(),
+        operation: operation(case),
         model: case["model"].as_str(),
         streaming: Streaming::Allow,
         options: &options,
         want_usage: true,
         auth: None,
     };
-    let body = case["request"].as_str().unwrap();
+    let body = text(&case["request"]);
     let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
-    let sent = provider.request(&call, &rules);
-    if let Some(expected) = case["sent"].as_str() {
-        assert_eq!(String::from_utf8_lossy(&sent.body), expected, "{}", case["title"]);
+    match (provider.request(&call, &rules), case["refused"].as_str()) {
+        (Ok(sent), None) => {
+            if !case["sent"].is_null() {
+                check(&sent.body, &case["sent"], &case["title"]);
+            }
+            Some(sent)
+        }
+        (Err(refused), Some(expected)) => {
+            assert_eq!(refused, expected, "{}", case["title"]);
+            None
+        }
+        (other, expected) => panic!("{}: {expected:?} became {other:?}", case["title"]),
     }
-    sent
 }
 
 fn check_seen(case: &Value, seen: &Seen, sent: &[u8], stream: bool) {
@@ -66,44 +134,135 @@ fn check_seen(case: &Value, seen: &Seen, sent: &[u8], stream: bool) {
     }
 }
 
+/// Where providers are, and what they want besides: `null` in the table where they want nothing.
+#[test]
+fn addresses_and_manners() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("../cases/providers.json")).unwrap();
+    for case in &cases {
+        let provider = provider(case["provider"].as_str().unwrap(), case);
+        let query = provider.query().map(|(name, value)| format!("{name}={value}"));
+        let headers: Vec<String> =
+            provider.headers().iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let path = |name| provider.path(Operation::named(name).unwrap());
+        let actual = json!({
+            "host": provider.host(),
+            "chat": path("llm/v1/chat"),
+            "completions": path("llm/v1/completions"),
+            "embeddings": path("llm/v1/embeddings"),
+            "query": query,
+            "headers": headers,
+        });
+        assert_eq!(actual, case["expect"], "{}", case["provider"]);
+        if !case["request"].is_null() {
+            send(&*provider, case);
+        }
+        for call in case["calls"].as_array().into_iter().flatten() {
+            let path = provider.call_path(call[0].as_str().unwrap(), call[1].as_bool().unwrap());
+            assert_eq!(path.as_deref(), call[2].as_str());
+        }
+    }
+}
+
 #[test]
 fn plain_answers() {
     each_case(PLAIN, |provider, case| {
-        let sent = send(provider, case);
-        let Some(answer) = case["answer"].as_str() else { return };
-        let operation = Operation::named(case["operation"].as_str().unwrap()).unwrap();
+        let Some(sent) = send(provider, case) else { return };
+        if case["answer"].is_null() {
+            return;
+        }
+        let answer = text(&case["answer"]);
         let mut seen = Seen::default();
-        match (provider.answer(answer.as_bytes(), operation, Some(&mut seen)), case["failure"].as_str()) {
-            (Ok(()), None) => check_seen(case, &seen, &sent.body, false),
+        match (provider.answer(answer.as_bytes(), &asked(case), Some(&mut seen)), case["failure"].as_str()) {
+            (Ok(translated), None) => {
+                match translated {
+                    Some(translated) => check(&translated, &case["client"], &case["title"]),
+                    None => assert!(case["client"].is_null(), "{}: passed as it is", case["title"]),
+                }
+                check_seen(case, &seen, &sent.body, false);
+            }
             (Err(failure), Some(expected)) => assert_eq!(failure, expected, "{}", case["title"]),
             (other, expected) => panic!("{}: {expected:?} became {other:?}", case["title"]),
         }
     });
 }
 
+/// Answers of another status; `null` in the table where they can only be passed on as they are.
+#[test]
+fn error_answers() {
+    for case in &serde_json::from_str::<Vec<Value>>(include_str!("../cases/errors.json")).unwrap() {
+        let provider = provider(case["provider"].as_str().unwrap(), case);
+        let status = case["status"].as_u64().unwrap() as u16;
+        match provider.error(status, text(&case["answer"]).as_bytes()) {
+            Some(error) => check(&error, &case["client"], &case["title"]),
+            None => assert!(case["client"].is_null(), "{}", case["title"]),
+        }
+    }
+}
+
+/// The bytes of a stream: a text, or a list of AWS events by their types; those of exceptions begin with `!`.
+fn stream_bytes(case: &Value) -> Vec<u8> {
+    let Some(events) = case["stream"].as_array() else {
+        return case["stream"].as_str().unwrap().as_bytes().to_vec();
+    };
+    let mut bytes = Vec::new();
+    for event in events {
+        let name = event[0].as_str().unwrap();
+        let (kind, name_header, name) = match name.strip_prefix('!') {
+            Some(exception) => ("exception", ":exception-type", exception),
+            None => ("event", ":event-type", name),
+        };
+        let header =
+            |name: &'static str, value: &str| Header::new(name, HeaderValue::String(value.to_owned().into()));
+        let headers = vec![
+            header(name_header, name),
+            header(":content-type", "application/json"),
+            header(":message-type", kind),
+        ];
+        let message = Message::new_from_parts(headers, event[1].to_string().into_bytes());
+        write_message_to(&message, &mut bytes).unwrap();
+    }
+    bytes
+}
+
+/// The events that the client is to get: a text, or a list of what their data lines hold.
+fn check_events(client: &str, case: &Value, how: &str) {
+    let title = &case["title"];
+    let Some(expected) = case["client"].as_array() else {
+        return assert_eq!(client, case["client"].as_str().unwrap(), "{title}: {how}");
+    };
+    let mut events = client.split_inclusive("\n\n").map(|event| {
+        let data = event.strip_prefix("data: ").and_then(|event| event.strip_suffix("\n\n")).unwrap();
+        serde_json::from_str(data).unwrap_or_else(|_| data.into())
+    });
+    for (at, expected) in expected.iter().enumerate() {
+        let actual: Value = events.next().unwrap_or_default();
+        assert_eq!(&actual, expected, "{title}: {how}: event {at}");
+    }
+    assert_eq!(events.next(), None, "{title}: {how}");
+}
+
 #[test]
 fn streamed_answers_cut_at_every_byte() {
     each_case(STREAMED, |provider, case| {
-        let sent = send(provider, case);
-        let stream = case["stream"].as_str().unwrap().as_bytes();
+        let sent = send(provider, case).unwrap();
+        let stream = &stream_bytes(case)[..];
         let wishes = StreamWishes { hide_usage: sent.hide_usage, keep_text: true };
-        let run = |pieces: &[&[u8]]| {
-            let mut events = provider.stream(wishes);
+        let run = |how: &str, pieces: &[&[u8]]| {
+            let mut events = provider.stream(&asked(case), wishes);
             let mut client = Vec::new();
             for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
                 client.extend_from_slice(&events.chunk(Bytes::copy_from_slice(piece)));
             }
             client.extend_from_slice(&events.end());
-            let client = String::from_utf8(client).unwrap();
-            assert_eq!(client, case["client"].as_str().unwrap(), "{}: {}", case["title"], pieces.len());
+            check_events(&String::from_utf8(client).unwrap(), case, how);
             check_seen(case, &events.take_seen(), &sent.body, true);
         };
         for cut in 0..=stream.len() {
             let (one, two) = stream.split_at(cut);
-            run(&[one, two]);
+            run(&format!("cut at {cut}"), &[one, two]);
         }
-        run(&stream.chunks(1).collect::<Vec<_>>());
-        run(&stream.chunks(7).collect::<Vec<_>>());
+        run("byte by byte", &stream.chunks(1).collect::<Vec<_>>());
+        run("seven bytes at a time", &stream.chunks(7).collect::<Vec<_>>());
     });
 }
 
@@ -146,7 +305,7 @@ proptest! {
         let rules = Rules { operation: Operation::Chat, model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None };
         prop_assume!(members.iter().filter(|(name, _)| name == "messages").count() == 1);
         let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
-        let sent = provider::named("openai").unwrap().request(&call, &rules);
+        let sent = provider::configured("openai", &Settings::default()).unwrap().request(&call, &rules).unwrap();
         let parsed = Object::parse(&sent.body).unwrap();
         let kept = |object: &Object<'_>| object.members().filter(|(name, _)| !edited.contains(name)).map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>();
         prop_assert_eq!(kept(&parsed), kept(&call.body));

@@ -1,4 +1,5 @@
-//! A mock LLM that speaks OpenAI's API: for trying Tollgate without an account, for tests and benches. Every
+//! A mock LLM that speaks the APIs of OpenAI (and all that are like it), Anthropic and Bedrock, by the path it is
+//! asked under: for trying Tollgate without an account, for tests and benches. Every
 //! answer says that it is one.
 //!
 //! What it does can be asked for by request header, or for all requests by [`Options`]:
@@ -15,7 +16,10 @@
 //! | `x-mock-hang` | never answers |
 //! | `x-mock-echo` | the answer's text is the request as it was received |
 
+mod anthropic;
+mod bedrock;
 mod openai;
+mod reply;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -115,11 +119,16 @@ impl Handler for Mock {
         let Ok(body) = request.body.buffer(64 * 1024 * 1024).await else {
             return error(StatusCode::BAD_REQUEST, "the body could not be read", "invalid_request_error");
         };
-        if let Some(status) = wishes.status {
-            return forced_error(status);
-        }
         let path = String::from_utf8_lossy(request.head.path()).into_owned();
-        let mut response = openai::answer(&request.head, &path, &body, &wishes);
+        let protocol = Protocol::of(&path);
+        if let Some(status) = wishes.status {
+            return forced_error(protocol, status);
+        }
+        let mut response = match protocol {
+            Protocol::OpenAi => openai::answer(&request.head, &path, &body, &wishes),
+            Protocol::Bedrock => bedrock::answer(&request.head, &path, &body, &wishes),
+            Protocol::Anthropic => anthropic::answer(&request.head, &body, &wishes),
+        };
         if wishes.malformed {
             response.body = Body::Full("{\"this is Tollgate's mock LLM\": and no JSON".into());
         }
@@ -162,20 +171,49 @@ fn error(status: StatusCode, message: &str, kind: &str) -> Response {
     plain(status, &json!({"error": {"message": message, "type": kind, "param": null, "code": null}}))
 }
 
+/// Whose API is asked for.
+#[derive(Clone, Copy)]
+enum Protocol {
+    OpenAi,
+    Anthropic,
+    Bedrock,
+}
+
+impl Protocol {
+    fn of(path: &str) -> Self {
+        match path.trim_end_matches('/') {
+            path if path.ends_with("/messages") => Self::Anthropic,
+            path if path.ends_with("/converse") || path.ends_with("/converse-stream") => Self::Bedrock,
+            _ => Self::OpenAi,
+        }
+    }
+}
+
 /// An error that was asked for; one of too many requests says when to come back.
-fn forced_error(status: u16) -> Response {
+fn forced_error(protocol: Protocol, status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let kind = match status.as_u16() {
-        401 => "invalid_request_error",
-        429 => "rate_limit_exceeded",
-        400..=499 => "invalid_request_error",
-        _ => "server_error",
+    let message = "This error of Tollgate's mock LLM was asked for by x-mock-status.";
+    let mut response = match protocol {
+        Protocol::OpenAi => openai::error_of(status, message),
+        Protocol::Anthropic => anthropic::error_of(status, message),
+        Protocol::Bedrock => bedrock::error_of(status, message),
     };
-    let mut response =
-        error(status, "This error of Tollgate's mock LLM was asked for by x-mock-status.", kind);
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers.set("Retry-After", "1");
     }
+    response
+}
+
+/// A streamed answer of these events.
+fn streamed(content_type: &str, events: Vec<Bytes>, wishes: &Wishes) -> Response {
+    let mut response = labelled(StatusCode::OK);
+    response.headers.set("Content-Type", content_type);
+    response.body = Body::stream(Events {
+        events: events.into_iter(),
+        delay: wishes.chunk_delay,
+        pause: None,
+        abort_after: wishes.abort_after,
+    });
     response
 }
 

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tollgate_http::{Body, Method, RequestHead, Response, StatusCode};
+use tollgate_http::{Method, RequestHead, Response, StatusCode};
 
-use crate::{Events, Wishes, error, labelled, plain};
+use crate::reply::Reply;
+use crate::{Wishes, error, plain, streamed};
 
 const CREATED: u64 = 1_741_569_952;
 const ID: &str = "chatcmpl-mock-7PbQmXc2";
@@ -47,6 +48,17 @@ pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishe
     }
 }
 
+/// An error of this status.
+pub(crate) fn error_of(status: StatusCode, message: &str) -> Response {
+    let kind = match status.as_u16() {
+        401 => "invalid_request_error",
+        429 => "rate_limit_exceeded",
+        400..=499 => "invalid_request_error",
+        _ => "server_error",
+    };
+    error(status, message, kind)
+}
+
 /// The list of models, or one of them: any, for the mock answers under every name.
 fn models(path: &str) -> Response {
     let model =
@@ -57,49 +69,7 @@ fn models(path: &str) -> Response {
     }
 }
 
-/// What the mock says.
-struct Reply<'a> {
-    request: &'a Value,
-    chat: bool,
-    words: Vec<String>,
-    calls: Vec<Value>,
-    prompt_tokens: usize,
-}
-
-impl<'a> Reply<'a> {
-    fn new(head: &RequestHead, request: &'a Value, body: &[u8], chat: bool, wishes: &Wishes) -> Self {
-        let question = last_question(request);
-        let text = if wishes.echo {
-            let headers: serde_json::Map<String, Value> = head
-                .headers
-                .iter()
-                .map(|(name, value)| {
-                    (
-                        String::from_utf8_lossy(name).to_ascii_lowercase(),
-                        String::from_utf8_lossy(value).into(),
-                    )
-                })
-                .collect();
-            let target = String::from_utf8_lossy(&head.target).into_owned();
-            json!({"method": head.method.as_str(), "target": target, "headers": headers, "body": String::from_utf8_lossy(body)}).to_string()
-        } else {
-            format!("This is Tollgate's mock LLM, not a real model. You asked: {question}")
-        };
-        let mut words: Vec<String> = match wishes.echo {
-            true => vec![text],
-            false => text.split_inclusive(' ').map(str::to_owned).collect(),
-        };
-        if let Some(tokens) = wishes.tokens {
-            words = (0..tokens).map(|number| format!("word{number} ")).collect();
-        }
-        let limit = request["max_tokens"].as_u64().or(request["max_completion_tokens"].as_u64());
-        if let Some(limit) = limit {
-            words.truncate(limit.max(1) as usize);
-        }
-        let prompt_tokens = body.len().div_ceil(4);
-        Self { request, chat, words, calls: tool_calls(request, &question), prompt_tokens }
-    }
-
+impl Reply<'_> {
     fn usage(&self) -> Value {
         let completion = self.words.len();
         json!({
@@ -107,17 +77,6 @@ impl<'a> Reply<'a> {
             "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
             "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
         })
-    }
-
-    fn finish_reason(&self) -> &'static str {
-        let limit = self.request["max_tokens"].as_u64().or(self.request["max_completion_tokens"].as_u64());
-        if !self.calls.is_empty() {
-            "tool_calls"
-        } else if limit.is_some_and(|limit| limit as usize == self.words.len()) {
-            "length"
-        } else {
-            "stop"
-        }
     }
 
     fn frame(&self, object: &str, choices: Value) -> Value {
@@ -201,56 +160,8 @@ impl<'a> Reply<'a> {
         }
         let mut events: Vec<Bytes> = events.iter().map(event).collect();
         events.push(Bytes::from_static(b"data: [DONE]\n\n"));
-        let mut response = labelled(StatusCode::OK);
-        response.headers.set("Content-Type", "text/event-stream; charset=utf-8");
-        response.body = Body::stream(Events {
-            events: events.into_iter(),
-            delay: wishes.chunk_delay,
-            pause: None,
-            abort_after: wishes.abort_after,
-        });
-        response
+        streamed("text/event-stream; charset=utf-8", events, wishes)
     }
-}
-
-/// The text of the last message, or the prompt.
-fn last_question(request: &Value) -> String {
-    let content = match request["messages"].as_array().and_then(|messages| messages.last()) {
-        Some(message) => &message["content"],
-        None => &request["prompt"],
-    };
-    match content {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join(" ")
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Calls of the tools that the request demands, or whose names the question holds.
-fn tool_calls(request: &Value, question: &str) -> Vec<Value> {
-    let answered = request["messages"]
-        .as_array()
-        .and_then(|messages| messages.last())
-        .is_some_and(|last| last["role"] == "tool");
-    let names: Vec<&str> = request["tools"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|tool| tool["function"]["name"].as_str())
-        .collect();
-    let chosen = request["tool_choice"]["function"]["name"].as_str();
-    let wanted = names.iter().enumerate().filter(|(index, name)| {
-        let demanded = chosen == Some(**name) || *index == 0 && request["tool_choice"] == "required";
-        demanded || question.contains(**name) && request["tool_choice"] != "none"
-    });
-    if answered {
-        return Vec::new();
-    }
-    wanted
-        .map(|(index, name)| json!({"id": format!("call_mock_{index}"), "type": "function", "function": {"name": name, "arguments": "{\"mock\":true}"}}))
-        .collect()
 }
 
 fn embeddings(request: &Value) -> Response {

@@ -159,10 +159,18 @@ const KEPT_REVISIONS: u64 = 1000;
 impl Store {
     /// An empty store that lives as long as the process, without history.
     ///
+    /// What does not fit into its cache goes to a nameless file in the system's temporary folder, so that a
+    /// million consumers need not be held in memory twice: here and by the data plane.
+    ///
     /// # Errors
     /// What SQLite reports.
     pub fn memory() -> Result<Self, StoreError> {
-        Self::prepare(Connection::open_in_memory()?, None)
+        let connection = Connection::open("")?;
+        connection.pragma_update(None, "journal_mode", "MEMORY")?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        // Negative: in KiB.
+        connection.pragma_update(None, "cache_size", -64 * 1024)?;
+        Self::prepare(connection, None)
     }
 
     /// Opens a store in a file, making it where there is none. Only its owner may read the file.

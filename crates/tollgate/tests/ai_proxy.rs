@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use common::cases::{self, Scripted};
+use common::mock::Mock;
 use common::upstream::{Upstream, chunk};
 use common::{Tollgate, connect, eventually, find};
 use serde_json::{Value, json};
@@ -42,15 +43,45 @@ fn entry(tollgate: &Tollgate, is_it: impl Fn(&Value) -> bool) -> Value {
 #[test]
 fn requests() {
     let scripted = Scripted::start();
-    let text =
-        include_str!("ai_proxy/requests.json").replace("${UPSTREAM}", &scripted.upstream.port.to_string());
-    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let read = |table: &str| {
+        let text = table.replace("${UPSTREAM}", &scripted.upstream.port.to_string());
+        serde_json::from_str::<Vec<Value>>(&text).unwrap()
+    };
+    let tables = [include_str!("ai_proxy/requests.json"), include_str!("ai_proxy/providers.json")];
+    let cases: Vec<Value> = tables.into_iter().flat_map(read).collect();
     let tollgate = start(scripted.upstream.port);
     let wrong: Vec<String> = cases
         .iter()
         .filter_map(|case| Some((case, cases::run(tollgate.proxy(), &scripted, case).err()?)))
         .map(|(case, difference)| format!("{}: {difference}", case["title"]))
         .collect();
+    cases::report(cases.len(), &wrong);
+}
+
+/// Providers that speak APIs of their own, against the mock that speaks them too, behind `key-auth`. AWS keys are
+/// those of the environment.
+#[test]
+fn against_the_mock() {
+    let mock = Mock::start(&[]);
+    let file = include_str!("ai_proxy/mock.yml").replace("${MOCK}", &mock.port.to_string());
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+    let tollgate = Tollgate::with_file(&file, &keys);
+    let cases: Vec<Value> = serde_json::from_str(include_str!("ai_proxy/mock.json")).unwrap();
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let bytes = cases::request_bytes(case["route"].as_str().unwrap(), &case["request"]);
+        let answer = common::exchange(tollgate.proxy(), &bytes);
+        let missing = case["contains"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|part| !answer.text().contains(part.as_str().unwrap()));
+        let checked = cases::check_answer(&answer, &case["expect"]).and_then(|()| match missing {
+            Some(part) => Err(format!("no {part} in {}", answer.text())),
+            None => Ok(()),
+        });
+        wrong.extend(checked.err().map(|error| format!("{}: {error}", case["title"])));
+    }
     cases::report(cases.len(), &wrong);
 }
 
@@ -122,6 +153,10 @@ fn configurations() {
             wrong.push(format!("{}: status {} became {status}: {answer}", case["title"], case["status"]));
         } else if let Err(error) = cases::matches(case.get("json").unwrap_or(&json!({})), &answer, "") {
             wrong.push(format!("{}: {error}", case["title"]));
+        } else if let Some(says) = case["says"].as_str()
+            && !answer["message"].as_str().unwrap_or_default().contains(says)
+        {
+            wrong.push(format!("{}: no {says} in {answer}", case["title"]));
         }
         if let Some(id) = answer["id"].as_str() {
             tollgate.admin_call("DELETE", &format!("/plugins/{id}"), None);

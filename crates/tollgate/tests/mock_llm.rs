@@ -3,40 +3,12 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Write};
 
 use common::cases::{check_answer, request_bytes};
+use common::mock::Mock;
 use common::{connect, exchange};
 use serde_json::Value;
-
-struct Mock {
-    process: Child,
-    port: u16,
-}
-
-impl Mock {
-    fn start(flags: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args(["mock-llm", "--listen", "127.0.0.1:0"])
-            .args(flags)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains("mock"), "{line}");
-        let port = line.trim().rsplit(':').next().unwrap().parse().unwrap();
-        Self { process, port }
-    }
-}
-
-impl Drop for Mock {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 #[test]
 fn answers() {

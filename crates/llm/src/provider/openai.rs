@@ -2,36 +2,67 @@
 
 mod stream;
 
+use std::borrow::Cow;
+
 use crate::Operation;
 use crate::json::{Object, quote};
-use crate::provider::{Provider, Sent, Stream, StreamWishes};
+use crate::provider::{Asked, Provider, Sent, Stream, StreamWishes};
 use crate::request::{Call, Rules};
 use crate::usage::Seen;
 
 use stream::Watched;
 
-/// OpenAI's API.
-pub struct OpenAi;
+/// OpenAI's API as somebody serves it.
+#[derive(Debug, Default)]
+pub(super) struct OpenAi {
+    pub(super) name: &'static str,
+    pub(super) host: Cow<'static, str>,
+    pub(super) base_path: String,
+    pub(super) chat: Cow<'static, str>,
+    /// Path of completions, where they are served.
+    pub(super) completions: Option<Cow<'static, str>>,
+    /// Path of embeddings, where they are served.
+    pub(super) embeddings: Option<Cow<'static, str>>,
+    pub(super) query: Option<(&'static str, String)>,
+    pub(super) headers: Vec<(&'static str, &'static str)>,
+    /// Members that it refuses.
+    pub(super) refused: &'static [&'static str],
+    /// Whether it knows `top_k`.
+    pub(super) takes_top_k: bool,
+}
 
 impl Provider for OpenAi {
     fn name(&self) -> &'static str {
-        "openai"
+        self.name
     }
 
-    fn host(&self) -> &'static str {
-        "api.openai.com"
+    fn host(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.host)
     }
 
-    fn path(&self, operation: Operation) -> Option<&'static str> {
-        Some(match operation {
-            Operation::Chat => "/v1/chat/completions",
-            Operation::Completions => "/v1/completions",
-            Operation::Embeddings => "/v1/embeddings",
+    fn path(&self, operation: Operation) -> Option<Cow<'_, str>> {
+        let path = match operation {
+            Operation::Chat => &self.chat,
+            Operation::Completions => self.completions.as_ref()?,
+            Operation::Embeddings => self.embeddings.as_ref()?,
             Operation::Preserve => return None,
-        })
+        };
+        Some(Cow::Borrowed(path))
     }
 
-    fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Sent {
+    fn base_path(&self) -> &str {
+        &self.base_path
+    }
+
+    fn query(&self) -> Option<(&'static str, &str)> {
+        self.query.as_ref().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    fn headers(&self) -> Vec<(&'static str, Cow<'_, str>)> {
+        self.headers.iter().map(|(name, value)| (*name, Cow::Borrowed(*value))).collect()
+    }
+
+    fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String> {
         let object = &call.body;
         let mut edits = Edits::new();
         let model = call.model.as_deref().unwrap_or_default();
@@ -53,22 +84,34 @@ impl Provider for OpenAi {
             }
             edits.set_some("temperature", options.temperature.as_deref());
             edits.set_some("top_p", options.top_p.as_deref());
-            edits.remove("top_k");
+            match self.takes_top_k {
+                true => edits.set_some("top_k", options.top_k.as_deref()),
+                false => edits.remove("top_k"),
+            }
             edits.set("stream", if call.stream { "true" } else { "false" });
         }
-        let stream_options = (call.stream && rules.want_usage).then(|| usage_option(object)).flatten();
+        let asks_usage = call.stream && rules.want_usage && !self.refused.contains(&"stream_options");
+        let stream_options = asks_usage.then(|| usage_option(object)).flatten();
         edits.set_some("stream_options", stream_options.as_deref());
         let auth = rules.auth.filter(|auth| !(auth.keep_own && object.get(auth.name).is_some()));
         let secret = auth.map(|auth| quote(auth.value));
         if let (Some(auth), Some(secret)) = (auth, &secret) {
             edits.set(auth.name, secret);
         }
-        Sent { body: object.edit(&edits.0), hide_usage: stream_options.is_some() }
+        self.refused.iter().for_each(|name| edits.remove(name));
+        Ok(Sent { body: object.edit(&edits.0), hide_usage: stream_options.is_some() })
     }
 
-    fn answer(&self, body: &[u8], operation: Operation, seen: Option<&mut Seen>) -> Result<(), String> {
+    fn answer(
+        &self,
+        body: &[u8],
+        asked: &Asked<'_>,
+        seen: Option<&mut Seen>,
+    ) -> Result<Option<Vec<u8>>, String> {
+        let operation = asked.operation;
         let name = operation.name();
-        let failed = |reason: &str| format!("transformation failed from type openai://{name}: {reason}");
+        let failed =
+            |reason: &str| format!("transformation failed from type {}://{name}: {reason}", self.name);
         let Some(object) = Object::parse(body) else {
             return Err(failed(&format!("failed to decode {name} response")));
         };
@@ -79,10 +122,10 @@ impl Provider for OpenAi {
         if let Some(seen) = seen {
             seen.take(&object);
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn stream(&self, wishes: StreamWishes) -> Box<dyn Stream> {
+    fn stream(&self, _: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
         Box::new(Watched::new(wishes))
     }
 }

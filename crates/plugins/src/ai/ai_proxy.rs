@@ -2,6 +2,7 @@
 //! the route's model, authenticated and sent to the provider; the answer streams back, and its usage is logged.
 
 mod answer;
+mod aws;
 mod config;
 mod gunzip;
 mod log;
@@ -22,9 +23,10 @@ use tollgate_model::{Config, PluginSchema};
 use crate::body::{Form, Parsed};
 use crate::read;
 use answer::{Plain, Preserved, Streamed};
+use aws::Aws;
 pub use config::AiProxyConfig;
 use config::{Auth, ParamLocation, ResponseStreaming};
-use log::Record;
+use log::{Azure, Record};
 use upstream::Upstream;
 
 /// How the plugin presents itself.
@@ -44,16 +46,20 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let config: AiProxyConfig = read(config)?;
     let unknown =
         |field: &str| BuildError { field: field.to_owned(), message: "cannot be served".to_owned() };
-    let provider = provider::named(&config.model.provider).ok_or_else(|| unknown("config.model.provider"))?;
     let operation = Operation::named(&config.route_type).ok_or_else(|| unknown("config.route_type"))?;
     let options = config.model.options.unwrap_or_default();
-    let upstream = Upstream::new(provider, operation, &options)?;
+    let provider = provider::configured(&config.model.provider, &options.settings())
+        .ok_or_else(|| unknown("config.model.provider"))?;
+    let upstream = Upstream::new(&*provider, operation, &options)?;
+    let auth = config.auth.unwrap_or_default();
+    let aws = Aws::of(&*provider, &auth, &options)?;
     let number = |value: Option<f64>| value.map(|value| json!(value).to_string());
     let count = |value: Option<i64>| value.map(|value| value.to_string());
     let logging = config.logging.unwrap_or_default();
     let statistics = logging.log_statistics == Some(true);
     let model = config.model.name.as_deref().map(Template::new);
-    let header_of = |model: &str| format!("{}/{model}", provider.name()).into();
+    let name = provider.name();
+    let header_of = |model: &str| format!("{name}/{model}").into();
     Ok(Arc::new(AiProxy {
         upstream,
         fixed_header: model.as_ref().and_then(Template::fixed).map(header_of),
@@ -62,6 +68,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
             max_tokens: count(options.max_tokens),
             temperature: number(options.temperature),
             top_p: number(options.top_p),
+            top_k: count(options.top_k),
             dimensions: count(options.embeddings_dimensions),
         },
         streaming: match config.response_streaming {
@@ -69,7 +76,8 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
             Some(ResponseStreaming::Deny) => Streaming::Deny,
             Some(ResponseStreaming::Always) => Streaming::Always,
         },
-        auth: config.auth.unwrap_or_default(),
+        auth,
+        aws,
         body_limit: match config.max_request_body_size {
             None | Some(0) => usize::MAX,
             Some(limit) => limit as usize,
@@ -79,6 +87,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
             provider,
             operation,
             plugin_id: scope.id.to_string(),
+            azure: Azure::of(&config.model.provider, &options),
             statistics,
             payloads: statistics && logging.log_payloads == Some(true),
             input_cost: options.input_cost,
@@ -89,8 +98,10 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
 
 /// What the answer's side needs to know too.
 struct Shared {
-    provider: &'static dyn Provider,
+    provider: Arc<dyn Provider>,
     operation: Operation,
+    /// What the log says of Azure.
+    azure: Option<Azure>,
     plugin_id: String,
     statistics: bool,
     payloads: bool,
@@ -106,6 +117,8 @@ struct AiProxy {
     options: Options,
     streaming: Streaming,
     auth: Auth,
+    /// Who signs requests, where they must be signed.
+    aws: Option<Aws>,
     body_limit: usize,
     model_header: bool,
     shared: Arc<Shared>,
@@ -117,7 +130,8 @@ impl Plugin for AiProxy {
     }
 
     fn secret_names(&self) -> Vec<String> {
-        [&self.auth.header_name, &self.auth.param_name].into_iter().flatten().cloned().collect()
+        let names = [&self.auth.header_name, &self.auth.param_name].into_iter().flatten().cloned();
+        names.chain(self.aws.iter().map(|_| "x-amz-security-token".to_owned())).collect()
     }
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
@@ -163,7 +177,7 @@ impl AiProxy {
             },
             None => None,
         };
-        let (destination, path) = self.upstream.resolve(exchange)?;
+        let (destination, mut path) = self.upstream.resolve(exchange)?;
         let rules = Rules {
             operation: self.shared.operation,
             model: model.as_deref().filter(|model| !model.is_empty()),
@@ -173,31 +187,49 @@ impl AiProxy {
             auth: self.body_auth(),
         };
         let call = request::check(body.and_then(Object::parse), &rules)?;
-        self.follow(exchange, &call, &rules);
+        let body = self.follow(exchange, &call, &rules)?;
+        if path.is_empty() {
+            let model = call.model.as_deref().unwrap_or_default();
+            path = self.shared.provider.call_path(model, call.stream).unwrap_or_default().into();
+        }
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
+        self.upstream.mark(exchange)?;
         self.authenticate(exchange);
+        if let Some(aws) = &self.aws {
+            aws.sign(exchange, &destination, &path, &body)?;
+        }
         exchange.upstream_path = path;
         exchange.destination = Some(destination);
         Ok(())
     }
 
-    /// Sets the body to send, and leaves what follows the answer.
-    fn follow(&self, exchange: &mut Exchange, call: &request::Call<'_>, rules: &Rules<'_>) {
+    /// Sets the body to send, which it returns too, and leaves what follows the answer.
+    ///
+    /// # Errors
+    /// Why the request cannot be made the provider's.
+    fn follow(
+        &self,
+        exchange: &mut Exchange,
+        call: &request::Call<'_>,
+        rules: &Rules<'_>,
+    ) -> Result<Bytes, String> {
         let takes_gzip = exchange.head.headers.get_str("accept-encoding").is_some_and(has_gzip);
         let header = self.header(exchange, call.model.as_deref());
         if self.shared.operation == Operation::Preserve {
-            return exchange.follow(Box::new(Preserved::new(header, takes_gzip)));
+            exchange.follow(Box::new(Preserved::new(header, takes_gzip)));
+            return Ok(Bytes::new());
         }
-        let sent = self.shared.provider.request(call, rules);
+        let sent = self.shared.provider.request(call, rules)?;
         let body = Bytes::from(sent.body);
         exchange.set_body(body.clone());
         exchange.head.headers.set("Content-Type", "application/json");
         let model = call.model.as_deref().unwrap_or_default();
-        let record = Record::new(&self.shared, model, call.stream, body);
+        let record = Record::new(&self.shared, model, call.stream, body.clone());
         exchange.follow(match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),
         });
+        Ok(body)
     }
 
     /// `X-Kong-LLM-Model`, where it is wanted.
@@ -232,18 +264,23 @@ impl AiProxy {
         if let (Some(ParamLocation::Query), Some(name), Some(value)) =
             (self.auth.param_location, &self.auth.param_name, &self.auth.param_value)
         {
-            let query = exchange.query.take().unwrap_or_default();
-            let mut pairs: Vec<query::Pair<'_>> = query::pairs(&query).collect();
-            let own = pairs.iter().any(|(other, _)| **other == *name.as_bytes());
-            if own && self.keeps_own_auth() {
-                exchange.query = Some(query);
-                return;
-            }
-            pairs.retain(|(other, _)| **other != *name.as_bytes());
-            pairs.push((name.as_bytes().into(), Some(value.expose().as_bytes().into())));
-            exchange.query = Some(query::write(pairs).into());
+            set_argument(exchange, name, value.expose(), self.keeps_own_auth());
         }
     }
+}
+
+/// Sets an argument of the query, unless the client's own is kept.
+fn set_argument(exchange: &mut Exchange, name: &str, value: &str, keep_own: bool) {
+    let query = exchange.query.take().unwrap_or_default();
+    let mut pairs: Vec<query::Pair<'_>> = query::pairs(&query).collect();
+    let own = pairs.iter().any(|(other, _)| **other == *name.as_bytes());
+    if own && keep_own {
+        exchange.query = Some(query);
+        return;
+    }
+    pairs.retain(|(other, _)| **other != *name.as_bytes());
+    pairs.push((name.as_bytes().into(), Some(value.as_bytes().into())));
+    exchange.query = Some(query::write(pairs).into());
 }
 
 /// Whether a list of encodings has `gzip`, and does not rule it out.

@@ -42,28 +42,27 @@ impl Declared {
     /// A store of its own, to try it out.
     pub(super) fn scratch(&self) -> Result<Store, StartError> {
         let store = Store::memory()?;
-        self.put(&store)?;
+        put(&store, &self.file, self.entities.iter().cloned())?;
         Ok(store)
     }
 
     /// Makes it what a store holds.
     pub(super) fn load(self, store: &Store, hash: &ConfigurationHash) -> Result<(), StartError> {
-        self.put(store)?;
+        put(store, &self.file, self.entities.into_iter())?;
         hash.set(&self.text);
         Ok(())
     }
+}
 
-    fn put(&self, store: &Store) -> Result<(), StartError> {
-        store.commit(Author { name: "declarative_config", message: &self.file }, |transaction| {
-            for kind in Kind::ALL.into_iter().rev().filter(|kind| *kind != Kind::Workspace) {
-                transaction.clear(kind, DEFAULT_WORKSPACE)?;
-            }
-            self.entities
-                .iter()
-                .try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields.clone()))
-        })?;
-        Ok(())
-    }
+/// Makes these the entities of a store.
+fn put(store: &Store, file: &str, mut entities: impl Iterator<Item = Entity>) -> Result<(), StartError> {
+    store.commit(Author { name: "declarative_config", message: file }, |transaction| {
+        for kind in Kind::ALL.into_iter().rev().filter(|kind| *kind != Kind::Workspace) {
+            transaction.clear(kind, DEFAULT_WORKSPACE)?;
+        }
+        entities.try_for_each(|entity| transaction.put(entity.kind, DEFAULT_WORKSPACE, entity.fields))
+    })?;
+    Ok(())
 }
 
 /// Reads and checks a DB-less declaration; its entities in an order in which each comes after those it refers

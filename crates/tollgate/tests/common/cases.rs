@@ -10,7 +10,7 @@
 //!
 //! `sent.line` is a header line as it was sent, name and all. `sent: false` demands that nothing was sent on. Objects are compared as far as the case names members;
 //! `null` demands that a member or header is not there, `"*"` takes any value; of a header, a list names all values
-//! in order, and text behind `~` is a regex.
+//! in order; of a header and of a body, text behind `~` is a regex.
 
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -212,10 +212,14 @@ fn check_header(name: &str, expected: &Value, actual: &[&str]) -> Result<(), Str
 }
 
 fn check_body(text: &str, expect: &Value) -> Result<(), String> {
-    if let Some(expected) = expect["text"].as_str()
-        && expected != text
-    {
-        return Err(format!("body\n{expected}\n  became\n{text}"));
+    if let Some(expected) = expect["text"].as_str() {
+        let same = match expected.strip_prefix('~') {
+            Some(pattern) => regex::Regex::new(pattern).unwrap().is_match(text),
+            None => expected == text,
+        };
+        if !same {
+            return Err(format!("body\n{expected}\n  became\n{text}"));
+        }
     }
     if !expect["json"].is_null() {
         let actual = serde_json::from_str(text).map_err(|error| format!("{error}: {text}"))?;

@@ -4,6 +4,7 @@
 
 pub mod cases;
 pub mod logging;
+pub mod mock;
 pub mod relay;
 pub mod upstream;
 

@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 
 use crate::json::{self, Object};
 use crate::provider::{Stream, StreamWishes};
-use crate::sse::Splitter;
+use crate::sse::{Splitter, data};
 use crate::usage::Seen;
 
 /// Finds a member by its name, quotes included; made once, for events are many and short.
@@ -100,11 +100,6 @@ fn look(event: &[u8], seen: &mut Seen, keep_text: bool) {
     if keep_text && let Some(reason) = string(event, &FINISH_REASON) {
         seen.finish_reason = json::unquote(reason).map(|reason| reason.into_owned());
     }
-}
-
-/// What stands in the `data` lines of an event.
-fn data(event: &[u8]) -> impl Iterator<Item = &[u8]> {
-    event.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data:")).map(<[u8]>::trim_ascii)
 }
 
 /// The `usage` of an event, from its opening brace on.

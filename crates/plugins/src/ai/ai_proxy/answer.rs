@@ -105,12 +105,22 @@ impl ResponseFilter for Plain {
             None => (came, None),
         };
         if !mark(exchange, response, self.model.as_ref()) {
-            return self.encode(response, plain, encoded);
+            return match self.record.provider().error(response.status.as_u16(), &plain) {
+                Some(error) => {
+                    response.headers.set("Content-Type", "application/json");
+                    self.encode(response, error.into(), None);
+                }
+                None => self.encode(response, plain, encoded),
+            };
         }
         self.record.answered(exchange);
         response.headers.remove("Set-Cookie");
         match self.record.read_answer(&plain) {
-            Ok(()) => self.encode(response, plain, encoded),
+            Ok(answer) if answer.as_ptr() == plain.as_ptr() => self.encode(response, plain, encoded),
+            Ok(answer) => {
+                response.headers.set("Content-Type", "application/json");
+                self.encode(response, answer, None);
+            }
             Err(message) => {
                 let error = refuse(StatusCode::INTERNAL_SERVER_ERROR, &message);
                 response.status = error.status;
@@ -142,14 +152,40 @@ impl Streamed {
     }
 }
 
+impl Streamed {
+    /// Whether an answer is an error that has to be told in the client's format.
+    fn is_error(&self, response: &Response) -> bool {
+        self.record.provider().translates() && response.status != StatusCode::OK
+    }
+
+    /// Translates an error that is there whole.
+    fn tell_error(&self, response: &mut Response) {
+        let Body::Full(came) = &response.body else { return };
+        let plain = is_gzip(response).then(|| gunzip(came)).flatten();
+        let body = plain.as_ref().unwrap_or(came);
+        if let Some(error) = self.record.provider().error(response.status.as_u16(), body) {
+            response.headers.remove("Content-Encoding");
+            response.headers.set("Content-Type", "application/json");
+            response.body = Body::from(Bytes::from(error));
+        }
+    }
+}
+
 impl ResponseFilter for Streamed {
     fn keeps_length(&self) -> bool {
         self.events.is_none() && self.gunzip.is_none()
     }
 
+    fn wants_whole(&self, response: &Response) -> Option<usize> {
+        self.is_error(response).then_some(LARGEST_ANSWER)
+    }
+
     fn head(&mut self, exchange: &mut Exchange, response: &mut Response) {
         if exchange.facts.source != Source::Upstream {
             return;
+        }
+        if self.is_error(response) {
+            return self.tell_error(response);
         }
         if is_gzip(response) {
             self.gunzip = Some(Gunzip::new());
@@ -163,9 +199,10 @@ impl ResponseFilter for Streamed {
         }
         self.record.answered(exchange);
         response.headers.remove("Set-Cookie");
-        if is_stream && self.record.is_wanted() {
+        let provider = self.record.provider();
+        if provider.translates() || is_stream && self.record.is_wanted() {
             let wishes = StreamWishes { hide_usage: self.hide_usage, keep_text: self.record.wants_text() };
-            self.events = Some(self.record.provider().stream(wishes));
+            self.events = Some(provider.stream(&self.record.asked(), wishes));
         }
     }
 

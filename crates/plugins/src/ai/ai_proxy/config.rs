@@ -1,6 +1,7 @@
 //! The configuration of `ai-proxy` (Kong 3.11).
 
-use tollgate_llm::{Operation, provider};
+use tollgate_llm::Operation;
+use tollgate_llm::provider::{self, Settings};
 use tollgate_model::schema::{Branch, Constraint, EntityCheck};
 use tollgate_model::{Config, FieldErrors, Map, Secret, Value};
 
@@ -176,7 +177,14 @@ pub struct Model {
             "llama2",
             "gemini",
             "bedrock",
-            "huggingface"
+            "huggingface",
+            "cerebras",
+            "dashscope",
+            "xai",
+            "databricks",
+            "deepseek",
+            "ollama",
+            "vllm"
         )
     )]
     pub provider: String,
@@ -248,6 +256,33 @@ pub struct Options {
     /// Options of Cohere.
     #[config(optional)]
     pub cohere: Option<Cohere>,
+    /// Options of DashScope.
+    #[config(optional)]
+    pub dashscope: Option<Dashscope>,
+    /// Options of Databricks.
+    #[config(optional)]
+    pub databricks: Option<Databricks>,
+}
+
+impl Options {
+    /// What the provider is to know.
+    pub(super) fn settings(&self) -> Settings {
+        let huggingface = self.huggingface.clone().unwrap_or_default();
+        Settings {
+            azure_instance: self.azure_instance.clone(),
+            azure_deployment_id: self.azure_deployment_id.clone(),
+            azure_api_version: self.azure_api_version.clone(),
+            anthropic_version: self.anthropic_version.clone(),
+            aws_region: super::aws::region(self),
+            bedrock_latency: self.bedrock.as_ref().and_then(|of| of.performance_config_latency.clone()),
+            llama2_format: self.llama2_format.clone(),
+            mistral_format: self.mistral_format.clone(),
+            dashscope_in_china: self.dashscope.as_ref().is_some_and(|of| of.international == Some(false)),
+            databricks_workspace: self.databricks.as_ref().and_then(|of| of.workspace_instance_id.clone()),
+            huggingface_use_cache: huggingface.use_cache,
+            huggingface_wait_for_model: huggingface.wait_for_model,
+        }
+    }
 }
 
 /// Options of Gemini and Vertex.
@@ -312,6 +347,22 @@ pub struct Cohere {
     /// Whether to wait for a model that is being loaded.
     #[config(optional)]
     pub wait_for_model: Option<bool>,
+}
+
+/// Options of DashScope.
+#[derive(Debug, Clone, Default, Config)]
+pub struct Dashscope {
+    /// Whether the international endpoint is used, else the one in China.
+    #[config(optional, default = true)]
+    pub international: Option<bool>,
+}
+
+/// Options of Databricks.
+#[derive(Debug, Clone, Default, Config)]
+pub struct Databricks {
+    /// Instance of the workspace, such as `dbc-…`.
+    #[config(optional)]
+    pub workspace_instance_id: Option<String>,
 }
 
 /// What is written to the log.
@@ -392,15 +443,6 @@ fn served(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
         }
     };
     refuse(
-        "model.provider",
-        |name| provider::named(name).is_some(),
-        |name| {
-            format!(
-                "the provider '{name}' cannot be served yet; use 'openai', which with 'options.upstream_url' is any server that speaks OpenAI's API"
-            )
-        },
-    );
-    refuse(
         "llm_format",
         |name| name == "openai",
         |name| format!("the format '{name}' cannot be served yet; use 'openai'"),
@@ -414,11 +456,59 @@ fn served(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
             )
         },
     );
+    refuse_provider(fields, &mut errors);
     let url = "model.options.upstream_url";
     if let Some(Err(message)) = known(fields, url).map(super::upstream::check_address) {
         errors.add_at(url, message);
     }
     errors.into_result()
+}
+
+/// Refuses a provider that is not served, or not with this format or route type, and one that cannot be found.
+fn refuse_provider(fields: &Map<String, Value>, errors: &mut FieldErrors) {
+    let Some(name) = known(fields, "model.provider") else { return };
+    let format = |provider: &str| {
+        let option = format!("{provider}_format");
+        (name == provider).then(|| text(fields, &["model", "options", &option])).flatten().map(str::to_owned)
+    };
+    let (llama2_format, mistral_format) = (format("llama2"), format("mistral"));
+    // Without a format the schema's own check speaks.
+    if ["llama2", "mistral"].contains(&name) && llama2_format.is_none() && mistral_format.is_none() {
+        return;
+    }
+    let named = match llama2_format.as_ref().or(mistral_format.as_ref()) {
+        Some(format) => format!("the provider '{name}' with the format '{format}'"),
+        None => format!("the provider '{name}'"),
+    };
+    let settings = Settings { llama2_format, mistral_format, ..Settings::default() };
+    let Some(provider) = provider::configured(name, &settings) else {
+        return errors.add_at(
+            "model.provider",
+            format!(
+                "{named} cannot be served yet; use 'openai', which with 'options.upstream_url' is any server that speaks OpenAI's API"
+            ),
+        );
+    };
+    if let Some(operation) = known(fields, "route_type").and_then(Operation::named)
+        && !provider::serves(&*provider, operation)
+    {
+        errors.add_at("route_type", format!("{named} has no '{}' that could be served", operation.name()));
+    }
+    let role = "model.options.bedrock.aws_assume_role_arn";
+    if name == "bedrock" && known(fields, role).is_some() {
+        errors.add_at(role, "roles cannot be assumed yet; leave it out and use keys that may call the model");
+    }
+    let is_set = |path: &[&str]| text(fields, &[&["model", "options"], path].concat()).is_some();
+    let found = match name {
+        "vllm" => is_set(&["upstream_url"]),
+        "databricks" => is_set(&["upstream_url"]) || is_set(&["databricks", "workspace_instance_id"]),
+        _ => true,
+    };
+    if !found {
+        let instead = if name == "databricks" { " or 'databricks.workspace_instance_id'" } else { "" };
+        let message = format!("required{instead} with the provider '{name}': nothing else says where it is");
+        errors.add_at("model.options.upstream_url", message);
+    }
 }
 
 /// A text that the schema allows where it stands.

@@ -1,7 +1,7 @@
 //! What the log's `ai` section says of a call (Kong 3.11's names).
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -10,15 +10,43 @@ use tollgate_gateway::balancer::PeerHost;
 use tollgate_gateway::destination::Host;
 use tollgate_gateway::exchange::Source;
 use tollgate_llm::Provider;
+use tollgate_llm::provider::Asked;
+use tollgate_llm::template::Template;
 use tollgate_llm::usage::{Seen, Usage};
 
-use super::{Shared, text};
+use super::config::Options;
+use super::{Shared, render, text};
+
+/// What the log says of Azure's side.
+pub(super) struct Azure([(&'static str, Template); 3]);
+
+impl Azure {
+    /// Of what is configured, where the provider is Azure.
+    pub(super) fn of(provider: &str, options: &Options) -> Option<Self> {
+        let text = |option: &Option<String>| Template::new(option.as_deref().unwrap_or_default());
+        (provider == "azure").then(|| {
+            Self([
+                ("azure_instance_id", text(&options.azure_instance)),
+                ("azure_deployment_id", text(&options.azure_deployment_id)),
+                ("azure_api_version", text(&options.azure_api_version)),
+            ])
+        })
+    }
+
+    fn write(&self, meta: &mut Value, exchange: &Exchange) {
+        for (name, value) in &self.0 {
+            meta[*name] = render(value, exchange).unwrap_or_default().into();
+        }
+    }
+}
 
 /// One call on its way into the log.
 pub(super) struct Record {
     shared: Arc<Shared>,
-    /// The model asked; empty where nothing is logged.
+    /// The model asked; empty where nobody needs it.
     model: Box<str>,
+    /// Identifies the call, for providers that do not do so.
+    id: String,
     stream: bool,
     started: Instant,
     answered: Option<Instant>,
@@ -34,7 +62,12 @@ impl Record {
     pub(super) fn new(shared: &Arc<Shared>, model: &str, stream: bool, request: Bytes) -> Self {
         Self {
             shared: Arc::clone(shared),
-            model: if shared.statistics { model.into() } else { Box::default() },
+            model: if shared.statistics || shared.provider.translates() {
+                model.into()
+            } else {
+                Box::default()
+            },
+            id: String::new(),
             stream,
             started: Instant::now(),
             answered: None,
@@ -46,8 +79,15 @@ impl Record {
     }
 
     /// Who answers.
-    pub(super) fn provider(&self) -> &'static dyn Provider {
-        self.shared.provider
+    pub(super) fn provider(&self) -> &dyn Provider {
+        &*self.shared.provider
+    }
+
+    /// What is asked.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (operation, model) = (self.shared.operation, &*self.model);
+        Asked { operation, model, id: &self.id, created: now.as_secs() }
     }
 
     /// Whether anything of the call is logged.
@@ -63,6 +103,9 @@ impl Record {
     /// The head of a good answer is there.
     pub(super) fn answered(&mut self, exchange: &Exchange) {
         self.answered = exchange.facts.answered;
+        if self.shared.provider.translates() {
+            self.id = exchange.request_id.to_string();
+        }
     }
 
     /// A piece of a good answer is there.
@@ -70,17 +113,19 @@ impl Record {
         self.first_chunk.get_or_insert_with(Instant::now);
     }
 
-    /// Checks a whole answer and takes in what it says.
+    /// Checks a whole answer, takes in what it says, and gives it as the client is to get it.
     ///
     /// # Errors
     /// Why it cannot be passed on.
-    pub(super) fn read_answer(&mut self, answer: &Bytes) -> Result<(), String> {
-        let seen = self.shared.statistics.then_some(&mut self.seen);
-        self.shared.provider.answer(answer, self.shared.operation, seen)?;
+    pub(super) fn read_answer(&mut self, answer: &Bytes) -> Result<Bytes, String> {
+        let mut seen = self.shared.statistics.then(Seen::default);
+        let translated = self.shared.provider.answer(answer, &self.asked(), seen.as_mut())?;
+        self.seen = seen.unwrap_or_default();
+        let answer = translated.map_or_else(|| answer.clone(), Bytes::from);
         if self.shared.payloads {
             self.answer = Some(answer.clone());
         }
-        Ok(())
+        Ok(answer)
     }
 
     /// Writes the section. Runs once, also when the client has gone.
@@ -119,6 +164,9 @@ impl Record {
             },
             "tried_targets": self.tried(exchange),
         });
+        if let Some(azure) = &self.shared.azure {
+            azure.write(&mut proxy["meta"], exchange);
+        }
         if self.shared.payloads {
             let response = self.answer.as_deref().map_or_else(|| self.composed(&usage), text);
             proxy["payload"] = json!({"request": text(&self.request), "response": response});

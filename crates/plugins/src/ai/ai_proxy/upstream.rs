@@ -10,12 +10,15 @@ use tollgate_llm::template::Template;
 use tollgate_llm::{Operation, Provider};
 
 use super::config::Options;
-use super::render;
+use super::{render, set_argument};
 
 /// Where the provider is.
 pub(super) struct Upstream {
     server: Server,
     path: Path,
+    /// Header fields and the argument that the provider wants on every request.
+    headers: Vec<(&'static str, Template)>,
+    query: Option<(&'static str, Template)>,
 }
 
 enum Server {
@@ -67,6 +70,8 @@ enum Path {
     Client,
     /// The one of [`Server::Address`].
     OfAddress,
+    /// Made for each call by the provider.
+    OfCall,
 }
 
 impl Upstream {
@@ -83,22 +88,49 @@ impl Upstream {
         let failed =
             |message: String| BuildError { field: "config.model.options.upstream_url".to_owned(), message };
         let url = options.upstream_url.as_deref();
-        let own_path = options.upstream_path.as_deref().map(Path::of);
+        let base = if url.is_none() { provider.base_path() } else { "" };
+        let own_path = options.upstream_path.as_deref().map(|path| match base {
+            "" => Path::of(path),
+            base => Path::of(&format!("{base}/{}", path.trim_start_matches('/'))),
+        });
         let (server, url_path) = match url {
             Some(url) => Server::of_url(url).map_err(failed)?,
-            None => (Server::fixed(provider.host(), 443, Some(Profiles::shared().map_err(failed)?)), None),
+            None => (Server::of_host(&provider.host(), 443, Some(Profiles::shared().map_err(failed)?)), None),
         };
+        // An address without a path says where the provider is, and no more.
+        let is_bare = url.is_none() || url_path.as_deref() == Some("/");
+        let of_call = provider.call_path("", false).is_some() && own_path.is_none();
         let path = match (operation, url) {
+            _ if of_call && is_bare => Path::OfCall,
             (Operation::Preserve, _) => own_path.unwrap_or(Path::Client),
             (_, Some(_)) => url_path.map_or(Path::OfAddress, |path| Path::of(&path)),
-            (operation, None) => {
-                own_path.or_else(|| provider.path(operation).map(Path::of)).unwrap_or(Path::Client)
-            }
+            (operation, None) => own_path
+                .or_else(|| provider.path(operation).map(|path| Path::of(&path)))
+                .unwrap_or(Path::Client),
         };
-        Ok(Self { server, path })
+        let headers = provider.headers();
+        let headers = headers.iter().map(|(name, value)| (*name, Template::new(value))).collect();
+        let query = provider.query().map(|(name, value)| (name, Template::new(value)));
+        Ok(Self { server, path, headers, query })
     }
 
-    /// Destination and path of a request.
+    /// Sets what the provider wants on every request.
+    ///
+    /// # Errors
+    /// What the client is told (status 400) where a value is missing.
+    pub(super) fn mark(&self, exchange: &mut Exchange) -> Result<(), String> {
+        for (name, value) in &self.headers {
+            let value = render(value, exchange)?;
+            exchange.head.headers.set(name, &*value);
+        }
+        if let Some((name, value)) = &self.query {
+            let value = render(value, exchange)?;
+            set_argument(exchange, name, &value, true);
+        }
+        Ok(())
+    }
+
+    /// Destination and path of a request; the path is empty where the provider makes it for each call.
     ///
     /// # Errors
     /// What the client is told (status 400) where a value is missing or would lead elsewhere.
@@ -128,6 +160,7 @@ impl Upstream {
         let path = match &self.path {
             Path::Fixed(path) => path.clone(),
             Path::Client => exchange.path.clone(),
+            Path::OfCall => Bytes::new(),
             Path::Templated(template) => safe_path(&render(template, exchange)?)?,
             Path::OfAddress => safe_path(&address_path.unwrap_or_default())?,
         };
@@ -170,12 +203,16 @@ impl Server {
         let (https, host, port, path) = split_url(url)?;
         let port = port.parse().map_err(|_| wrong("no valid port", url))?;
         let tls = if https { Some(Profiles::shared()?) } else { None };
+        Ok((Self::of_host(host, port, tls), Some(path.to_owned())))
+    }
+
+    /// The server of a host that may hold placeholders.
+    fn of_host(host: &str, port: u16, tls: Option<&'static Profiles>) -> Self {
         let template = Template::new(host);
-        let server = match template.fixed() {
+        match template.fixed() {
             Some(host) => Self::fixed(host, port, tls),
             None => Self::Templated { host: template, port, tls },
-        };
-        Ok((server, Some(path.to_owned())))
+        }
     }
 }
 
@@ -256,6 +293,35 @@ mod tests {
         assert_eq!(safe_path("//v1/models/a.b:x").unwrap(), "/v1/models/a.b:x");
         for path in ["/v1/../admin", "/v1/%2E%2e/admin", "/v1/.", "/v1?x", "/v1#x", "/v 1", "/v1/\u{e9}"] {
             assert!(safe_path(path).is_err(), "{path}");
+        }
+    }
+
+    /// Azure's `upstream_path` begins below the deployment (Kong 3.11); the path of an address stands for itself.
+    #[test]
+    fn configured_paths() {
+        let options = |path: Option<&str>, url: Option<&str>| Options {
+            azure_instance: Some("i".to_owned()),
+            azure_deployment_id: Some("d".to_owned()),
+            upstream_path: path.map(str::to_owned),
+            upstream_url: url.map(str::to_owned),
+            ..Options::default()
+        };
+        for (provider, operation, path, url, expected) in [
+            ("azure", Operation::Chat, None, None, Some("/openai/deployments/d/chat/completions")),
+            ("azure", Operation::Preserve, Some("/other"), None, Some("/openai/deployments/d/other")),
+            ("azure", Operation::Preserve, Some("/other"), Some("http://a/b"), Some("/other")),
+            ("azure", Operation::Preserve, None, None, None),
+            ("openai", Operation::Chat, Some("other"), None, Some("/other")),
+            ("openai", Operation::Chat, Some("other"), Some("http://a/b"), Some("/b")),
+        ] {
+            let options = options(path, url);
+            let provider = tollgate_llm::provider::configured(provider, &options.settings()).unwrap();
+            let upstream = Upstream::new(&*provider, operation, &options).unwrap();
+            match (upstream.path, expected) {
+                (Path::Fixed(path), Some(expected)) => assert_eq!(path, expected),
+                (Path::Client, None) => {}
+                (_, expected) => panic!("{expected:?}"),
+            }
         }
     }
 }
