@@ -148,7 +148,9 @@ impl From<StoreError> for Failure {
                 Self::coded(StatusCode::BAD_REQUEST, 19, "referenced by others", message, None)
             }
             StoreError::Later { .. } | StoreError::Corrupt(_) | StoreError::Sql(_) | StoreError::Io(_) => {
-                unexpected()
+                tollgate_telemetry::log!(Error, "Admin API: {message}");
+                let message = format!("An unexpected error occurred: {message}");
+                Self::message(StatusCode::INTERNAL_SERVER_ERROR, &message)
             }
         }
     }

@@ -24,7 +24,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use tollgate_declare::{Entity, Invalid, Node};
 use tollgate_gateway::HeaderTokens;
-use tollgate_http::{Body, Connection, Handler, Method, Refusal, Request, RequestHead, Response, StatusCode};
+use tollgate_http::{
+    Body, BodyError, Connection, Handler, Method, Refusal, Request, RequestHead, Response, StatusCode,
+};
 use tollgate_model::{Kind, Map, PluginSchemas, Source, Value, json};
 use tollgate_store::{DEFAULT_WORKSPACE, Store};
 use uuid::Uuid;
@@ -49,7 +51,7 @@ pub trait Declarations: Send + Sync {
 }
 
 /// Facts about the node for `GET /`.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct NodeFacts {
     /// The configuration, secrets hidden.
     pub configuration: Map<String, Value>,
@@ -297,7 +299,13 @@ impl Handler for AdminServer {
                             .await
                             .unwrap_or_else(|_| Err(answer::unexpected()))
                     }
-                    Err(_) => Err(Failure::message(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large")),
+                    Err(BodyError::TooLarge { .. }) => {
+                        Err(Failure::message(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"))
+                    }
+                    Err(error) => {
+                        let message = format!("the body cannot be read: {error}");
+                        Err(Failure::message(StatusCode::BAD_REQUEST, &message))
+                    }
                 })
             }
             Err(stranger) => answer::into_response(Err(stranger)),

@@ -170,7 +170,9 @@ fn transaction(admin: &Admin, call: &Call) -> Answer {
                 Err(failure) if !refused.is_empty() && failure.is_about_references() => {}
                 Err(failure) => refused.push((index, failure)),
             }
-            if refused.len() >= MOST_REFUSALS {
+            // What fails in the store fails for every operation.
+            let failed = refused.last().is_some_and(|(_, failure)| failure.status.is_server_error());
+            if failed || refused.len() >= MOST_REFUSALS {
                 break;
             }
         }

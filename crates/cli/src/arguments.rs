@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The command line when the binary is called `deck`.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(
     name = "deck",
     about = "Declarative configuration of API gateways, with decK's commands",
@@ -19,7 +19,7 @@ pub struct Deck {
 }
 
 /// Commands of `deck`.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum DeckCommand {
     /// Work with a gateway's configuration
     Gateway {
@@ -55,7 +55,7 @@ pub enum DeckCommand {
 }
 
 /// Shells that completions are written for.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Shell {
     Bash,
@@ -78,7 +78,7 @@ impl From<Shell> for clap_complete::Shell {
 }
 
 /// A command of the time when files were given with `--state`.
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub struct Moved<T: Args> {
     /// File or folder
     #[arg(short, long, value_delimiter = ',', default_value = "kong.yaml")]
@@ -89,7 +89,7 @@ pub struct Moved<T: Args> {
 }
 
 /// `tollgate gateway`
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub struct Gateway {
     /// Where and how the gateway is spoken to.
     #[command(flatten)]
@@ -100,7 +100,7 @@ pub struct Gateway {
 }
 
 /// Commands below `gateway`.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum GatewayCommand {
     /// Whether the gateway can be reached
     Ping(Ping),
@@ -126,7 +126,7 @@ pub enum GatewayCommand {
 }
 
 /// Flags of every command.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 #[command(next_help_heading = "Connection (also DECK_… variables and ~/.deck.yaml)")]
 pub struct Connection {
     /// Configuration file [default: ~/.deck.yaml]
@@ -201,7 +201,7 @@ pub struct Connection {
 }
 
 /// Which entities are looked at.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 #[command(next_help_heading = "What is looked at")]
 pub struct Selection {
     /// Workspace
@@ -231,7 +231,7 @@ pub struct Selection {
 }
 
 /// What is printed of changes.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub struct Report {
     /// Print one JSON document in place of lines
@@ -246,7 +246,7 @@ pub struct Report {
 }
 
 /// Diagnostics that are turned into errors or warnings.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 pub struct Diagnostics {
     /// Warnings that are errors (codes)
     #[arg(short = 'E', long, value_delimiter = ',', value_name = "CODE")]
@@ -257,7 +257,7 @@ pub struct Diagnostics {
 }
 
 /// `gateway ping`
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct Ping {
     /// Workspace
     #[arg(short, long)]
@@ -265,7 +265,7 @@ pub struct Ping {
 }
 
 /// `gateway sync`
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct Sync {
     /// Files or folders; - for standard input
     pub files: Vec<String>,
@@ -293,7 +293,7 @@ pub struct Sync {
 }
 
 /// `gateway apply`
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct Apply {
     /// Files or folders; - for standard input
     pub files: Vec<String>,
@@ -321,7 +321,7 @@ pub struct Apply {
 }
 
 /// `gateway diff`
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct Diff {
     /// Files or folders; - for standard input
     pub files: Vec<String>,
@@ -346,7 +346,7 @@ pub struct Diff {
 }
 
 /// `gateway dump`
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct Dump {
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -372,7 +372,7 @@ pub struct Dump {
 }
 
 /// Formats of files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Format {
     Yaml,
@@ -380,7 +380,7 @@ pub enum Format {
 }
 
 /// `gateway validate`
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct Validate {
     /// Files or folders; - for standard input
     pub files: Vec<String>,
@@ -408,7 +408,7 @@ pub struct Validate {
 }
 
 /// `gateway reset`
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct Reset {
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -53,7 +53,6 @@ const LARGEST_ANSWER: u64 = 1 << 30;
 const MOST_RETRIES: u32 = 10;
 
 /// A client of one server.
-#[derive(Debug)]
 pub struct Client {
     agent: ureq::Agent,
     base: String,
@@ -209,8 +208,23 @@ fn reason(error: &ureq::Error) -> String {
         ureq::Error::ConnectionFailed => "the connection failed; is the address right (--kong-addr)?".into(),
         ureq::Error::HostNotFound => "there is no host of this name".into(),
         ureq::Error::Timeout(_) => "no answer in time (--timeout)".into(),
-        other => other.to_string(),
+        other => hinted(other.to_string()),
     }
+}
+
+/// A reason that a library gave, with the mend where there is a usual one.
+fn hinted(reason: String) -> String {
+    let hint = match reason.as_str() {
+        _ if reason.contains("invalid peer certificate") => {
+            "trust it with --ca-cert-file, or do without with --tls-skip-verify"
+        }
+        _ if reason.contains("InvalidContentType") => {
+            "the server does not speak TLS there; is http:// meant (--kong-addr)?"
+        }
+        _ if reason.contains("failed to lookup address") => "is the address right (--kong-addr)?",
+        _ => return reason,
+    };
+    format!("{reason}: {hint}")
 }
 
 fn tls(settings: &Settings) -> Result<TlsConfig, CliError> {

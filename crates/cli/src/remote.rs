@@ -24,7 +24,6 @@ fn listed_kinds() -> Vec<Kind> {
 }
 
 /// A set of entities on a server: a workspace of a Kong or a control plane of Konnect.
-#[derive(Debug)]
 pub struct Remote {
     client: Client,
     /// In front of every path.
@@ -47,7 +46,14 @@ impl Remote {
         if let (Err(_), Some(workspace)) = (&root, workspace) {
             root = client.get(&format!("/{}/kong", segment(workspace)));
         }
-        let root = root.map_err(|error| CliError::Message(format!("reading Kong version: {error}")))?;
+        let root = root.map_err(|error| {
+            let hint = match error.status() {
+                Some(401 | 403) => "; is the token right (--kong-admin-token)?".to_owned(),
+                Some(_) => format!("; is {} the address of an Admin API (--kong-addr)?", settings.kong_addr),
+                None => String::new(),
+            };
+            CliError::Message(format!("reading Kong version: {error}{hint}"))
+        })?;
         let version = root.get("version").and_then(Value::as_str).unwrap_or_default().to_owned();
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_none_or(|major| major < 3) {

@@ -14,7 +14,7 @@ use crate::arguments::Connection;
 const KONG_ADDR: &str = "http://localhost:8001";
 
 /// Settings of a run.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// Address of the Admin API, without a slash at the end.
     pub kong_addr: String,
@@ -303,7 +303,7 @@ mod tests {
         let with = |change: fn(&mut Connection)| {
             let mut flags = Connection::default();
             change(&mut flags);
-            gather(&flags, &[]).unwrap_err()
+            gather(&flags, &[]).err().unwrap()
         };
         assert!(with(|flags| flags.kong_addr = Some("localhost:8001".into())).starts_with("invalid URL"));
         assert!(with(|flags| flags.headers = vec!["nothing".into()]).contains("name:value"));

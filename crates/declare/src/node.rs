@@ -42,6 +42,8 @@ impl Node {
     /// Where it is malformed.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problem> {
         let problem = |(line, message): Failure| Problem::at(file, line, "", message);
+        // Some editors put a byte order mark in front.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if text.trim_start().starts_with(['{', '['])
             && let Some(outcome) = json::parse(text, DEEPEST)
         {

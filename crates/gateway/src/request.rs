@@ -268,7 +268,7 @@ impl Gateway {
         let mut target = match choice.next().await {
             Ok(target) => target,
             Err(none) => {
-                logging::about(exchange, Level::Error, &none.message());
+                logging::about(exchange, Level::Error, &none);
                 return exchange.error(StatusCode::SERVICE_UNAVAILABLE, none.message());
             }
         };

@@ -67,9 +67,7 @@ impl HeaderTokens {
                 "x-kong-admin-latency" => result.admin_latency = true,
                 "x-kong-third-party-latency" | "x-kong-client-latency" => {}
                 _ => {
-                    return Err(format!(
-                        "headers: '{token}' is not a header or token that can be listed here"
-                    ));
+                    return Err(format!("'{token}' is not a header or token that can be listed here"));
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Where a try of a request goes, and what its failure means.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,19 +22,29 @@ pub(crate) struct Choice<'a> {
 }
 
 /// There is nobody to send to.
-pub(crate) enum Nobody {
+pub(crate) enum Nobody<'a> {
     /// No target is healthy.
     NoPeer,
-    /// The name has no address.
-    NoAddress,
+    /// This name has no address.
+    NoAddress(&'a str),
 }
 
-impl Nobody {
+impl Nobody<'_> {
     /// What the client is told.
     pub(crate) fn message(&self) -> &'static str {
         match self {
             Self::NoPeer => answer::NO_PEER,
-            Self::NoAddress => answer::NO_ADDRESS,
+            Self::NoAddress(_) => answer::NO_ADDRESS,
+        }
+    }
+}
+
+/// For the log: what the client is told, and about what.
+impl fmt::Display for Nobody<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPeer => f.write_str(self.message()),
+            Self::NoAddress(name) => write!(f, "{}: '{name}' has no address", self.message()),
         }
     }
 }
@@ -48,7 +59,7 @@ impl<'a> Choice<'a> {
     }
 
     /// The target of the next try.
-    pub(crate) async fn next(&mut self) -> Result<Target<'a>, Nobody> {
+    pub(crate) async fn next(&mut self) -> Result<Target<'a>, Nobody<'a>> {
         let started = Instant::now();
         let (peer, balanced) = match &self.destination.host {
             Host::One(peer) => (&**peer, None),
@@ -59,9 +70,11 @@ impl<'a> Choice<'a> {
             }
         };
         let tls = self.destination.tls.as_ref();
-        let (ip, chosen) = match peer.host {
-            PeerHost::Address(ip) => (ip, started),
-            PeerHost::Name(_) => (peer.host.resolve().await.ok_or(Nobody::NoAddress)?, Instant::now()),
+        let (ip, chosen) = match &peer.host {
+            PeerHost::Address(ip) => (*ip, started),
+            PeerHost::Name(name) => {
+                (peer.host.resolve().await.ok_or(Nobody::NoAddress(name))?, Instant::now())
+            }
         };
         Ok(Target {
             address: SocketAddr::new(ip, peer.port),

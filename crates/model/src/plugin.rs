@@ -16,6 +16,8 @@ pub const HTTP_PROTOCOLS: &[&str] = &["grpc", "grpcs", "http", "https"];
 pub struct PluginSchema {
     /// The name in `plugins.name`.
     pub name: &'static str,
+    /// What it does, in a sentence.
+    pub about: &'static str,
     /// Higher runs earlier.
     pub priority: i32,
     /// Protocols it runs for where none are chosen.
@@ -46,6 +48,7 @@ impl PluginSchema {
     pub fn new(name: &'static str, priority: i32, config: &'static Record) -> Self {
         Self {
             name,
+            about: "",
             priority,
             protocols: HTTP_PROTOCOLS,
             allowed_protocols: HTTP_PROTOCOLS,
@@ -57,6 +60,13 @@ impl PluginSchema {
             config_check: None,
             checks: Vec::new(),
         }
+    }
+
+    /// The same, and what it does is told.
+    #[must_use]
+    pub fn about(mut self, about: &'static str) -> Self {
+        self.about = about;
+        self
     }
 
     /// The same, and it can be told to run for any protocol.

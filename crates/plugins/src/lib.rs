@@ -3,6 +3,7 @@
 pub mod ai;
 pub mod auth;
 pub mod body;
+mod documentation;
 pub mod observe;
 pub mod redis;
 pub mod registry;
@@ -12,6 +13,7 @@ pub mod transform;
 use tollgate_gateway::BuildError;
 use tollgate_model::{Config, Map, Value};
 
+pub use documentation::documentation;
 pub use registry::Registry;
 
 /// Reads a plugin's checked configuration into its type.

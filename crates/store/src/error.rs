@@ -88,6 +88,13 @@ pub enum StoreError {
     Io(#[from] std::io::Error),
 }
 
+impl StoreError {
+    /// Whether there was no room on the disk.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+    }
+}
+
 /// Fields as Kong prints them in messages: sorted, `name="value"`, nested `{id="…"}`.
 pub fn lua_fields(fields: &Map<String, Value>) -> String {
     let mut names: Vec<&String> = fields.keys().collect();

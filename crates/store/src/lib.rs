@@ -254,6 +254,21 @@ impl Store {
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<(T, Option<u64>), StoreError> {
         let mut connection = lock(&self.writer);
+        let outcome = self.commit_on(&mut connection, author, change);
+        if outcome.as_ref().is_err_and(StoreError::is_disk_full) {
+            // What was written ahead and rolled back would keep the disk full. Where even this fails, the next
+            // commit says so.
+            let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
+        outcome
+    }
+
+    fn commit_on<T>(
+        &self,
+        connection: &mut Connection,
+        author: Author<'_>,
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<(T, Option<u64>), StoreError> {
         let sql = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut transaction = Transaction::new(&sql);
         let result = change(&mut transaction)?;

@@ -415,3 +415,28 @@ fn what_has_expired_is_not_there() {
 fn fields_of_consumer() -> Map<String, Value> {
     fields(json!({"id": id(1).to_string(), "username": "u"}))
 }
+
+#[test]
+fn a_commit_without_room_leaves_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = Store::open(&path).unwrap();
+    let limit = |pages: u32| lock(&store.writer).pragma_update(None, "max_page_count", pages).unwrap();
+    let add = |numbers: std::ops::Range<u128>| {
+        store.commit(AUTHOR, |transaction| {
+            for number in numbers {
+                transaction.put(Kind::Service, DEFAULT_WORKSPACE, service(number, &format!("s{number}")))?;
+            }
+            Ok(())
+        })
+    };
+    // SQLite says the same where a page count is reached and where the disk has no room.
+    limit(1);
+    let error = add(0..20_000).unwrap_err();
+    assert_eq!(error.to_string(), "the store failed: database or disk is full");
+    let ahead = std::fs::metadata(folder.path().join("store.db-wal")).unwrap().len();
+    assert_eq!(ahead, 0, "bytes written ahead");
+    limit(u32::MAX);
+    add(0..10).unwrap();
+    assert_eq!(store.read(|view| view.count(Kind::Service, DEFAULT_WORKSPACE)).unwrap(), 10);
+}

@@ -179,7 +179,7 @@ fn load(file: Option<&Path>) -> Result<Configuration, String> {
 fn check(conf: Option<&Path>) -> Result<(), String> {
     let configuration = load(conf)?;
     let node = configuration.check().map_err(|error| error.to_string())?;
-    serve::check_declaration(&node).map_err(|error| error.to_string())?;
+    serve::check(&node).map_err(|error| error.to_string())?;
     let place =
         configuration.file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
     println!("configuration at {place} is valid");

@@ -1,5 +1,6 @@
 //! The node's configuration: defaults < `kong.conf` < `KONG_*` < `TOLLGATE_*`.
 
+mod checks;
 mod documentation;
 mod property;
 mod values;
@@ -22,8 +23,8 @@ use values::{parse_listener, size, time, vault_variable, without_comment};
 #[error("{}", .0.join("\n"))]
 pub struct ConfError(pub Vec<String>);
 
-/// Values by property, with where each came from.
-#[derive(Debug, Clone)]
+/// Values by property, with where each came from. Secrets are among them: not `Debug`.
+#[derive(Clone)]
 pub struct Configuration {
     values: BTreeMap<String, (String, String)>,
     /// The file that was read.
@@ -31,6 +32,9 @@ pub struct Configuration {
     /// Names nobody knows, to warn about.
     pub warnings: Vec<String>,
 }
+
+/// Workers are threads: more than any machine has cores are a slip of the pen.
+const MOST_WORKERS: usize = 1024;
 
 /// Where configuration files are looked for.
 const FILES: [&str; 3] = ["/etc/tollgate/tollgate.conf", "/etc/kong/kong.conf", "/etc/kong.conf"];
@@ -93,14 +97,18 @@ impl Configuration {
 
     fn read_file(&mut self, file: &str, text: &str) -> Result<(), ConfError> {
         let mut errors = Vec::new();
+        // Some editors put a byte order mark in front.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (number, line) in text.lines().enumerate() {
             let line = without_comment(line);
             if line.trim().is_empty() {
                 continue;
             }
             match line.split_once('=') {
-                Some((name, value)) => self.set(name.trim(), value.trim(), &format!("{file}:{}", number + 1)),
-                None => errors.push(format!("{file}:{}: expected 'name = value'", number + 1)),
+                Some((name, value)) if !name.trim().is_empty() => {
+                    self.set(name.trim(), value.trim(), &format!("{file}:{}", number + 1));
+                }
+                _ => errors.push(format!("{file}:{}: expected 'name = value'", number + 1)),
             }
         }
         if errors.is_empty() { Ok(()) } else { Err(ConfError(errors)) }
@@ -182,7 +190,8 @@ impl Configuration {
         }
         let buffers = |text: &str| {
             let (count, bytes) = text.split_once(' ')?;
-            Some((count.trim().parse::<usize>().ok()?, size(bytes.trim())? as usize))
+            let buffers = (count.trim().parse::<usize>().ok()?, size(bytes.trim())? as usize);
+            (buffers.0 > 0 && buffers.1 > 0).then_some(buffers)
         };
         for name in ["nginx_http_large_client_header_buffers", "nginx_proxy_large_client_header_buffers"] {
             if let Some((count, bytes)) =
@@ -216,13 +225,19 @@ impl Configuration {
         let count = self.get("nginx_main_worker_processes").or(self.get("nginx_worker_processes"));
         let workers = match count {
             None | Some("auto") => std::thread::available_parallelism().map_or(1, usize::from),
-            Some(text) => text.parse().ok().filter(|count| *count > 0).unwrap_or_else(|| {
-                errors.push(format!(
-                    "{}: expected a number or 'auto', found '{text}'",
-                    self.origin("nginx_worker_processes")
-                ));
-                1
-            }),
+            Some(text) => {
+                text.parse().ok().filter(|count| (1..=MOST_WORKERS).contains(count)).unwrap_or_else(|| {
+                    let name = match self.get("nginx_main_worker_processes") {
+                        Some(_) => "nginx_main_worker_processes",
+                        None => "nginx_worker_processes",
+                    };
+                    errors.push(format!(
+                        "{}: expected a number from 1 to {MOST_WORKERS} or 'auto', found '{text}'",
+                        self.origin(name)
+                    ));
+                    1
+                })
+            }
         };
         let mut trusted = Vec::new();
         for item in self.list("trusted_ips") {
@@ -236,7 +251,7 @@ impl Configuration {
         }
         let headers =
             tollgate_gateway::HeaderTokens::parse(&self.list("headers")).unwrap_or_else(|message| {
-                errors.push(message);
+                errors.push(format!("{}: {message}", self.origin("headers")));
                 tollgate_gateway::HeaderTokens::OFF
             });
         let database = match self.get("database") {
@@ -273,6 +288,7 @@ impl Configuration {
                 .unwrap_or(10_000),
         };
         self.check_choices(&mut errors);
+        self.check_together(&mut errors);
         let log_level = self.parsed(
             "log_level",
             "one of debug, info, notice, warn, error, crit, alert, emerg",
@@ -333,34 +349,6 @@ impl Configuration {
             errors.push(format!("{}: without admin_token the Admin API listens on loopback only; set one, or listen on 127.0.0.1", self.origin("admin_listen")));
         }
         if errors.is_empty() { Ok(node) } else { Err(ConfError(errors)) }
-    }
-
-    /// Values that must be one of a few.
-    fn check_choices(&self, errors: &mut Vec<String>) {
-        const SWITCH: &[&str] = &["on", "off", "true", "false", "yes", "no", "1", "0"];
-        let choices: [(&str, &[&str]); 8] = [
-            ("real_ip_recursive", SWITCH),
-            ("allow_debug_header", SWITCH),
-            ("tls_certificate_verify", SWITCH),
-            (
-                "error_default_type",
-                &["application/grpc", "application/json", "application/xml", "text/html", "text/plain"],
-            ),
-            // What Kong can be besides, and Tollgate cannot yet: better said than ignored.
-            ("role", &["traditional"]),
-            ("router_flavor", &["traditional_compatible", "traditional"]),
-            ("stream_listen", &["off"]),
-            ("konnect_mode", &["off"]),
-        ];
-        for (name, allowed) in choices {
-            if let Some(value) = self.get(name).filter(|value| !allowed.contains(value)) {
-                errors.push(format!(
-                    "{}: expected one of {}, found '{value}'",
-                    self.origin(name),
-                    allowed.join(", ")
-                ));
-            }
-        }
     }
 
     /// The file of a log, relative ones below the prefix; `None` where it is off. A format's name after it is
@@ -424,8 +412,8 @@ pub enum Database {
     Off,
 }
 
-/// A checked configuration.
-#[derive(Debug, Clone)]
+/// A checked configuration. Secrets are in it: not `Debug`.
+#[derive(Clone)]
 pub struct Node {
     /// `prefix`
     pub prefix: PathBuf,
@@ -536,7 +524,7 @@ mod tests {
             configuration.warnings,
             ["KONG_PROXY_LISTN: the property 'proxy_listn' is not known; did you mean 'proxy_listen'?"]
         );
-        let message = configuration.check().unwrap_err().to_string();
+        let message = configuration.check().err().unwrap().to_string();
         for part in [
             "proxy_listen (KONG_PROXY_LISTEN): 'here' is no address",
             "'nonsense'",
@@ -557,7 +545,7 @@ mod tests {
         assert!(shown.contains("admin_token = ****** (KONG_ADMIN_TOKEN)"), "{shown}");
         assert!(!shown.contains("canary"), "{shown}");
         let missing = [("KONG_ADMIN_TOKEN".to_owned(), "{vault://env/none}".to_owned())];
-        let error = Configuration::load(None, missing.into_iter()).unwrap_err().to_string();
+        let error = Configuration::load(None, missing.into_iter()).err().unwrap().to_string();
         assert_eq!(
             error,
             "admin_token (KONG_ADMIN_TOKEN): the environment has no NONE for '{vault://env/none}'"

@@ -13,7 +13,7 @@ use tollgate_gateway::answer::{ContentType, ErrorSettings};
 use tollgate_gateway::compile::{self, CompileError, Compiler, EntitySource};
 use tollgate_gateway::forwarded::TrustSettings;
 use tollgate_gateway::{Gateway, Settings, Snapshot};
-use tollgate_http::client::Client;
+use tollgate_http::client::{Client, TlsProfile};
 use tollgate_http::server::{Certificates, self_signed};
 use tollgate_model::{Kind, Map, Secret, Source, Value};
 use tollgate_plugins::Registry;
@@ -106,8 +106,10 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
 fn compiler(node: &Node, registry: &Arc<Registry>) -> Result<Compiler, StartError> {
     let compiler = Compiler::new(registry.clone(), node.verify_upstreams);
     let Some((certificate, key)) = &node.client_certificate else { return Ok(compiler) };
-    let read = |value: &str| pem(value).map_err(|error| StartError(format!("client_ssl_cert: {error}")));
-    Ok(compiler.with_client_certificate(read(certificate)?, Secret::new(read(key)?)))
+    let (certificate, key) = (pem("client_ssl_cert", certificate)?, pem("client_ssl_cert_key", key)?);
+    TlsProfile::new(false, &[], Some((&certificate, &key)))
+        .map_err(|error| StartError(format!("client_ssl_cert and client_ssl_cert_key: {error}")))?;
+    Ok(compiler.with_client_certificate(certificate, Secret::new(key)))
 }
 
 fn compile(compiler: &Compiler, view: &View<'_>) -> Result<Snapshot, StoreError> {
@@ -200,14 +202,16 @@ impl Running {
     }
 }
 
-/// Checks the declarative file, where there is one, as a start would.
+/// Checks the files that the configuration names, as a start would: certificates, templates, the declarative file.
 ///
 /// # Errors
-/// Everything that is wrong with it.
-pub fn check_declaration(node: &Node) -> Result<(), StartError> {
+/// What is wrong with them.
+pub fn check(node: &Node) -> Result<(), StartError> {
     let registry = registry(node)?;
+    let compiler = compiler(node, &registry)?;
+    default_certificate(node)?;
+    settings(node, Uuid::nil(), None)?;
     if let Some(declared) = Declared::read(node, &registry)? {
-        let compiler = compiler(node, &registry)?;
         declared.scratch()?.read(|view| compile(&compiler, view).map(drop))?;
     }
     Ok(())
@@ -258,23 +262,25 @@ fn open_store(node: &Node) -> Result<Store, StartError> {
 }
 
 fn default_certificate(node: &Node) -> Result<Certificates, StartError> {
-    let failed = |error: &dyn std::fmt::Display| StartError(format!("ssl_cert: {error}"));
+    let failed = |error: &dyn std::fmt::Display| StartError(format!("ssl_cert and ssl_cert_key: {error}"));
     let (certificate, key) = match &node.certificate {
-        Some((certificate, key)) => {
-            (pem(certificate).map_err(|error| failed(&error))?, pem(key).map_err(|error| failed(&error))?)
-        }
+        Some((certificate, key)) => (pem("ssl_cert", certificate)?, pem("ssl_cert_key", key)?),
         None => self_signed().map_err(|error| failed(&error))?,
     };
     Certificates::new((&certificate, &key), node.tls12).map_err(|error| failed(&error))
 }
 
 /// PEM given as such, or as the path of a file.
-fn pem(value: &str) -> std::io::Result<String> {
+fn pem(property: &str, value: &str) -> Result<String, StartError> {
     if value.contains("-----BEGIN") {
-        Ok(value.replace("\\n", "\n"))
-    } else {
-        std::fs::read_to_string(Path::new(value))
+        return Ok(value.replace("\\n", "\n"));
     }
+    std::fs::read_to_string(Path::new(value)).map_err(|error| {
+        // What is no path may be a key in another form, and is not shown.
+        let shown =
+            if value.starts_with(['/', '.']) && value.len() < 256 { value } else { "neither PEM nor a file" };
+        StartError(format!("{property}: {shown}: {error}"))
+    })
 }
 
 fn settings(node: &Node, node_id: Uuid, access_log: Option<Arc<Sink>>) -> Result<Settings, StartError> {

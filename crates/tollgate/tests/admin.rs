@@ -302,3 +302,17 @@ fn who_writes_and_who_reads_get_along() {
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 7, "{statuses:?}");
 }
+
+/// A body that breaks the rules of HTTP is something else than one that is too large.
+#[test]
+fn a_body_that_cannot_be_read() {
+    let tollgate = Tollgate::with_store(&[]);
+    let head = "POST /services HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = exchange(tollgate.admin(), format!("{head}zz\r\n").as_bytes());
+    assert_eq!(answer.status, 400);
+    let message = answer.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.starts_with("the body cannot be read: the body is not framed as HTTP demands"),
+        "{message}"
+    );
+}

@@ -24,6 +24,8 @@ fn refused(content: &str) -> (i32, String) {
 fn a_file_that_is_wrong_keeps_the_node_from_starting() {
     let head = "_format_version: \"3.0\"\n";
     for (content, expected) in [
+        // A byte order mark is no part of the first key.
+        ("\u{feff}services: []\n", "/kong.yml:1: _format_version: required field missing"),
         ("bobby tables", "/kong.yml:1: expected an object with _format_version and lists of entities"),
         ("a:\n - b\n c: [\n", "/kong.yml:3: the YAML cannot be read at column"),
         ("a: 1\na: 2\n", "/kong.yml:2: the key 'a' stands twice in one mapping"),

@@ -101,6 +101,41 @@ fn ping() {
 }
 
 #[test]
+fn an_address_or_token_that_is_wrong_is_told_with_the_mend() {
+    let tollgate = Tollgate::with_store(&[("KONG_ADMIN_TOKEN", "right")]);
+    let tls = tollgate.port("proxy_tls");
+    for (address, words, expected) in [
+        (format!("http://127.0.0.1:{}", tollgate.proxy()), &[][..], "is http://127.0.0.1:"),
+        (format!("https://127.0.0.1:{}", tollgate.admin()), &[], "is http:// meant (--kong-addr)?"),
+        (
+            format!("https://127.0.0.1:{tls}"),
+            &[],
+            "trust it with --ca-cert-file, or do without with --tls-skip-verify",
+        ),
+        (
+            format!("https://127.0.0.1:{tls}"),
+            &["--tls-skip-verify"],
+            "the address of an Admin API (--kong-addr)?",
+        ),
+        (format!("http://127.0.0.1:{}", tollgate.admin()), &[], "is the token right (--kong-admin-token)?"),
+        (
+            format!("http://127.0.0.1:{}", tollgate.admin()),
+            &["--kong-admin-token", "wrong"],
+            "is the token right (--kong-admin-token)?",
+        ),
+    ] {
+        let mut command = Tollgate::command(tollgate.folder.path(), &[]);
+        command.args(["gateway", "ping", "--kong-addr", &address]).args(words);
+        let (code, out, err) = common::run(&mut command);
+        assert_eq!((code, out.as_str()), (1, ""), "{address}");
+        assert!(
+            err.starts_with("Error: reading Kong version: ") && err.contains(expected),
+            "{address}: {err}"
+        );
+    }
+}
+
+#[test]
 fn what_is_printed() {
     let tollgate = Tollgate::with_store(&[]);
     for mode in [KONG, KONNECT] {

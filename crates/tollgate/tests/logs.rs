@@ -324,3 +324,62 @@ fn no_secret_is_in_any_log_or_metric() {
     let entries = std::fs::read_to_string(place("entries.log")).unwrap();
     assert!(entries.contains(r#"\"provider_key\":\"REDACTED\""#), "{entries}");
 }
+
+/// The node's own secrets: its Admin API's token and its certificate's key.
+#[test]
+fn no_secret_of_the_node_is_told() {
+    let (certificate, key) = tollgate_http::server::self_signed().unwrap();
+    let middle = key.lines().nth(1).unwrap();
+    let settings = [
+        ("KONG_ADMIN_TOKEN", "CANARY-token"),
+        ("KONG_SSL_CERT", certificate.as_str()),
+        ("KONG_SSL_CERT_KEY", key.as_str()),
+        ("KONG_LOG_LEVEL", "debug"),
+    ];
+    let tollgate = Tollgate::with_store(&settings);
+    let call = |port: u16, path: &str, token: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nKong-Admin-Token: {token}\r\n\r\n");
+        let answer = exchange(port, request.as_bytes());
+        (answer.status, answer.text())
+    };
+    let mut told = Vec::new();
+    for path in ["/", "/status", "/metrics", "/endpoints", "/tollgate/revisions"] {
+        let (status, text) = call(tollgate.admin(), path, "CANARY-token");
+        assert_eq!(status, 200, "{path}");
+        told.push(text);
+    }
+    told.push(call(tollgate.admin(), "/?token=CANARY-token", "CANARY-token-no").1);
+    told.push(call(tollgate.port("status"), "/status", "CANARY-token").1);
+    told.push(call(tollgate.proxy(), "/", "CANARY-token").1);
+    // `start --vv` says every property; this one ends at once, for the folder is in use.
+    let mut again = Tollgate::command(tollgate.folder.path(), &settings);
+    let (code, out, err) = run(again.args(["start", "--vv"]));
+    assert!(
+        code == 1 && err.contains("admin_token = ******") && err.contains("ssl_cert_key = ******"),
+        "{err}"
+    );
+    told.extend([out, err]);
+    let logs = tollgate.folder.path().join("logs");
+    eventually("the calls are logged", || lines(&logs.join("admin_access.log")).len() == 6);
+    for entry in std::fs::read_dir(logs).unwrap() {
+        told.push(std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    }
+    for text in told {
+        assert!(!text.contains("CANARY") && !text.contains(middle), "{text}");
+    }
+}
+
+#[test]
+fn a_name_without_address_is_named() {
+    let tollgate = Tollgate::with_file(
+        "_format_version: \"3.0\"\nservices:\n- host: nobody.invalid\n  routes:\n  - paths: [/]\n",
+        &[],
+    );
+    let answer = exchange(tollgate.proxy(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(answer.status, 503);
+    let log = tollgate.folder.path().join("logs/error.log");
+    eventually("it is logged", || {
+        let said = r"\[error\] .*: name resolution failed: 'nobody.invalid' has no address, client: 127.0.0.1";
+        regex::Regex::new(said).unwrap().is_match(&std::fs::read_to_string(&log).unwrap_or_default())
+    });
+}

@@ -33,6 +33,7 @@ use upstream::Upstream;
 pub fn schema() -> PluginSchema {
     PluginSchema {
         checks: config::format_checks(),
+        about: "Makes a route an LLM: checks the request, sends it to a provider with its key, streams the answer back and logs its usage.",
         ..PluginSchema::new("ai-proxy", 770, AiProxyConfig::schema())
     }
 }

@@ -49,7 +49,9 @@ const LARGEST_BODY: usize = 8 * 1024;
 
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
-    PluginSchema::new("key-auth", 1250, KeyAuthConfig::schema()).without_consumer()
+    PluginSchema::new("key-auth", 1250, KeyAuthConfig::schema())
+        .about("Knows a consumer by a key in a header, the query or the body; refuses who has none.")
+        .without_consumer()
 }
 
 /// Compiles a configured `key-auth`.

@@ -28,6 +28,7 @@ pub struct FileLogConfig {
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
     PluginSchema::new("file-log", 9, FileLogConfig::schema())
+        .about("Writes a line of JSON for every request into a file.")
 }
 
 /// Compiles a configured `file-log`.

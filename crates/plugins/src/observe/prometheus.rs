@@ -47,6 +47,7 @@ pub struct PrometheusConfig {
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
     PluginSchema::new(NAME, 13, PrometheusConfig::schema())
+        .about("Counts requests for /metrics on the Admin and Status APIs.")
 }
 
 /// Compiles a configured `prometheus`.

@@ -48,6 +48,7 @@ fn header_name(value: &Value) -> Result<(), String> {
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
     PluginSchema::new("correlation-id", 100_001, CorrelationIdConfig::schema())
+        .about("Gives each request an id, tells it to the upstream and, if wanted, to the client.")
 }
 
 /// Compiles a configured `correlation-id`.

@@ -45,7 +45,9 @@ pub struct CorsConfig {
 
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
-    PluginSchema::new("cors", 2000, CorsConfig::schema()).without_consumer()
+    PluginSchema::new("cors", 2000, CorsConfig::schema())
+        .about("Tells browsers which origins may read answers, and answers their preflights.")
+        .without_consumer()
 }
 
 /// Compiles a configured `cors`.

@@ -37,6 +37,7 @@ const LARGEST_BODY: usize = 1024 * 1024;
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
     PluginSchema::new("request-termination", 2, RequestTerminationConfig::schema())
+        .about("Gives a fixed answer in place of the upstream's.")
         .with_config_check(check_together)
 }
 

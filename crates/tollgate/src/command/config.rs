@@ -14,6 +14,8 @@ pub(super) enum Command {
     },
     /// Print every property of the configuration, as a page
     Properties,
+    /// Print every plugin with its configuration, as a page
+    Plugins,
     /// Check a declarative file
     Parse {
         /// The file
@@ -33,6 +35,10 @@ pub(super) fn run(command: &Command) -> Result<(), String> {
         }
         Command::Properties => {
             print!("{}", crate::conf::documentation());
+            Ok(())
+        }
+        Command::Plugins => {
+            print!("{}", tollgate_plugins::documentation());
             Ok(())
         }
         Command::Parse { file } => {

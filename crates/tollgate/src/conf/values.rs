@@ -59,6 +59,12 @@ pub(super) fn time(text: &str) -> Option<Duration> {
     })
 }
 
+/// Whether this can be the name of a header (RFC 9110 §5.6.2).
+pub(super) fn is_header_name(name: &str) -> bool {
+    let special = b"!#$%&'*+-.^_`|~";
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || special.contains(&byte))
+}
+
 /// An entry of a `…_listen` property; `off` is none.
 pub(super) fn parse_listener(entry: &str) -> Result<Option<Listener>, String> {
     let mut words = entry.split_whitespace();

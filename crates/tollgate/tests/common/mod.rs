@@ -60,6 +60,7 @@ impl Tollgate {
         }
         command
             .env("HOME", prefix)
+            .env("TMPDIR", prefix)
             .env("KONG_PREFIX", prefix)
             .env("KONG_PROXY_LISTEN", "127.0.0.1:0, 127.0.0.1:0 http2 ssl")
             .env("KONG_ADMIN_LISTEN", "127.0.0.1:0")

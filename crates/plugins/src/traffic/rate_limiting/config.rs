@@ -139,6 +139,7 @@ pub fn schema() -> PluginSchema {
         then_error: None,
     };
     PluginSchema::new("rate-limiting", 910, RateLimitingConfig::schema())
+        .about("Allows so many requests in a second, minute, hour, day, month or year of the calendar.")
         .without_store(without_cluster())
         .with_config_check(check_together)
         .with_checks(vec![

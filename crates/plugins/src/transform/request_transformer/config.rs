@@ -84,5 +84,7 @@ pub struct Add {
 
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
-    PluginSchema::new("request-transformer", 801, RequestTransformerConfig::schema()).for_any_protocol()
+    PluginSchema::new("request-transformer", 801, RequestTransformerConfig::schema())
+        .about("Edits the method, path, header fields, body and query that are sent on.")
+        .for_any_protocol()
 }

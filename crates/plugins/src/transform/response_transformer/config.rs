@@ -69,4 +69,5 @@ pub enum JsonType {
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
     PluginSchema::new("response-transformer", 800, ResponseTransformerConfig::schema())
+        .about("Edits the header fields and JSON bodies that clients get.")
 }
