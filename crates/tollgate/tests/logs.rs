@@ -379,7 +379,8 @@ fn a_name_without_address_is_named() {
     assert_eq!(answer.status, 503);
     let log = tollgate.folder.path().join("logs/error.log");
     eventually("it is logged", || {
-        let said = r"\[error\] .*: name resolution failed: 'nobody.invalid' has no address, client: 127.0.0.1";
+        let said =
+            r"\[error\] .*: name resolution failed: 'nobody.invalid' has no address, client: 127.0.0.1";
         regex::Regex::new(said).unwrap().is_match(&std::fs::read_to_string(&log).unwrap_or_default())
     });
 }
