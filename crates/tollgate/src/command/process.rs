@@ -233,7 +233,9 @@ fn detach(place: &Place, node: &Node) -> Result<(), String> {
     loop {
         let said = said_since(&path, from).map_err(failed)?;
         if said.lines().any(|line| line == "Tollgate started") {
-            print!("{said}");
+            // The log's own lines stand among what a start says.
+            let told = |line: &&str| *line == "Tollgate started" || line.starts_with("listening: ");
+            said.lines().filter(told).for_each(|line| println!("{line}"));
             return Ok(());
         }
         if let Some(status) = process.try_wait().map_err(|error| error.to_string())? {
