@@ -7,7 +7,7 @@
 //! 3. [`usage`] and [`estimate`] say what it cost.
 //!
 //! Where client and provider speak the same format, bytes pass and only the members that must change are
-//! edited ([`json::Object`]).
+//! edited ([`json::Object`]). Where they do not, `convert` has a file for each pair and direction.
 
 mod aws_events;
 mod convert;

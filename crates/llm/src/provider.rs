@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod bedrock;
+mod ollama;
 mod openai;
 mod openai_like;
 
@@ -169,6 +170,13 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
             anthropic_version: settings.anthropic_version.clone(),
             latency: settings.bedrock_latency.clone(),
         }),
+        "ollama" => Arc::new(ollama::Ollama { name: "ollama", format: "" }),
+        "llama2" if settings.llama2_format.as_deref() == Some("ollama") => {
+            Arc::new(ollama::Ollama { name: "llama2", format: "/ollama" })
+        }
+        "mistral" if settings.mistral_format.as_deref() == Some("ollama") => {
+            Arc::new(ollama::Ollama { name: "mistral", format: "/ollama" })
+        }
         _ => Arc::new(openai_like::configured(name, settings)?),
     })
 }

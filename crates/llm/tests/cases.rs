@@ -19,11 +19,13 @@ const PLAIN: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_plain.json")),
     ("anthropic", include_str!("../cases/anthropic_plain.json")),
     ("bedrock", include_str!("../cases/bedrock_plain.json")),
+    ("ollama", include_str!("../cases/ollama_plain.json")),
 ];
 const STREAMED: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_streamed.json")),
     ("anthropic", include_str!("../cases/anthropic_streamed.json")),
     ("bedrock", include_str!("../cases/bedrock_streamed.json")),
+    ("ollama", include_str!("../cases/ollama_streamed.json")),
 ];
 
 fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {

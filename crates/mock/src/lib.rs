@@ -1,5 +1,5 @@
-//! A mock LLM that speaks the APIs of OpenAI (and all that are like it), Anthropic and Bedrock, by the path it is
-//! asked under: for trying Tollgate without an account, for tests and benches. Every
+//! A mock LLM that speaks the APIs of OpenAI (and all that are like it), Anthropic, Bedrock and Ollama, by the path
+//! it is asked under: for trying Tollgate without an account, for tests and benches. Every
 //! answer says that it is one.
 //!
 //! What it does can be asked for by request header, or for all requests by [`Options`]:
@@ -18,6 +18,7 @@
 
 mod anthropic;
 mod bedrock;
+mod ollama;
 mod openai;
 mod reply;
 
@@ -127,6 +128,7 @@ impl Handler for Mock {
         let mut response = match protocol {
             Protocol::OpenAi => openai::answer(&request.head, &path, &body, &wishes),
             Protocol::Bedrock => bedrock::answer(&request.head, &path, &body, &wishes),
+            Protocol::Ollama => ollama::answer(&request.head, &body, &wishes),
             Protocol::Anthropic => anthropic::answer(&request.head, &body, &wishes),
         };
         if wishes.malformed {
@@ -177,6 +179,7 @@ enum Protocol {
     OpenAi,
     Anthropic,
     Bedrock,
+    Ollama,
 }
 
 impl Protocol {
@@ -184,6 +187,7 @@ impl Protocol {
         match path.trim_end_matches('/') {
             path if path.ends_with("/messages") => Self::Anthropic,
             path if path.ends_with("/converse") || path.ends_with("/converse-stream") => Self::Bedrock,
+            path if path.ends_with("/api/chat") => Self::Ollama,
             _ => Self::OpenAi,
         }
     }
@@ -197,6 +201,7 @@ fn forced_error(protocol: Protocol, status: u16) -> Response {
         Protocol::OpenAi => openai::error_of(status, message),
         Protocol::Anthropic => anthropic::error_of(status, message),
         Protocol::Bedrock => bedrock::error_of(status, message),
+        Protocol::Ollama => ollama::error_of(status, message),
     };
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers.set("Retry-After", "1");

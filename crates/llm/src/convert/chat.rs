@@ -19,11 +19,14 @@ pub(crate) struct Chat {
     pub one_call_at_a_time: bool,
     /// Schema that the answer is to follow.
     pub schema: Option<Value>,
+    /// Whether the answer is to be JSON of any shape.
+    pub json: bool,
     pub max_tokens: Option<Value>,
     pub temperature: Option<Value>,
     pub top_p: Option<Value>,
     pub top_k: Option<Value>,
     pub stop: Vec<Value>,
+    pub seed: Option<Value>,
     pub reasoning_effort: Option<String>,
     /// Members that only some providers know.
     pub body: Map<String, Value>,
@@ -126,6 +129,8 @@ impl Chat {
                 Some(one) => vec![one],
                 None => Vec::new(),
             },
+            json: format["type"] == "json_object",
+            seed: take("seed"),
             reasoning_effort: take("reasoning_effort").as_ref().and_then(Value::as_str).map(str::to_owned),
             ..Self::default()
         };

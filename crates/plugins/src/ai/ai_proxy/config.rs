@@ -500,7 +500,11 @@ fn refuse_provider(fields: &Map<String, Value>, errors: &mut FieldErrors) {
     }
     let is_set = |path: &[&str]| text(fields, &[&["model", "options"], path].concat()).is_some();
     let found = match name {
-        "vllm" => is_set(&["upstream_url"]),
+        "vllm" | "ollama" => is_set(&["upstream_url"]),
+        "mistral" => {
+            is_set(&["upstream_url"])
+                || text(fields, &["model", "options", "mistral_format"]) != Some("ollama")
+        }
         "databricks" => is_set(&["upstream_url"]) || is_set(&["databricks", "workspace_instance_id"]),
         _ => true,
     };
