@@ -55,7 +55,7 @@ fn start_nginx(case: &Case, upstream: u16, _: &Path, folder: &Path) -> Result<Pr
 fn start_tollgate(case: &Case, upstream: u16, binary: &Path, folder: &Path) -> Result<Proxy, String> {
     let port = free_port()?;
     write(folder, "tollgate.json", &case.tollgate(upstream))?;
-    let mut command = tollgate(binary, folder, port);
+    let mut command = tollgate("0", binary, folder, port);
     command
         .env("TOLLGATE_DATABASE", "off")
         .env("TOLLGATE_DECLARATIVE_CONFIG", folder.join("tollgate.json"))
@@ -63,17 +63,18 @@ fn start_tollgate(case: &Case, upstream: u16, binary: &Path, folder: &Path) -> R
     spawn("tollgate", port, &mut command)
 }
 
-/// A Tollgate on core 0 with one worker and an empty store, whose Admin API listens on `admin`.
+/// A Tollgate with one worker and an empty store, whose Admin API listens on `admin`. It may use every core, since
+/// changes are worked out beside the worker.
 pub fn start_with_store(binary: &Path, folder: &Path, admin: u16) -> Result<Proxy, String> {
     let port = free_port()?;
-    let mut command = tollgate(binary, folder, port);
+    let mut command = tollgate("0-1023", binary, folder, port);
     spawn("tollgate", port, command.env("TOLLGATE_ADMIN_LISTEN", format!("127.0.0.1:{admin}")))
 }
 
-fn tollgate(binary: &Path, folder: &Path, port: u16) -> Command {
+fn tollgate(cores: &str, binary: &Path, folder: &Path, port: u16) -> Command {
     let mut command = Command::new("taskset");
     command
-        .args(["-c", "0"])
+        .args(["-c", cores])
         .arg(binary)
         .arg("start")
         .env("TOLLGATE_PREFIX", folder.join("prefix"))

@@ -123,6 +123,11 @@ impl Compiler {
         for change in changes {
             consumers::apply(&mut consumers, change)?;
         }
+        let only_consumers =
+            changes.iter().all(|change| matches!(change.kind, Kind::Consumer | Kind::KeyAuthCredential));
+        if only_consumers {
+            return Ok(Snapshot { revision, consumers, ..previous.clone() });
+        }
         self.compile_with(revision, source, Some(previous), consumers)
     }
 
@@ -140,22 +145,22 @@ impl Compiler {
         let plugins = self.read_plugins(source, previous)?;
         let chains = plugins::sort(&plugins);
         let (router, routes) =
-            routes::compile(source, &services, &chains, previous.map(|snapshot| &snapshot.router))?;
+            routes::compile(source, &services, &chains, previous.map(|snapshot| &*snapshot.router))?;
         let unmatched =
             chains.get(&DEFAULT_WORKSPACE).map(|plugins| plugins.chain(None, None)).unwrap_or_default();
         Ok(Snapshot {
             revision,
-            router,
-            routes,
-            unmatched,
+            router: Arc::new(router),
+            routes: Arc::new(routes),
+            unmatched: Arc::new(unmatched),
             consumers,
-            certificates: certificates.served(source)?,
-            upstreams: upstreams.balancers,
-            secret_names: SecretNames::new(
+            certificates: Arc::new(certificates.served(source)?),
+            upstreams: Arc::new(upstreams.balancers),
+            secret_names: Arc::new(SecretNames::new(
                 plugins.values().flat_map(|(_, configured)| configured.plugin.secret_names()),
-            ),
-            workspaces,
-            plugins,
+            )),
+            workspaces: Arc::new(workspaces),
+            plugins: Arc::new(plugins),
         })
     }
 }

@@ -20,28 +20,29 @@ use crate::secrets::SecretNames;
 /// Id of the workspace `default` (Kong 3.11: fixed in DB-less mode).
 pub const DEFAULT_WORKSPACE: Uuid = Uuid::from_u128(0x0dc6_f45b_8f8d_40d2_a504_4735_44ee_190b);
 
-/// One revision of the configuration, compiled.
+/// One revision of the configuration, compiled. What a change leaves as it was is shared with the revision before.
+#[derive(Clone)]
 pub struct Snapshot {
     /// Number of the revision.
     pub revision: u64,
     /// Finds the route of a request.
-    pub router: Router,
+    pub router: Arc<Router>,
     /// Routes, in the order the router numbers them.
-    pub routes: Vec<Arc<Route>>,
+    pub routes: Arc<Vec<Arc<Route>>>,
     /// Plugins that run in the response and log phases of requests which matched no route.
-    pub unmatched: Chain,
+    pub unmatched: Arc<Chain>,
     /// Consumers and credentials of all workspaces.
     pub consumers: Consumers,
     /// Certificates by server name.
-    pub certificates: Vec<ServedCertificate>,
+    pub certificates: Arc<Vec<ServedCertificate>>,
     /// Upstreams by workspace and name.
-    pub upstreams: HashMap<(Uuid, Box<str>), Arc<Balancer>>,
+    pub upstreams: Arc<HashMap<(Uuid, Box<str>), Arc<Balancer>>>,
     /// Under which names requests carry secrets.
-    pub secret_names: SecretNames,
+    pub secret_names: Arc<SecretNames>,
     /// Names of the workspaces.
-    pub workspaces: HashMap<Uuid, Box<str>>,
+    pub workspaces: Arc<HashMap<Uuid, Box<str>>>,
     /// Compiled plugins by id, kept for the next revision where they have not changed.
-    pub(crate) plugins: PluginsById,
+    pub(crate) plugins: Arc<PluginsById>,
 }
 
 /// Compiled plugins by id, each with the entity it was compiled from.
