@@ -36,7 +36,7 @@ pub struct Snapshot {
     /// Certificates by server name.
     pub certificates: Arc<Vec<ServedCertificate>>,
     /// Upstreams by workspace and name.
-    pub upstreams: Arc<HashMap<(Uuid, Box<str>), Arc<Balancer>>>,
+    pub upstreams: Arc<BalancersByName>,
     /// Under which names requests carry secrets.
     pub secret_names: Arc<SecretNames>,
     /// Names of the workspaces.
@@ -44,6 +44,9 @@ pub struct Snapshot {
     /// Compiled plugins by id, kept for the next revision where they have not changed.
     pub(crate) plugins: Arc<PluginsById>,
 }
+
+/// Upstreams by workspace and name.
+pub type BalancersByName = HashMap<(Uuid, Box<str>), Arc<Balancer>>;
 
 /// Compiled plugins by id, each with the entity it was compiled from.
 pub(crate) type PluginsById = HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>;

@@ -22,22 +22,48 @@ pub(super) fn string(text: &[u8], at: usize) -> Option<usize> {
     let mut from = at + 1;
     loop {
         let rest = text.get(from..)?;
-        let length = memchr::memchr2(b'"', b'\\', rest)?;
-        let plain = rest.get(..length)?;
-        // Without a branch per byte, so that it is done many bytes at a time.
-        if plain.iter().fold(false, |found, byte| found | (*byte < b' ')) {
-            return None;
-        }
-        if rest.get(length) == Some(&b'"') {
-            return Some(from + length + 1);
-        }
-        let escape = match rest.get(length + 1)? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
-            b'u' if rest.get(length + 2..length + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
+        let length = plain_length(rest)?;
+        let escape = match rest.get(length..)? {
+            [b'"', ..] => return Some(from + length + 1),
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
+            [b'\\', b'u', digits @ ..] if digits.get(..4)?.iter().all(u8::is_ascii_hexdigit) => 6,
             _ => return None,
         };
         from += length + escape;
     }
+}
+
+/// How many bytes come before the first that is not plain: the end of the string, an escape, or a control byte,
+/// which must not be there. `None` where all are plain.
+fn plain_length(rest: &[u8]) -> Option<usize> {
+    // Names and most values end soon: a call for each would cost more than looking.
+    const SOON: usize = 4;
+    let words = rest.as_chunks::<8>().0;
+    for (place, word) in words.iter().take(SOON).enumerate() {
+        let found = not_plain(u64::from_le_bytes(*word));
+        if found != 0 {
+            return Some(place * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let begun = words.len().min(SOON) * 8;
+    let rest = rest.get(begun..)?;
+    let length = memchr::memchr2(b'"', b'\\', rest)?;
+    let plain = rest.get(..length)?;
+    // Without a branch per byte, so that it is done many bytes at a time.
+    if plain.iter().fold(false, |found, byte| found | (*byte < b' ')) {
+        return plain.iter().position(|byte| *byte < b' ').map(|at| begun + at);
+    }
+    Some(begun + length)
+}
+
+/// Has the high bit of the first byte set that is a quote, a backslash or a control byte; bits above it mean nothing.
+fn not_plain(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let less_than_space = word.wrapping_sub(ONES * b' ' as u64) & !word;
+    let (quotes, backslashes) = (zero(word ^ (ONES * b'"' as u64)), zero(word ^ (ONES * b'\\' as u64)));
+    (quotes | backslashes | less_than_space) & HIGH
 }
 
 fn nested(text: &[u8], at: usize, depth: usize) -> Option<usize> {
@@ -129,6 +155,21 @@ mod tests {
 
     fn serde_accepts(text: &str) -> bool {
         serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
+    }
+
+    #[test]
+    fn strings_end_at_the_first_byte_that_is_not_plain() {
+        for length in 0..90 {
+            for at in 0..length {
+                for byte in [0, 0x1f, b' ', b'!', b'"', b'\\', 0x7f] {
+                    let mut text = vec![b'x'; length];
+                    text[at] = byte;
+                    text.push(b'"');
+                    let expected = if matches!(byte, b' ' | b'!' | 0x7f) { length } else { at };
+                    assert_eq!(plain_length(&text), Some(expected), "{length} {at} {byte}");
+                }
+            }
+        }
     }
 
     #[test]

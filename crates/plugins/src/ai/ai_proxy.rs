@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tollgate_gateway::{Access, BuildError, Exchange, Outcome, Phases, Plugin, Scope, query};
-use tollgate_http::{Response, StatusCode};
+use tollgate_http::{Body, Response, StatusCode};
 use tollgate_llm::json::Object;
 use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming};
 use tollgate_llm::template::{Place, Template};
@@ -135,13 +135,28 @@ impl Plugin for AiProxy {
     }
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
-        Access::wait(async move {
-            let body = self.read_body(exchange).await;
-            match self.prepare(exchange, body.as_deref()) {
-                Ok(()) => Outcome::Continue,
-                Err(message) => Outcome::Answer(refuse(StatusCode::BAD_REQUEST, &message)),
+        let form = self.form_to_read(exchange);
+        // Nearly always the body has come along with the head: nothing needs to be waited for.
+        let at_hand = match (&form, &exchange.body) {
+            (None, _) => None,
+            (Some(_), Body::Stream(_)) => {
+                return Access::wait(async move {
+                    let bytes = exchange.buffer_body(self.body_limit).await.ok();
+                    match self.decide(exchange, form.zip(bytes)) {
+                        None => Outcome::Continue,
+                        Some(refusal) => Outcome::Answer(refusal),
+                    }
+                });
             }
-        })
+            (Some(_), Body::Full(bytes)) => {
+                Some(bytes.clone()).filter(|bytes| bytes.len() <= self.body_limit)
+            }
+            (Some(_), Body::Empty) => Some(Bytes::new()),
+        };
+        match self.decide(exchange, form.zip(at_hand)) {
+            None => Access::Continue,
+            Some(refusal) => Access::Answer(refusal),
+        }
     }
 }
 
@@ -151,21 +166,24 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 }
 
 impl AiProxy {
-    /// The body as JSON, where its type says that it is JSON or a form, and where it is not too large.
-    async fn read_body(&self, exchange: &mut Exchange) -> Option<Bytes> {
+    /// Of which form the body is, where it is of one that is read.
+    fn form_to_read(&self, exchange: &Exchange) -> Option<Form> {
         let form = match exchange.head.headers.get_str("content-type") {
             Some(content_type) => Form::of(content_type)?,
             None => Form::Json,
         };
-        let form_is_read = form == Form::Json || self.shared.operation != Operation::Preserve;
-        if !form_is_read || matches!(form, Form::Multipart(_)) {
-            return None;
-        }
-        let bytes = exchange.buffer_body(self.body_limit).await.ok()?;
-        match form {
+        let is_read = form == Form::Json || self.shared.operation != Operation::Preserve;
+        (is_read && !matches!(form, Form::Multipart(_))).then_some(form)
+    }
+
+    /// Makes the request the provider's, or refuses it. `None` stands for a body that is not read, or too large.
+    fn decide(&self, exchange: &mut Exchange, body: Option<(Form, Bytes)>) -> Option<Response> {
+        let body = body.and_then(|(form, bytes)| match form {
             Form::Json => Some(bytes),
             _ => Some(Parsed::read(form, &bytes)?.to_json().to_string().into()),
-        }
+        });
+        let refused = self.prepare(exchange, body.as_deref()).err();
+        refused.map(|message| refuse(StatusCode::BAD_REQUEST, &message))
     }
 
     /// Checks the request and makes it the provider's.
