@@ -251,8 +251,8 @@ fn a_restarted_upstream_loses_no_request() {
     let counted = Arc::clone(&served);
     let port = raw_upstream(move |mut stream| {
         read_until(&mut stream, b"\r\n\r\n");
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
         counted.fetch_add(1, Ordering::SeqCst);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
         std::thread::sleep(Duration::from_millis(1));
     });
     let tollgate = proxy(port, json!({}), json!({}));
