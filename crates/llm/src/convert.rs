@@ -6,6 +6,7 @@ pub(crate) mod anthropic_to_openai;
 pub(crate) mod bedrock_to_openai;
 pub(crate) mod chat;
 pub(crate) mod chunks;
+pub(crate) mod completion;
 pub(crate) mod ollama_to_openai;
 pub(crate) mod openai_to_anthropic;
 pub(crate) mod openai_to_bedrock;

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::chat::{Chat, Choice, Content, Part, Source, Tool, Turn, object_of};
+use super::chat::{Chat, Choice, Content, Part, Source, Tool, Turn};
+use super::completion::Completion;
 use crate::request::{Call, Rules};
 
 /// `max_tokens` where nobody says: the API demands one, and every model allows this many.
@@ -91,27 +92,19 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String
 /// # Errors
 /// A prompt that is not one text.
 pub(crate) fn completion(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String> {
-    let body = object_of(call)?;
-    let prompt = body.get("prompt").and_then(Value::as_str).ok_or("prompt must be one text")?;
-    let own = |name: &str| body.get(name).filter(|value| !value.is_null()).cloned();
-    let number = |configured: &Option<String>, name: &str| {
-        configured.as_deref().and_then(|text| serde_json::from_str(text).ok()).or_else(|| own(name))
-    };
+    let asked = Completion::read(call)?;
+    let prompt = asked.prompt()?;
     let options = rules.options;
     let mut sent = Map::new();
     sent.insert("model".to_owned(), call.model.as_deref().unwrap_or_default().into());
     sent.insert("prompt".to_owned(), format!("Human: {prompt}\n\nAssistant:").into());
-    let limit = number(&options.max_tokens, "max_tokens").unwrap_or_else(|| DEFAULT_MAX_TOKENS.into());
+    let limit = asked.option(&options.max_tokens, "max_tokens").unwrap_or_else(|| DEFAULT_MAX_TOKENS.into());
     sent.insert("max_tokens_to_sample".to_owned(), limit);
-    let stop = match own("stop") {
-        Some(Value::String(one)) => Some(json!([one])),
-        other => other,
-    };
     for (name, value) in [
-        ("temperature", number(&options.temperature, "temperature")),
-        ("top_p", number(&options.top_p, "top_p")),
-        ("top_k", number(&options.top_k, "top_k")),
-        ("stop_sequences", stop),
+        ("temperature", asked.option(&options.temperature, "temperature")),
+        ("top_p", asked.option(&options.top_p, "top_p")),
+        ("top_k", asked.option(&options.top_k, "top_k")),
+        ("stop_sequences", asked.stop()),
     ] {
         sent.extend(value.map(|value| (name.to_owned(), value)));
     }

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::chat::{Chat, Content, Part, Source, Tool, Turn, object_of};
+use super::chat::{Chat, Content, Part, Source, Tool, Turn};
+use super::completion::Completion;
 use crate::request::{Call, Rules};
 
 /// A chat.
@@ -77,12 +78,8 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String
 /// # Errors
 /// A prompt that is not one text.
 pub(crate) fn completion(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String> {
-    let body = object_of(call)?;
-    let prompt = body.get("prompt").and_then(Value::as_str).ok_or("prompt must be one text")?;
-    let own = |name: &str| body.get(name).filter(|value| !value.is_null()).cloned();
-    let number = |configured: &Option<String>, name: &str| {
-        configured.as_deref().and_then(|text| serde_json::from_str(text).ok()).or_else(|| own(name))
-    };
+    let asked = Completion::read(call)?;
+    let prompt = asked.prompt()?;
     let options = rules.options;
     let mut sent = Map::new();
     sent.insert("model".to_owned(), call.model.as_deref().unwrap_or_default().into());
@@ -90,12 +87,12 @@ pub(crate) fn completion(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, 
     set_options(
         &mut sent,
         [
-            ("num_predict", number(&options.max_tokens, "max_tokens")),
-            ("temperature", number(&options.temperature, "temperature")),
-            ("top_p", number(&options.top_p, "top_p")),
-            ("top_k", number(&options.top_k, "top_k")),
-            ("seed", own("seed")),
-            ("stop", own("stop").map(|stop| if stop.is_array() { stop } else { json!([stop]) })),
+            ("num_predict", asked.option(&options.max_tokens, "max_tokens")),
+            ("temperature", asked.option(&options.temperature, "temperature")),
+            ("top_p", asked.option(&options.top_p, "top_p")),
+            ("top_k", asked.option(&options.top_k, "top_k")),
+            ("seed", asked.own("seed")),
+            ("stop", asked.stop()),
         ],
     );
     sent.insert("stream".to_owned(), call.stream.into());

@@ -498,6 +498,13 @@ fn refuse_provider(fields: &Map<String, Value>, errors: &mut FieldErrors) {
     if name == "bedrock" && known(fields, role).is_some() {
         errors.add_at(role, "roles cannot be assumed yet; leave it out and use keys that may call the model");
     }
+    let identity = fields.get("auth").and_then(|auth| auth.get("azure_use_managed_identity"));
+    if name == "azure" && identity == Some(&Value::Bool(true)) {
+        errors.add_at(
+            "auth.azure_use_managed_identity",
+            "managed identities cannot be used yet; leave it out and give a key as 'header_value'",
+        );
+    }
     let is_set = |path: &[&str]| text(fields, &[&["model", "options"], path].concat()).is_some();
     let found = match name {
         "vllm" | "ollama" => is_set(&["upstream_url"]),
