@@ -1,3 +1,4 @@
 //! LLMs.
 
 pub mod ai_proxy;
+mod target;
