@@ -20,6 +20,7 @@ use tollgate_llm::template::{Place, Template};
 use tollgate_llm::{Operation, Provider, provider};
 use tollgate_model::{Config, PluginSchema};
 
+use super::refuse;
 use crate::body::{Form, Parsed};
 use crate::read;
 use answer::{Plain, Preserved, Streamed};
@@ -158,11 +159,6 @@ impl Plugin for AiProxy {
             Some(refusal) => Access::Answer(refusal),
         }
     }
-}
-
-/// An error as OpenAI's clients read it.
-fn refuse(status: StatusCode, message: &str) -> Response {
-    tollgate_gateway::answer::json(status, &json!({"error": {"message": message}}))
 }
 
 impl AiProxy {
