@@ -14,6 +14,7 @@ mod aws_events;
 mod convert;
 pub mod estimate;
 pub mod json;
+pub mod prompt;
 pub mod provider;
 pub mod request;
 pub mod sigv4;

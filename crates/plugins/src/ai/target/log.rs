@@ -186,7 +186,7 @@ impl Record {
             let response = self.answer.as_deref().map_or_else(|| self.composed(&usage), text);
             proxy["payload"] = json!({"request": text(&self.request), "response": response});
         }
-        exchange.facts.ai = Some(json!({"proxy": proxy}));
+        exchange.facts.log_ai("proxy", proxy);
     }
 
     /// Every attempt. The query is left out: a provider's key may stand in it.
