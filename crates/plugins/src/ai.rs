@@ -1,3 +1,4 @@
 //! LLMs.
 
+pub mod accounts;
 pub mod ai_proxy;
