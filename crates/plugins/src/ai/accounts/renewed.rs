@@ -261,7 +261,7 @@ mod tests {
     /// Gives out leases as the test sends them.
     #[derive(Clone)]
     struct Scripted {
-        leases: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Result<Lease<u32>, AccountError>>>>,
+        leases: Arc<tokio::sync::Mutex<Take>>,
         fetches: Arc<AtomicUsize>,
     }
 
@@ -282,6 +282,7 @@ mod tests {
     }
 
     type Give = mpsc::UnboundedSender<Result<Lease<u32>, AccountError>>;
+    type Take = mpsc::UnboundedReceiver<Result<Lease<u32>, AccountError>>;
 
     fn scripted() -> (Give, Scripted, Arc<Renewed<Scripted>>) {
         let (give, leases) = mpsc::unbounded_channel();
