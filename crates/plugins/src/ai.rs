@@ -2,3 +2,4 @@
 
 pub mod accounts;
 pub mod ai_proxy;
+mod target;
