@@ -1,5 +1,6 @@
 //! LLMs.
 
+pub mod accounts;
 pub mod ai_prompt_decorator;
 pub mod ai_prompt_guard;
 pub mod ai_prompt_template;
