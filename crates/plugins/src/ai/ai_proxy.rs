@@ -17,7 +17,7 @@ use tollgate_http::{Body, Response, StatusCode};
 use tollgate_llm::json::Object;
 use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming};
 use tollgate_llm::template::{Place, Template};
-use tollgate_llm::{Operation, Provider, provider};
+use tollgate_llm::{Format, Operation, Provider, provider};
 use tollgate_model::{Config, PluginSchema};
 
 use super::refuse;
@@ -48,10 +48,12 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let unknown =
         |field: &str| BuildError { field: field.to_owned(), message: "cannot be served".to_owned() };
     let operation = Operation::named(&config.route_type).ok_or_else(|| unknown("config.route_type"))?;
+    let format = config.llm_format.as_deref().map_or(Some(Format::default()), Format::named);
+    let format = format.ok_or_else(|| unknown("config.llm_format"))?;
     let options = config.model.options.unwrap_or_default();
     let provider = provider::configured(&config.model.provider, &options.settings())
         .ok_or_else(|| unknown("config.model.provider"))?;
-    let upstream = Upstream::new(&*provider, operation, &options)?;
+    let upstream = Upstream::new(&*provider, (format, operation), &options)?;
     let auth = config.auth.unwrap_or_default();
     let aws = Aws::of(&*provider, &auth, &options)?;
     let number = |value: Option<f64>| value.map(|value| json!(value).to_string());
@@ -86,6 +88,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
         model_header: config.model_name_header == Some(true),
         shared: Arc::new(Shared {
             provider,
+            format,
             operation,
             plugin_id: scope.id.to_string(),
             azure: Azure::of(&config.model.provider, &options),
@@ -100,6 +103,8 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
 /// What the answer's side needs to know too.
 struct Shared {
     provider: Arc<dyn Provider>,
+    /// What clients speak.
+    format: Format,
     operation: Operation,
     /// What the log says of Azure.
     azure: Option<Azure>,
@@ -179,7 +184,7 @@ impl AiProxy {
             _ => Some(Parsed::read(form, &bytes)?.to_json().to_string().into()),
         });
         let refused = self.prepare(exchange, body.as_deref()).err();
-        refused.map(|message| refuse(StatusCode::BAD_REQUEST, &message))
+        refused.map(|message| refuse(self.shared.format, StatusCode::BAD_REQUEST, &message))
     }
 
     /// Checks the request and makes it the provider's.
@@ -192,8 +197,14 @@ impl AiProxy {
             None => None,
         };
         let (destination, mut path) = self.upstream.resolve(exchange)?;
+        // Formats that name the model in the path read it as the client wrote it.
+        let (received, captures) = (exchange.received_target.clone(), exchange.captures.clone());
+        let client_path = received.split(|byte| *byte == b'?').next().unwrap_or_default();
         let rules = Rules {
+            format: self.shared.format,
             operation: self.shared.operation,
+            path: std::str::from_utf8(client_path).unwrap_or_default(),
+            captures: &captures,
             model: model.as_deref().filter(|model| !model.is_empty()),
             streaming: self.streaming,
             options: &self.options,
@@ -203,8 +214,7 @@ impl AiProxy {
         let call = request::check(body.and_then(Object::parse), &rules)?;
         let body = self.follow(exchange, &call, &rules)?;
         if path.is_empty() {
-            let model = call.model.as_deref().unwrap_or_default();
-            path = self.shared.provider.call_path(model, call.stream).unwrap_or_default().into();
+            path = self.shared.provider.call_path(&call, self.shared.format).into();
         }
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
         self.upstream.mark(exchange)?;
