@@ -1,11 +1,13 @@
 //! LLMs.
 
+pub mod accounts;
 pub mod ai_prompt_decorator;
 pub mod ai_prompt_guard;
 pub mod ai_prompt_template;
 pub mod ai_proxy;
 mod pattern;
 mod request_body;
+mod target;
 
 use tollgate_http::{Response, StatusCode};
 use tollgate_llm::Format;

@@ -85,8 +85,7 @@ impl Upstream {
         (format, operation): (Format, Operation),
         options: &Options,
     ) -> Result<Self, BuildError> {
-        let failed =
-            |message: String| BuildError { field: "config.model.options.upstream_url".to_owned(), message };
+        let failed = |message: String| BuildError { field: "model.options.upstream_url".to_owned(), message };
         let url = options.upstream_url.as_deref();
         let base = if url.is_none() { provider.base_path() } else { "" };
         let own_path = options.upstream_path.as_deref().map(|path| match base {
