@@ -105,6 +105,22 @@ pub trait ResponseFilter: Send {
         None
     }
 
+    /// Whether [`ResponseFilter::wait`] has something to do.
+    fn waits(&self) -> bool {
+        false
+    }
+
+    /// The upstream's answer is there whole, as the filter wanted it: it may be changed by what has to be waited for.
+    /// Runs before any filter's [`ResponseFilter::head`].
+    fn wait<'a>(
+        &'a mut self,
+        exchange: &'a mut Exchange,
+        response: &'a mut Response,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        let _ = (exchange, response);
+        Box::pin(std::future::ready(()))
+    }
+
     /// The head is there; where the filter wanted it whole, so is the body.
     fn head(&mut self, exchange: &mut Exchange, response: &mut Response) {
         let _ = (exchange, response);
