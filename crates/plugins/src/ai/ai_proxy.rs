@@ -134,6 +134,10 @@ impl Plugin for AiProxy {
         names.chain(self.aws.iter().map(|_| "x-amz-security-token".to_owned())).collect()
     }
 
+    fn llm_providers(&self) -> Vec<&'static str> {
+        vec![self.shared.provider.name()]
+    }
+
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         let form = self.form_to_read(exchange);
         // Nearly always the body has come along with the head: nothing needs to be waited for.
@@ -201,7 +205,7 @@ impl AiProxy {
             model: model.as_deref().filter(|model| !model.is_empty()),
             streaming: self.streaming,
             options: &self.options,
-            want_usage: self.shared.statistics,
+            want_usage: self.shared.statistics || exchange.wants_llm_usage(),
             auth: self.body_auth(),
         };
         let call = request::check(body.and_then(Object::parse), &rules)?;
@@ -242,7 +246,7 @@ impl AiProxy {
         exchange.set_body(body.clone());
         exchange.head.headers.set("Content-Type", "application/json");
         let model = call.model.as_deref().unwrap_or_default();
-        let record = Record::new(&self.shared, model, call.stream, body.clone());
+        let record = Record::new(&self.shared, model, call.stream, body.clone(), rules.want_usage);
         exchange.follow(match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),
