@@ -212,13 +212,10 @@ mod tests {
         let at = |seconds| Window::at(WindowType::Sliding, 60, Duration::from_secs(seconds));
         let key = KeyHash::of(&"a");
         windows.add(key, 600, 90.0);
-        let used = |now| windows.used(key, &at(now)).in_window(&at(now));
-        assert_eq!(used(659), 90.0);
-        assert_eq!((used(660), used(675), used(690), used(719)), (90.0, 67.5, 45.0, 1.5));
+        let thousandths = |now| (windows.used(key, &at(now)).in_window(&at(now)) * 1000.0).round();
+        assert_eq!([659, 660, 675, 690, 719].map(thousandths), [90e3, 90e3, 67.5e3, 45e3, 1.5e3]);
         windows.add(key, 660, 10.0);
-        assert_eq!(used(690), 55.0);
-        assert_eq!(used(721), 10.0 * 59.0 / 60.0);
-        assert_eq!(used(800), 0.0);
+        assert_eq!([690, 726, 800].map(thousandths), [55e3, 9e3, 0.0]);
     }
 
     #[test]

@@ -43,10 +43,8 @@ impl Aws {
         if !provider.wants_signature() {
             return Ok(None);
         }
-        let failed = |field: &str, message: &str| BuildError {
-            field: format!("config.{field}"),
-            message: message.to_owned(),
-        };
+        let failed =
+            |field: &str, message: &str| BuildError { field: field.to_owned(), message: message.to_owned() };
         let region = region(options).ok_or_else(|| {
             let message = "AWS region not specified anywhere: set it, or AWS_REGION of the environment";
             failed("model.options.bedrock.aws_region", message)
