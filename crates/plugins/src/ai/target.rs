@@ -166,6 +166,11 @@ impl Target {
         names.chain(self.aws.iter().map(|_| "x-amz-security-token".to_owned())).collect()
     }
 
+    /// Kong's name of who answers.
+    pub(super) fn llm_provider(&self) -> &'static str {
+        self.shared.provider.name()
+    }
+
     /// Which bodies it has to read.
     pub(super) fn reads(&self) -> Reads {
         match self.shared.operation {
@@ -207,7 +212,7 @@ impl Target {
             model: model.as_deref().filter(|model| !model.is_empty()),
             streaming: policy.streaming,
             options: &self.options,
-            want_usage: self.shared.statistics,
+            want_usage: self.shared.statistics || exchange.wants_llm_usage(),
             auth: self.body_auth(),
         };
         if self.shared.operation.passes() {
@@ -253,7 +258,7 @@ impl Target {
         exchange.set_body(body.clone());
         exchange.head.headers.set("Content-Type", "application/json");
         let model = call.model.as_deref().unwrap_or_default();
-        let record = Record::new(&self.shared, model, call, body.clone());
+        let record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage);
         let filter: Box<dyn ResponseFilter> = match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),

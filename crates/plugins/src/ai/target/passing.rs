@@ -55,7 +55,7 @@ impl Target {
         let call = Call { stream: passing.stream, ..Call::default() };
         let request = sent.or_else(|| body.map(Bytes::copy_from_slice).filter(|_| self.shared.payloads));
         let model = model.unwrap_or_default();
-        let record = Record::new(&self.shared, &model, &call, request.unwrap_or_default());
+        let record = Record::new(&self.shared, &model, &call, request.unwrap_or_default(), rules.want_usage);
         Ok(Box::new(Passed { record, model: header, takes_gzip, gunzip: None, follows: Follows::Nothing }))
     }
 }
