@@ -10,6 +10,7 @@ pub fn prompt_tokens(body: &[u8], stream: bool) -> u64 {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return 0 };
     let words = match (&body["messages"], &body["prompt"], &body["input"]) {
         (Value::Array(messages), _, _) => messages.iter().map(|message| words(&message["content"])).sum(),
+        (_, Value::Null, Value::Null) => words(&body["texts"]) + words(&body["inputText"]),
         (_, Value::Null, input) => words(input),
         (_, prompt, _) => words(prompt),
     };

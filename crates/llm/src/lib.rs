@@ -34,12 +34,21 @@ pub enum Format {
     /// OpenAI's Responses where the provider does not serve them: not a name of `llm_format`, but what
     /// `llm/v1/responses` becomes there.
     Responses,
+    /// Anthropic's Messages.
+    Anthropic,
+    /// Bedrock's Converse, and what passes to its models as it is.
+    Bedrock,
 }
 
 impl Format {
     /// The format of this name; `None` for one that is not served yet.
     pub fn named(name: &str) -> Option<Self> {
-        (name == "openai").then_some(Self::OpenAi)
+        Some(match name {
+            "openai" => Self::OpenAi,
+            "anthropic" => Self::Anthropic,
+            "bedrock" => Self::Bedrock,
+            _ => return None,
+        })
     }
 
     /// What is to be known of it.
@@ -47,12 +56,19 @@ impl Format {
         match self {
             Self::OpenAi => &convert::openai::OpenAi,
             Self::Responses => &convert::responses::Responses,
+            Self::Anthropic => &convert::anthropic::Messages,
+            Self::Bedrock => &convert::bedrock::Converse,
         }
     }
 
     /// An error of the gateway's own.
     pub fn refusal(self, status: u16, message: &str) -> serde_json::Value {
         self.client().refusal(status, message)
+    }
+
+    /// A header field, name and value, that errors of this status carry.
+    pub fn error_header(self, status: u16) -> Option<(&'static str, &'static str)> {
+        self.client().error_header(status)
     }
 
     /// `Content-Type` of streamed answers.

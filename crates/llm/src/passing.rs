@@ -113,10 +113,9 @@ pub fn rest_of_path(operation: Operation, path: &str) -> &str {
         Operation::Batches => "/batches",
         _ => return "",
     };
-    let found = path.match_indices(segment).map(|(at, _)| &path[at + segment.len()..]);
-    found
-        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
-        .next()
+    path.match_indices(segment)
+        .map(|(at, _)| &path[at + segment.len()..])
+        .find(|rest| rest.is_empty() || rest.starts_with('/'))
         .unwrap_or_default()
         .trim_end_matches('/')
 }
@@ -139,6 +138,7 @@ mod tests {
             options: &options,
             want_usage: false,
             auth: None,
+            betas: None,
         })
     }
 

@@ -55,6 +55,22 @@ pub struct Rules<'a> {
     pub want_usage: bool,
     /// A name and a value to add to the body for authentication.
     pub auth: Option<BodyAuth<'a>>,
+    /// What the client says of features to come (`anthropic-beta`), names with commas between them.
+    pub betas: Option<&'a str>,
+}
+
+/// What is asked of a model where an operation has several ways of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Task {
+    /// What the route is for.
+    #[default]
+    Operation,
+    /// Anthropic's `count_tokens`: what a chat would cost.
+    CountTokens,
+    /// Bedrock's `invoke`: a request in the model's own format.
+    Invoke,
+    /// Vectors of texts.
+    Embed,
 }
 
 /// A secret that goes into the body.
@@ -84,6 +100,8 @@ pub struct Call<'a> {
     pub model: Option<Cow<'a, str>>,
     /// Whether the answer is to be streamed.
     pub stream: bool,
+    /// What is asked.
+    pub task: Task,
     /// Members of the request that the answer repeats.
     pub kept: Map<String, Value>,
 }
@@ -120,7 +138,11 @@ pub(crate) fn check_openai<'a>(
     };
     found.must_fit(rules.operation)?;
     let stream = rules.operation != Operation::Embeddings && streams(&body, rules)?;
-    Ok(Call { stream, body, model, kept: Map::new() })
+    let embeds = rules.operation == Operation::Embeddings;
+    let task = if embeds { Task::Embed } else { Task::Operation };
+    let encoding = body.get_str("encoding_format").filter(|_| embeds);
+    let kept = encoding.map(|name| ("encoding_format".to_owned(), Value::from(name))).into_iter().collect();
+    Ok(Call { stream, body, model, task, kept })
 }
 
 /// The model to ask, by a body that names it as OpenAI's clients do; `None` where nobody names one.
@@ -220,6 +242,7 @@ mod tests {
             options: &options,
             want_usage: false,
             auth: None,
+            betas: None,
         };
         for (model, body, message) in [
             (

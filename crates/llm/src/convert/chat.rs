@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::request::{Call as Request, Rules};
+use crate::request::{Call as Request, Rules, Task};
 
 /// Fewest tokens that thinking can be given.
 const LEAST_BUDGET: u64 = 1024;
@@ -171,6 +171,9 @@ impl Chat {
     /// # Errors
     /// What cannot be understood, and where.
     pub fn read(request: &Request<'_>, rules: &Rules<'_>) -> Result<Self, String> {
+        if request.task == Task::Invoke {
+            return Err("a request in a model's own format cannot be made another's; use Converse".to_owned());
+        }
         let body = object_of(request)?;
         let mut chat = rules.format.client().read(body)?;
         let configured =

@@ -204,6 +204,7 @@ impl Target {
         // Formats that name the model in the path read it as the client wrote it.
         let (received, captures) = (exchange.received_target.clone(), exchange.captures.clone());
         let client_path = received.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let betas = exchange.head.headers.get_str("anthropic-beta").map(str::to_owned);
         let rules = Rules {
             format: self.shared.format,
             operation: self.shared.operation,
@@ -214,6 +215,7 @@ impl Target {
             options: &self.options,
             want_usage: self.shared.statistics || exchange.wants_llm_usage(),
             auth: self.body_auth(),
+            betas: betas.as_deref(),
         };
         if self.shared.operation.passes() {
             let filter = self.pass(exchange, body, &rules, policy)?;

@@ -249,6 +249,7 @@ impl Options {
             anthropic_version: self.anthropic_version.clone(),
             aws_region: super::aws::region(self),
             bedrock_latency: self.bedrock.as_ref().and_then(|of| of.performance_config_latency.clone()),
+            bedrock_normalizes: self.bedrock.as_ref().and_then(|of| of.embeddings_normalize),
             llama2_format: self.llama2_format.clone(),
             mistral_format: self.mistral_format.clone(),
             dashscope_in_china: self.dashscope.as_ref().is_some_and(|of| of.international == Some(false)),

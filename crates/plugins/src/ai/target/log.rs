@@ -10,7 +10,7 @@ use tollgate_gateway::balancer::PeerHost;
 use tollgate_gateway::destination::Host;
 use tollgate_gateway::exchange::{LlmUsage, Source};
 use tollgate_llm::provider::Asked;
-use tollgate_llm::request::Call;
+use tollgate_llm::request::{Call, Task};
 use tollgate_llm::template::Template;
 use tollgate_llm::usage::{Seen, Usage};
 use tollgate_llm::{Format, Provider};
@@ -51,6 +51,7 @@ pub(super) struct Record {
     /// What the answer repeats of the request.
     kept: Map<String, Value>,
     stream: bool,
+    task: Task,
     /// Whether anybody is to know what the call used.
     wanted: bool,
     started: Instant,
@@ -81,6 +82,7 @@ impl Record {
             id: String::new(),
             kept: call.kept.clone(),
             stream: call.stream,
+            task: call.task,
             wanted,
             started: Instant::now(),
             answered: None,
@@ -115,7 +117,15 @@ impl Record {
     pub(super) fn asked(&self) -> Asked<'_> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (format, operation, model) = (self.shared.format, self.shared.operation, &*self.model);
-        Asked { format, operation, model, id: &self.id, created: now.as_secs(), kept: &self.kept }
+        Asked {
+            format,
+            operation,
+            model,
+            id: &self.id,
+            created: now.as_secs(),
+            kept: &self.kept,
+            task: self.task,
+        }
     }
 
     /// Whether anybody is to know what the call used.
