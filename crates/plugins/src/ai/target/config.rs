@@ -114,6 +114,12 @@ pub struct Auth {
     /// JSON of that service account; else `GCP_SERVICE_ACCOUNT` of the environment.
     #[config(optional, referenceable, encrypted)]
     pub gcp_service_account_json: Option<Secret>,
+    /// Address of the machine's token, in place of its metadata server's (Kong 3.14).
+    #[config(optional, referenceable)]
+    pub gcp_metadata_url: Option<String>,
+    /// Address of OAuth tokens, in place of the one in the service account (Kong 3.14).
+    #[config(optional, referenceable)]
+    pub gcp_oauth_token_url: Option<String>,
     /// AWS key id; else `AWS_ACCESS_KEY_ID` of the environment.
     #[config(optional, referenceable, encrypted)]
     pub aws_access_key_id: Option<Secret>,
@@ -247,7 +253,7 @@ impl Options {
             azure_deployment_id: self.azure_deployment_id.clone(),
             azure_api_version: self.azure_api_version.clone(),
             anthropic_version: self.anthropic_version.clone(),
-            aws_region: super::aws::region(self),
+            aws_region: super::account::region(self),
             bedrock_latency: self.bedrock.as_ref().and_then(|of| of.performance_config_latency.clone()),
             llama2_format: self.llama2_format.clone(),
             mistral_format: self.mistral_format.clone(),
@@ -454,17 +460,6 @@ fn refuse_provider<'a>(
         && !provider::serves(&*provider, operation)
     {
         errors.add_at("route_type", format!("{named} has no '{}' that could be served", operation.name()));
-    }
-    let role = "model.options.bedrock.aws_assume_role_arn";
-    if name == "bedrock" && known(role).is_some() {
-        errors.add_at(role, "roles cannot be assumed yet; leave it out and use keys that may call the model");
-    }
-    let identity = fields.get("auth").and_then(|auth| auth.get("azure_use_managed_identity"));
-    if name == "azure" && identity == Some(&Value::Bool(true)) {
-        errors.add_at(
-            "auth.azure_use_managed_identity",
-            "managed identities cannot be used yet; leave it out and give a key as 'header_value'",
-        );
     }
     let is_set = |path: &[&str]| text(fields, &[&["model", "options"], path].concat()).is_some();
     let found = match name {
