@@ -151,6 +151,18 @@ pub struct Facts {
     pub custom: Map<String, Value>,
 }
 
+impl Facts {
+    /// Writes a part of the log's `ai` section.
+    pub fn log_ai(&mut self, name: &str, part: Value) {
+        match &mut self.ai {
+            Some(Value::Object(parts)) => {
+                parts.insert(name.to_owned(), part);
+            }
+            section => *section = Some(Value::Object(Map::from_iter([(name.to_owned(), part)]))),
+        }
+    }
+}
+
 impl Default for Facts {
     fn default() -> Self {
         Self {

@@ -7,12 +7,14 @@
 //! 3. [`usage`] and [`estimate`] say what it cost.
 //!
 //! Where client and provider speak the same format, bytes pass and only the members that must change are
-//! edited ([`json::Object`]). Where they do not, `convert` has a file for each pair and direction.
+//! edited ([`json::Object`]). Where they do not, `convert` reads the one and writes the other, by way of what all
+//! formats have in common.
 
 mod aws_events;
 mod convert;
 pub mod estimate;
 pub mod json;
+pub mod prompt;
 pub mod provider;
 pub mod request;
 pub mod sigv4;
@@ -21,6 +23,38 @@ pub mod template;
 pub mod usage;
 
 pub use provider::Provider;
+
+/// What a client speaks, by Kong's names (`llm_format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// OpenAI's API.
+    #[default]
+    OpenAi,
+}
+
+impl Format {
+    /// The format of this name; `None` for one that is not served yet.
+    pub fn named(name: &str) -> Option<Self> {
+        (name == "openai").then_some(Self::OpenAi)
+    }
+
+    /// What is to be known of it.
+    pub(crate) fn client(self) -> &'static dyn convert::ClientFormat {
+        match self {
+            Self::OpenAi => &convert::openai::OpenAi,
+        }
+    }
+
+    /// An error of the gateway's own.
+    pub fn refusal(self, status: u16, message: &str) -> serde_json::Value {
+        self.client().refusal(status, message)
+    }
+
+    /// `Content-Type` of streamed answers.
+    pub fn stream_type(self) -> &'static str {
+        self.client().stream_type()
+    }
+}
 
 /// Operations of an LLM, by Kong's names of route types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use crate::Operation;
 use crate::json::Object;
+use crate::{Format, Operation};
 
 /// When answers are streamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +35,14 @@ pub struct Options {
 /// What the route allows and wants.
 #[derive(Debug)]
 pub struct Rules<'a> {
+    /// The client's format.
+    pub format: Format,
     /// The route's operation.
     pub operation: Operation,
+    /// The client's path, as received: some formats name the model there.
+    pub path: &'a str,
+    /// What the route's path has captured; a `model` among them names the model to those formats.
+    pub captures: &'a [(Box<str>, Box<str>)],
     /// The configured model, templates filled in.
     pub model: Option<&'a str>,
     /// Streaming policy.
@@ -78,11 +84,22 @@ pub struct Call<'a> {
     pub stream: bool,
 }
 
-/// Checks a body; `None` stands for one that could not be read.
+/// Checks a body in the client's format; `None` stands for one that could not be read.
 ///
 /// # Errors
 /// Kong's message; the status is 400.
 pub fn check<'a>(body: Option<Object<'a>>, rules: &Rules<'a>) -> Result<Call<'a>, Cow<'static, str>> {
+    rules.format.client().check(body, rules)
+}
+
+/// Checks a body in OpenAI's format.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_openai<'a>(
+    body: Option<Object<'a>>,
+    rules: &Rules<'a>,
+) -> Result<Call<'a>, Cow<'static, str>> {
     let body = body.unwrap_or_default();
     let found = Found::look(&body, rules.operation);
     if !found.is_enough_for(rules.operation) {
@@ -170,7 +187,10 @@ mod tests {
     fn messages_come_in_kongs_order() {
         let options = Options::default();
         let rules = |model| Rules {
+            format: Format::OpenAi,
             operation: Operation::Completions,
+            path: "/",
+            captures: &[],
             model,
             streaming: Streaming::Deny,
             options: &options,

@@ -11,9 +11,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tollgate_llm::json::Object;
 use tollgate_llm::provider::{self, Asked, Sent, Settings, StreamWishes};
-use tollgate_llm::request::{self, Options, Rules, Streaming};
+use tollgate_llm::request::{self, Call, Options, Rules, Streaming};
 use tollgate_llm::usage::Seen;
-use tollgate_llm::{Operation, Provider};
+use tollgate_llm::{Format, Operation, Provider};
 
 const PLAIN: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_plain.json")),
@@ -61,6 +61,7 @@ fn operation(case: &Value) -> Operation {
 
 fn asked(case: &Value) -> Asked<'_> {
     Asked {
+        format: Format::OpenAi,
         operation: operation(case),
         model: case["model"].as_str().unwrap_or_default(),
         id: "7PbQ",
@@ -93,7 +94,10 @@ fn send(provider: &dyn Provider, case: &Value) -> Option<Sent> {
         dimensions: option("dimensions"),
     };
     let rules = Rules {
+        format: Format::OpenAi,
         operation: operation(case),
+        path: "/",
+        captures: &[],
         model: case["model"].as_str(),
         streaming: Streaming::Allow,
         options: &options,
@@ -158,9 +162,15 @@ fn addresses_and_manners() {
         if !case["request"].is_null() {
             send(&*provider, case);
         }
-        for call in case["calls"].as_array().into_iter().flatten() {
-            let path = provider.call_path(call[0].as_str().unwrap(), call[1].as_bool().unwrap());
-            assert_eq!(path.as_deref(), call[2].as_str());
+        for case in case["calls"].as_array().into_iter().flatten() {
+            let body = json!({"messages": [{"role": "user", "content": "a"}]}).to_string();
+            let call = Call {
+                body: Object::parse(body.as_bytes()).unwrap(),
+                model: case[0].as_str().map(Into::into),
+                stream: case[1].as_bool().unwrap(),
+            };
+            assert!(provider.has_call_paths(Format::OpenAi));
+            assert_eq!(provider.call_path(&call, Format::OpenAi), case[2].as_str().unwrap());
         }
     }
 }
@@ -194,7 +204,7 @@ fn error_answers() {
     for case in &serde_json::from_str::<Vec<Value>>(include_str!("../cases/errors.json")).unwrap() {
         let provider = provider(case["provider"].as_str().unwrap(), case);
         let status = case["status"].as_u64().unwrap() as u16;
-        match provider.error(status, text(&case["answer"]).as_bytes()) {
+        match provider.error(status, text(&case["answer"]).as_bytes(), Format::OpenAi) {
             Some(error) => check(&error, &case["client"], &case["title"]),
             None => assert!(case["client"].is_null(), "{}", case["title"]),
         }
@@ -248,7 +258,7 @@ fn streamed_answers_cut_at_every_byte() {
     each_case(STREAMED, |provider, case| {
         let sent = send(provider, case).unwrap();
         let stream = &stream_bytes(case)[..];
-        let wishes = StreamWishes { hide_usage: sent.hide_usage, keep_text: true };
+        let wishes = StreamWishes { hide_usage: sent.hide_usage, keep_text: true, silent: false };
         let run = |how: &str, pieces: &[&[u8]]| {
             let mut events = provider.stream(&asked(case), wishes);
             let mut client = Vec::new();
@@ -304,7 +314,7 @@ proptest! {
         let body: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\"{space}:{space}{value}")).collect();
         let body = format!("{space}{{{space}{}{space}}}{space}", body.join(&format!("{space},")));
         let options = Options { max_tokens: Some("5".into()), ..Options::default() };
-        let rules = Rules { operation: Operation::Chat, model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None };
+        let rules = Rules { format: Format::OpenAi, operation: Operation::Chat, path: "/", captures: &[], model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None };
         prop_assume!(members.iter().filter(|(name, _)| name == "messages").count() == 1);
         let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
         let sent = provider::configured("openai", &Settings::default()).unwrap().request(&call, &rules).unwrap();

@@ -18,7 +18,7 @@ use tollgate_http::{Response, StatusCode};
 use tollgate_llm::json::Object;
 use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming};
 use tollgate_llm::template::{Place, Template};
-use tollgate_llm::{Operation, Provider, provider};
+use tollgate_llm::{Format, Operation, Provider, provider};
 
 use super::accounts::FAILED;
 use account::TargetAccount;
@@ -31,6 +31,8 @@ use upstream::Upstream;
 /// What the answer's side needs to know too.
 struct Shared {
     provider: Arc<dyn Provider>,
+    /// What clients speak.
+    format: Format,
     operation: Operation,
     /// What the log says of Azure.
     azure: Option<Azure>,
@@ -74,9 +76,20 @@ pub(super) struct Target {
     shared: Arc<Shared>,
 }
 
-/// An error as OpenAI's clients read it.
-fn refuse(status: StatusCode, message: &str) -> Response {
-    tollgate_gateway::answer::json(status, &json!({"error": {"message": message}}))
+/// What clients speak, of what is configured.
+///
+/// # Errors
+/// A format that is not served.
+pub(super) fn format(configured: Option<&str>) -> Result<Format, BuildError> {
+    configured.map_or(Some(Format::default()), Format::named).ok_or_else(|| BuildError {
+        field: "config.llm_format".to_owned(),
+        message: "cannot be served".to_owned(),
+    })
+}
+
+/// An error as clients of this format read it.
+fn refuse(format: Format, status: StatusCode, message: &str) -> Response {
+    tollgate_gateway::answer::json(status, &format.refusal(status.as_u16(), message))
 }
 
 /// Why a request is not sent on.
@@ -93,8 +106,8 @@ impl From<String> for Refusal {
 }
 
 /// The answer to a request that is not sent on.
-pub(super) fn refuse_request(refusal: &Refusal) -> Response {
-    refuse(refusal.status, &refusal.message)
+pub(super) fn refuse_request(format: Format, refusal: &Refusal) -> Response {
+    refuse(format, refusal.status, &refusal.message)
 }
 
 impl Target {
@@ -102,7 +115,12 @@ impl Target {
     ///
     /// # Errors
     /// What the schema cannot see: keys and regions that are nowhere, an address that cannot be one.
-    pub(super) fn new(config: TargetConfig, field: &str, scope: &Scope) -> Result<Self, BuildError> {
+    pub(super) fn new(
+        config: TargetConfig,
+        format: Format,
+        field: &str,
+        scope: &Scope,
+    ) -> Result<Self, BuildError> {
         let under = |error: BuildError| BuildError { field: format!("{field}.{}", error.field), ..error };
         let unknown = |field: &str| {
             under(BuildError { field: field.to_owned(), message: "cannot be served".to_owned() })
@@ -111,7 +129,7 @@ impl Target {
         let options = config.model.options.unwrap_or_default();
         let provider = provider::configured(&config.model.provider, &options.settings())
             .ok_or_else(|| unknown("model.provider"))?;
-        let upstream = Upstream::new(&*provider, operation, &options).map_err(under)?;
+        let upstream = Upstream::new(&*provider, (format, operation), &options).map_err(under)?;
         let auth = config.auth.unwrap_or_default();
         let account = TargetAccount::of(&*provider, &auth, &options).map_err(under)?;
         let number = |value: Option<f64>| value.map(|value| json!(value).to_string());
@@ -136,6 +154,7 @@ impl Target {
             account,
             shared: Arc::new(Shared {
                 provider,
+                format,
                 operation,
                 plugin_id: scope.id.to_string(),
                 azure: Azure::of(&config.model.provider, &options),
@@ -189,8 +208,14 @@ impl Target {
             None => None,
         };
         let (destination, mut path) = self.upstream.resolve(exchange)?;
+        // Formats that name the model in the path read it as the client wrote it.
+        let (received, captures) = (exchange.received_target.clone(), exchange.captures.clone());
+        let client_path = received.split(|byte| *byte == b'?').next().unwrap_or_default();
         let rules = Rules {
+            format: self.shared.format,
             operation: self.shared.operation,
+            path: std::str::from_utf8(client_path).unwrap_or_default(),
+            captures: &captures,
             model: model.as_deref().filter(|model| !model.is_empty()),
             streaming: policy.streaming,
             options: &self.options,
@@ -200,8 +225,7 @@ impl Target {
         let call = request::check(body.and_then(Object::parse), &rules).map_err(String::from)?;
         let (body, filter) = self.convert(exchange, &call, &rules, policy)?;
         if path.is_empty() {
-            let model = call.model.as_deref().unwrap_or_default();
-            path = self.shared.provider.call_path(model, call.stream).unwrap_or_default().into();
+            path = self.shared.provider.call_path(&call, self.shared.format).into();
         }
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
         self.upstream.mark(exchange)?;

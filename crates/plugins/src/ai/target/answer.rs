@@ -105,7 +105,7 @@ impl ResponseFilter for Plain {
             None => (came, None),
         };
         if !mark(exchange, response, self.model.as_ref()) {
-            return match self.record.provider().error(response.status.as_u16(), &plain) {
+            return match self.record.error(response.status.as_u16(), &plain) {
                 Some(error) => {
                     response.headers.set("Content-Type", "application/json");
                     self.encode(response, error.into(), None);
@@ -122,7 +122,7 @@ impl ResponseFilter for Plain {
                 self.encode(response, answer, None);
             }
             Err(message) => {
-                let error = refuse(StatusCode::INTERNAL_SERVER_ERROR, &message);
+                let error = refuse(self.record.format(), StatusCode::INTERNAL_SERVER_ERROR, &message);
                 response.status = error.status;
                 if let Body::Full(body) = error.body {
                     self.encode(response, body, None);
@@ -155,7 +155,7 @@ impl Streamed {
 impl Streamed {
     /// Whether an answer is an error that has to be told in the client's format.
     fn is_error(&self, response: &Response) -> bool {
-        self.record.provider().translates() && response.status != StatusCode::OK
+        self.record.translates() && response.status != StatusCode::OK
     }
 
     /// Translates an error that is there whole.
@@ -163,7 +163,7 @@ impl Streamed {
         let Body::Full(came) = &response.body else { return };
         let plain = is_gzip(response).then(|| gunzip(came)).flatten();
         let body = plain.as_ref().unwrap_or(came);
-        if let Some(error) = self.record.provider().error(response.status.as_u16(), body) {
+        if let Some(error) = self.record.error(response.status.as_u16(), body) {
             response.headers.remove("Content-Encoding");
             response.headers.set("Content-Type", "application/json");
             response.body = Body::from(Bytes::from(error));
@@ -193,15 +193,19 @@ impl ResponseFilter for Streamed {
         }
         let is_stream = response.headers.get_str("content-type").is_some_and(is_event_stream);
         // Kong 3.11 says so whatever the status is.
-        response.headers.set("Content-Type", "text/event-stream");
+        response.headers.set("Content-Type", self.record.format().stream_type());
         if !mark(exchange, response, self.model.as_ref()) {
             return;
         }
         self.record.answered(exchange);
         response.headers.remove("Set-Cookie");
         let provider = self.record.provider();
-        if provider.translates() || is_stream && self.record.is_wanted() {
-            let wishes = StreamWishes { hide_usage: self.hide_usage, keep_text: self.record.wants_text() };
+        if self.record.translates() || is_stream && self.record.is_wanted() {
+            let wishes = StreamWishes {
+                hide_usage: self.hide_usage,
+                keep_text: self.record.wants_text(),
+                silent: false,
+            };
             self.events = Some(provider.stream(&self.record.asked(), wishes));
         }
     }

@@ -9,10 +9,10 @@ use tollgate_gateway::Exchange;
 use tollgate_gateway::balancer::PeerHost;
 use tollgate_gateway::destination::Host;
 use tollgate_gateway::exchange::Source;
-use tollgate_llm::Provider;
 use tollgate_llm::provider::Asked;
 use tollgate_llm::template::Template;
 use tollgate_llm::usage::{Seen, Usage};
+use tollgate_llm::{Format, Provider};
 
 use super::config::Options;
 use super::{Shared, render, text};
@@ -62,7 +62,7 @@ impl Record {
     pub(super) fn new(shared: &Arc<Shared>, model: &str, stream: bool, request: Bytes) -> Self {
         Self {
             shared: Arc::clone(shared),
-            model: if shared.statistics || shared.provider.translates() {
+            model: if shared.statistics || shared.provider.translates(shared.format) {
                 model.into()
             } else {
                 Box::default()
@@ -83,11 +83,26 @@ impl Record {
         &*self.shared.provider
     }
 
+    /// What the client speaks.
+    pub(super) fn format(&self) -> Format {
+        self.shared.format
+    }
+
+    /// Whether answers have to be translated.
+    pub(super) fn translates(&self) -> bool {
+        self.shared.provider.translates(self.shared.format)
+    }
+
+    /// An error answer in the client's format; `None` where it can only be passed on as it is.
+    pub(super) fn error(&self, status: u16, body: &[u8]) -> Option<Vec<u8>> {
+        self.shared.provider.error(status, body, self.shared.format)
+    }
+
     /// What is asked.
     pub(super) fn asked(&self) -> Asked<'_> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (operation, model) = (self.shared.operation, &*self.model);
-        Asked { operation, model, id: &self.id, created: now.as_secs() }
+        let (format, operation, model) = (self.shared.format, self.shared.operation, &*self.model);
+        Asked { format, operation, model, id: &self.id, created: now.as_secs() }
     }
 
     /// Whether anything of the call is logged.
@@ -103,7 +118,7 @@ impl Record {
     /// The head of a good answer is there.
     pub(super) fn answered(&mut self, exchange: &Exchange) {
         self.answered = exchange.facts.answered;
-        if self.shared.provider.translates() {
+        if self.translates() {
             self.id = exchange.request_id.to_string();
         }
     }
@@ -171,7 +186,7 @@ impl Record {
             let response = self.answer.as_deref().map_or_else(|| self.composed(&usage), text);
             proxy["payload"] = json!({"request": text(&self.request), "response": response});
         }
-        exchange.facts.ai = Some(json!({"proxy": proxy}));
+        exchange.facts.log_ai("proxy", proxy);
     }
 
     /// Every attempt. The query is left out: a provider's key may stand in it.
