@@ -57,7 +57,8 @@ pub(crate) trait ClientFormat: Sync {
     }
 
     /// `Content-Type` of streamed answers.
-    fn stream_type(&self) -> &'static str {
+    fn stream_type(&self, asked: &Asked<'_>) -> &'static str {
+        let _ = asked;
         "text/event-stream"
     }
 }

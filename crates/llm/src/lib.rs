@@ -72,8 +72,8 @@ impl Format {
     }
 
     /// `Content-Type` of streamed answers.
-    pub fn stream_type(self) -> &'static str {
-        self.client().stream_type()
+    pub fn stream_type(self, asked: &provider::Asked<'_>) -> &'static str {
+        self.client().stream_type(asked)
     }
 }
 

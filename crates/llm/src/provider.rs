@@ -30,14 +30,14 @@ pub trait Provider: Send + Sync {
     fn path(&self, operation: Operation) -> Option<Cow<'_, str>>;
 
     /// Whether the path depends on the call; [`Provider::call_path`] then stands in for [`Provider::path`].
-    fn has_call_paths(&self, format: Format) -> bool {
-        let _ = format;
+    fn has_call_paths(&self, format: Format, operation: Operation) -> bool {
+        let _ = (format, operation);
         false
     }
 
     /// Path of one call, where that depends on the call. May end in a query of its own.
-    fn call_path(&self, call: &Call<'_>, format: Format) -> String {
-        let _ = (call, format);
+    fn call_path(&self, call: &Call<'_>, format: Format, operation: Operation) -> String {
+        let _ = (call, format, operation);
         String::new()
     }
 

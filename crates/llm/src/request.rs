@@ -69,8 +69,6 @@ pub enum Task {
     CountTokens,
     /// Bedrock's `invoke`: a request in the model's own format.
     Invoke,
-    /// Vectors of texts.
-    Embed,
 }
 
 /// A secret that goes into the body.
@@ -139,10 +137,9 @@ pub(crate) fn check_openai<'a>(
     found.must_fit(rules.operation)?;
     let stream = rules.operation != Operation::Embeddings && streams(&body, rules)?;
     let embeds = rules.operation == Operation::Embeddings;
-    let task = if embeds { Task::Embed } else { Task::Operation };
     let encoding = body.get_str("encoding_format").filter(|_| embeds);
     let kept = encoding.map(|name| ("encoding_format".to_owned(), Value::from(name))).into_iter().collect();
-    Ok(Call { stream, body, model, task, kept })
+    Ok(Call { stream, body, model, kept, ..Call::default() })
 }
 
 /// The model to ask, by a body that names it as OpenAI's clients do; `None` where nobody names one.

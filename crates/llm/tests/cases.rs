@@ -140,8 +140,8 @@ fn send(provider: &dyn Provider, case: &Value) -> Option<(Sent, Task, Map<String
     };
     assert!(case["unfit"].is_null(), "{}", case["title"]);
     if let Some(path) = case["call_path"].as_str() {
-        assert!(provider.has_call_paths(rules.format));
-        assert_eq!(provider.call_path(&call, rules.format), path, "{}", case["title"]);
+        assert!(provider.has_call_paths(rules.format, rules.operation));
+        assert_eq!(provider.call_path(&call, rules.format, rules.operation), path, "{}", case["title"]);
     }
     match (provider.request(&call, &rules), case["refused"].as_str()) {
         (Ok(sent), None) => {
@@ -207,8 +207,9 @@ fn addresses_and_manners() {
                 stream: case[1].as_bool().unwrap(),
                 ..Call::default()
             };
-            assert!(provider.has_call_paths(Format::OpenAi));
-            assert_eq!(provider.call_path(&call, Format::OpenAi), case[2].as_str().unwrap());
+            let operation = Operation::named(case[3].as_str().unwrap_or("llm/v1/chat")).unwrap();
+            assert!(provider.has_call_paths(Format::OpenAi, operation));
+            assert_eq!(provider.call_path(&call, Format::OpenAi, operation), case[2].as_str().unwrap());
         }
     }
 }

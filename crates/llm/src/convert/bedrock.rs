@@ -87,7 +87,7 @@ impl ClientFormat for Converse {
         Some(("x-amzn-ErrorType", answer_writer::exception_of(status)))
     }
 
-    fn stream_type(&self) -> &'static str {
+    fn stream_type(&self, _: &Asked<'_>) -> &'static str {
         "application/vnd.amazon.eventstream"
     }
 }

@@ -32,11 +32,11 @@ impl Provider for Anthropic {
         }
     }
 
-    fn has_call_paths(&self, format: Format) -> bool {
-        format == Format::Anthropic
+    fn has_call_paths(&self, format: Format, operation: Operation) -> bool {
+        format == Format::Anthropic && operation == Operation::Chat
     }
 
-    fn call_path(&self, call: &Call<'_>, _: Format) -> String {
+    fn call_path(&self, call: &Call<'_>, _: Format, _: Operation) -> String {
         match call.task {
             Task::CountTokens => "/v1/messages/count_tokens".to_owned(),
             _ => "/v1/messages".to_owned(),

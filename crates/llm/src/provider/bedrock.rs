@@ -36,9 +36,9 @@ enum Way {
 }
 
 impl Way {
-    fn of(format: Format, task: Task, model: &str) -> Self {
+    fn of(format: Format, operation: Operation, task: Task, model: &str) -> Self {
         match (format, task) {
-            (_, Task::Embed) => Self::Embeddings,
+            _ if operation == Operation::Embeddings => Self::Embeddings,
             (Format::Bedrock, Task::Invoke) => Self::PassedInvoke,
             (Format::Bedrock, _) => Self::Passed,
             (Format::Anthropic, _) if model.contains("anthropic.") => Self::Messages,
@@ -47,7 +47,7 @@ impl Way {
     }
 
     fn of_asked(asked: &Asked<'_>) -> Self {
-        Self::of(asked.format, asked.task, asked.model)
+        Self::of(asked.format, asked.operation, asked.task, asked.model)
     }
 }
 
@@ -64,11 +64,11 @@ impl Provider for Bedrock {
         matches!(operation, Operation::Chat | Operation::Embeddings).then_some("/model".into())
     }
 
-    fn has_call_paths(&self, _: Format) -> bool {
+    fn has_call_paths(&self, _: Format, _: Operation) -> bool {
         true
     }
 
-    fn call_path(&self, call: &Call<'_>, format: Format) -> String {
+    fn call_path(&self, call: &Call<'_>, format: Format, operation: Operation) -> String {
         let model = call.model.as_deref().unwrap_or_default();
         let mut path = "/model/".to_owned();
         for byte in model.bytes() {
@@ -77,7 +77,7 @@ impl Provider for Bedrock {
                 other => path.push_str(&format!("%{other:02X}")),
             }
         }
-        path.push_str(match (Way::of(format, call.task, model), call.stream) {
+        path.push_str(match (Way::of(format, operation, call.task, model), call.stream) {
             (Way::Converse | Way::Passed, false) => "/converse",
             (Way::Converse | Way::Passed, true) => "/converse-stream",
             (_, false) => "/invoke",
@@ -89,7 +89,7 @@ impl Provider for Bedrock {
     fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String> {
         let model = call.model.as_deref().unwrap_or_default();
         let version = self.anthropic_version.as_deref();
-        let body = match (model, Way::of(rules.format, call.task, model)) {
+        let body = match (model, Way::of(rules.format, rules.operation, call.task, model)) {
             ("" | "." | "..", _) => Err(format!("'{model}' cannot be a model")),
             (_, Way::Converse) => request_writer::chat(call, rules, version, self.latency.as_deref()),
             (_, Way::Passed) => Ok(request_writer::passed(call, rules)),

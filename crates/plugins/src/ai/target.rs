@@ -4,6 +4,7 @@
 mod account;
 mod answer;
 pub(super) mod config;
+mod foreign;
 mod gunzip;
 mod intake;
 mod log;
@@ -18,7 +19,7 @@ use tollgate_gateway::destination::Destination;
 use tollgate_gateway::{BuildError, Exchange, ResponseFilter, Scope, query};
 use tollgate_http::{Response, StatusCode};
 use tollgate_llm::json::Object;
-use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming};
+use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming, Task};
 use tollgate_llm::template::{Place, Template};
 use tollgate_llm::{Format, Operation, Provider, provider};
 
@@ -91,7 +92,16 @@ pub(super) fn format(configured: Option<&str>) -> Result<Format, BuildError> {
 
 /// An error as clients of this format read it.
 fn refuse(format: Format, status: StatusCode, message: &str) -> Response {
-    tollgate_gateway::answer::json(status, &format.refusal(status.as_u16(), message))
+    let mut response = tollgate_gateway::answer::json(status, &format.refusal(status.as_u16(), message));
+    mark_error(format, &mut response);
+    response
+}
+
+/// Sets the header that errors have in this format, where they have one.
+fn mark_error(format: Format, response: &mut Response) {
+    if let Some((name, value)) = format.error_header(response.status.as_u16()) {
+        response.headers.set(name, value);
+    }
 }
 
 /// Why a request is not sent on.
@@ -255,8 +265,12 @@ impl Target {
         let call = request::check(body.and_then(Object::parse), &rules).map_err(String::from)?;
         let (body, filter) = self.convert(exchange, &call, &rules, policy)?;
         if path.is_empty() {
-            path = self.shared.provider.call_path(&call, self.shared.format).into();
+            path = self.shared.provider.call_path(&call, self.shared.format, self.shared.operation).into();
+        } else if call.task == Task::CountTokens {
+            // What counts stands below what answers.
+            path = [path.as_ref(), b"/count_tokens"].concat().into();
         }
+        foreign::remove(self, exchange);
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
         self.upstream.mark(exchange)?;
         self.authenticate(exchange);

@@ -10,11 +10,12 @@ use flate2::write::GzEncoder;
 use tollgate_gateway::exchange::Source;
 use tollgate_gateway::{Exchange, ResponseFilter};
 use tollgate_http::{Body, Response, StatusCode};
+use tollgate_llm::Format;
 use tollgate_llm::provider::{Stream, StreamWishes};
 
 use super::gunzip::{Gunzip, NotGzip};
 use super::log::Record;
-use super::refuse;
+use super::{mark_error, refuse};
 
 /// Largest plain answer that is taken in, in bytes, also after gzip is taken off.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -107,6 +108,7 @@ impl ResponseFilter for Plain {
         if !mark(exchange, response, self.model.as_ref()) {
             return match self.record.error(response.status.as_u16(), &plain) {
                 Some(error) => {
+                    mark_error(self.record.format(), response);
                     response.headers.set("Content-Type", "application/json");
                     self.encode(response, error.into(), None);
                 }
@@ -124,6 +126,7 @@ impl ResponseFilter for Plain {
             Err(message) => {
                 let error = refuse(self.record.format(), StatusCode::INTERNAL_SERVER_ERROR, &message);
                 response.status = error.status;
+                mark_error(self.record.format(), response);
                 if let Body::Full(body) = error.body {
                     self.encode(response, body, None);
                 }
@@ -164,6 +167,7 @@ impl Streamed {
         let plain = is_gzip(response).then(|| gunzip(came)).flatten();
         let body = plain.as_ref().unwrap_or(came);
         if let Some(error) = self.record.error(response.status.as_u16(), body) {
+            mark_error(self.record.format(), response);
             response.headers.remove("Content-Encoding");
             response.headers.set("Content-Type", "application/json");
             response.body = Body::from(Bytes::from(error));
@@ -192,15 +196,20 @@ impl ResponseFilter for Streamed {
             response.headers.remove("Content-Encoding");
         }
         let is_stream = response.headers.get_str("content-type").is_some_and(is_event_stream);
-        // Kong 3.11 says so whatever the status is.
-        response.headers.set("Content-Type", self.record.format().stream_type());
+        let is_openai = self.record.format() == Format::OpenAi;
+        // Kong 3.11 says so whatever the status is; of what passes in another format the provider's word stands.
+        if is_openai || self.record.translates() {
+            let kind = self.record.format().stream_type(&self.record.asked());
+            response.headers.set("Content-Type", kind);
+        }
         if !mark(exchange, response, self.model.as_ref()) {
             return;
         }
         self.record.answered(exchange);
         response.headers.remove("Set-Cookie");
         let provider = self.record.provider();
-        if self.record.translates() || is_stream && self.record.is_wanted() {
+        let is_followed = (is_stream || !is_openai) && self.record.is_wanted();
+        if self.record.translates() || is_followed {
             let wishes = StreamWishes {
                 hide_usage: self.hide_usage,
                 keep_text: self.record.wants_text(),
@@ -214,7 +223,10 @@ impl ResponseFilter for Streamed {
         let chunk = match self.gunzip.as_mut().map(|gunzip| gunzip.chunk(&chunk)) {
             None => chunk,
             Some(Ok(chunk)) => chunk,
-            Some(Err(NotGzip)) => return Bytes::from_static(BROKEN),
+            Some(Err(NotGzip)) if self.record.format() == Format::OpenAi => {
+                return Bytes::from_static(BROKEN);
+            }
+            Some(Err(NotGzip)) => return Bytes::new(),
         };
         match &mut self.events {
             Some(events) if !chunk.is_empty() => {

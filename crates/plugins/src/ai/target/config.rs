@@ -1,7 +1,7 @@
 //! What is configured of a target: one source for all plugins that send to one (Kong 3.11).
 
-use tollgate_llm::Operation;
 use tollgate_llm::provider::{self, Settings};
+use tollgate_llm::{Format, Operation};
 use tollgate_model::schema::{Branch, Constraint, EntityCheck};
 use tollgate_model::{Config, FieldErrors, Map, Record, Secret, Value};
 
@@ -410,10 +410,21 @@ fn statistics_fit(fields: &Map<String, Value>) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a format that Kong knows and Tollgate does not serve yet, in the fields of a plugin.
+/// Refuses a format that Kong knows and Tollgate does not serve yet, or not with this route type, in the fields of a
+/// plugin.
 pub(in crate::ai) fn refuse_format(schema: &Record, fields: &Map<String, Value>, errors: &mut FieldErrors) {
-    if let Some(name) = known(schema, fields, "llm_format").filter(|name| *name != "openai") {
-        errors.add_at("llm_format", format!("the format '{name}' cannot be served yet; use 'openai'"));
+    let Some(name) = known(schema, fields, "llm_format") else { return };
+    match Format::named(name) {
+        None => {
+            errors.add_at("llm_format", format!("the format '{name}' cannot be served yet; use 'openai'"))
+        }
+        // Kong has a check of its own for the others.
+        Some(Format::Anthropic)
+            if !matches!(text(fields, &["route_type"]), None | Some("llm/v1/chat" | "preserve")) =>
+        {
+            errors.add_at("route_type", "requests in Anthropic's format are served with 'llm/v1/chat' only");
+        }
+        Some(_) => {}
     }
 }
 

@@ -98,7 +98,7 @@ impl Upstream {
         };
         // An address without a path says where the provider is, and no more.
         let is_bare = url.is_none() || url_path.as_deref() == Some("/");
-        let of_call = provider.has_call_paths(format) && own_path.is_none();
+        let of_call = provider.has_call_paths(format, operation) && own_path.is_none();
         let path = match (operation, url) {
             _ if of_call && is_bare => Path::OfCall,
             (Operation::Preserve, _) => own_path.unwrap_or(Path::Client),
