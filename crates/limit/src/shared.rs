@@ -218,30 +218,43 @@ impl Shared {
     /// # Errors
     /// Why Redis was not told yet.
     pub async fn add(&self, changes: &[Change], now: u64) -> Result<(), Error> {
-        let mut told = Ok(());
         if self.interval.is_none() {
-            told = self.core.tell(changes).await.map(|_| ());
-            if told.is_ok() {
-                return told;
+            match self.core.tell(changes).await {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    self.add_here(changes, now);
+                    return Err(error);
+                }
             }
         }
+        self.add_here(changes, now);
+        Ok(())
+    }
+
+    /// Changes counters by what is known here; Redis is told later.
+    pub fn add_here(&self, changes: &[Change], now: u64) {
+        self.reconcile();
         let mut known = self.core.known();
         for change in changes {
             add(&mut known, &change.key, change.amount, change.kept, now);
         }
         drop(known);
         self.core.behind.store(true, Ordering::Relaxed);
-        told
     }
 
     /// Sees to it that counters are reconciled from now on, where that is done at intervals.
     fn reconcile(&self) {
         let Some(interval) = self.interval else { return };
-        if self.reconciling.load(Ordering::Relaxed) || self.reconciling.swap(true, Ordering::Relaxed) {
+        if self.reconciling.load(Ordering::Relaxed) {
             return;
         }
         let (core, alive) = (Arc::clone(&self.core), Arc::downgrade(&self.alive));
-        tokio::spawn(async move {
+        // While the node stops there may be no runtime any more.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.reconciling.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        runtime.spawn(async move {
             let is_alive = |alive: &Weak<()>| alive.strong_count() > 0;
             while is_alive(&alive) {
                 tokio::time::sleep(interval).await;
