@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tollgate_http::client::Client;
 use tollgate_http::{Body, BodyError, Connection, Headers, RequestHead, Response, StatusCode};
 use tollgate_model::{Map, Value};
 use tollgate_telemetry::Level;
@@ -45,6 +46,10 @@ pub struct Exchange {
     pub client_scheme: &'static str,
     /// The node's settings.
     pub settings: Arc<Settings>,
+    /// What sends requests to upstreams.
+    pub(crate) client: Client,
+    /// The request on whose behalf the gateway makes this one ([`Exchange::own_request`]).
+    pub on_behalf_of: Option<Box<RequestHead>>,
     /// Configuration this request is served by.
     pub snapshot: Arc<Snapshot>,
     /// The matched route; `None` for a request that matched none.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tollgate_gateway::Exchange;
 use tollgate_gateway::balancer::PeerHost;
 use tollgate_gateway::destination::Host;
 use tollgate_gateway::exchange::{LlmUsage, Source};
 use tollgate_llm::provider::Asked;
+use tollgate_llm::request::Call;
 use tollgate_llm::template::Template;
 use tollgate_llm::usage::{Seen, Usage};
 use tollgate_llm::{Format, Provider};
@@ -47,6 +48,8 @@ pub(super) struct Record {
     model: Box<str>,
     /// Identifies the call, for providers that do not do so.
     id: String,
+    /// What the answer repeats of the request.
+    kept: Map<String, Value>,
     stream: bool,
     /// Whether anybody is to know what the call used.
     wanted: bool,
@@ -61,7 +64,13 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(shared: &Arc<Shared>, model: &str, stream: bool, request: Bytes, wanted: bool) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        model: &str,
+        call: &Call<'_>,
+        request: Bytes,
+        wanted: bool,
+    ) -> Self {
         Self {
             shared: Arc::clone(shared),
             model: if wanted || shared.provider.translates(shared.format) {
@@ -70,7 +79,8 @@ impl Record {
                 Box::default()
             },
             id: String::new(),
-            stream,
+            kept: call.kept.clone(),
+            stream: call.stream,
             wanted,
             started: Instant::now(),
             answered: None,
@@ -105,7 +115,7 @@ impl Record {
     pub(super) fn asked(&self) -> Asked<'_> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (format, operation, model) = (self.shared.format, self.shared.operation, &*self.model);
-        Asked { format, operation, model, id: &self.id, created: now.as_secs() }
+        Asked { format, operation, model, id: &self.id, created: now.as_secs(), kept: &self.kept }
     }
 
     /// Whether anybody is to know what the call used.
