@@ -282,6 +282,7 @@ impl Core {
     /// Tells Redis what it is yet to be told, and learns what others counted.
     async fn push(&self, now: u64) {
         let _one_at_a_time = self.pushing.lock().await;
+        self.behind.store(false, Ordering::Relaxed);
         let mut changes: Vec<Change> = {
             let mut known = self.known();
             known.retain(|_, known| known.until > now);
@@ -295,8 +296,11 @@ impl Core {
         changes.sort_unstable_by(|a, b| hash_tag(&a.key).cmp(hash_tag(&b.key)));
         for group in changes.chunk_by(|a, b| hash_tag(&a.key) == hash_tag(&b.key)) {
             for changes in group.chunks(MOST_AT_ONCE) {
-                // What could not be told stays, and is told the next time.
-                let Ok(totals) = self.tell(changes).await else { return };
+                let Ok(totals) = self.tell(changes).await else {
+                    // What could not be told stays, and is told the next time.
+                    self.behind.store(true, Ordering::Relaxed);
+                    return;
+                };
                 let mut known = self.known();
                 for (change, total) in changes.iter().zip(totals) {
                     if let Some(known) = known.get_mut(&change.key) {
@@ -306,7 +310,6 @@ impl Core {
                 }
             }
         }
-        self.behind.store(false, Ordering::Relaxed);
     }
 
     /// Changes counters in Redis; what they are then.

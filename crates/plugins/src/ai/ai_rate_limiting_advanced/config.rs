@@ -196,7 +196,11 @@ pub fn schema() -> PluginSchema {
         then_error: None,
     };
     PluginSchema::new("ai-rate-limiting-advanced", 905, AiRateLimitingConfig::schema())
-        .about("Allows so many tokens of LLMs, or so much money, in windows of any length.")
+        .about(
+            "Allows so many tokens of LLMs, or so much money, in windows of any length. What a call of `ai-proxy` used \
+             counts when its answer has ended; until then what calls used lately is reserved for it, so that limits hold \
+             while many are under way. What an operation does not tell, such as a file's, is not counted.",
+        )
         .without_store(without_cluster())
         .with_config_check(check_together)
         .with_checks(vec![
