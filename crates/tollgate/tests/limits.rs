@@ -121,11 +121,15 @@ fn an_outage_is_tolerated_or_not() {
         logged(node, &format!("Redis at 127.0.0.1:{port} cannot be reached"));
         assert!(!log_of(node).contains("s3cret"));
     }
-    let redis = Redis::on(port);
-    assert!(redis.ask("CONFIG SET requirepass s3cret").starts_with("+OK"));
+    let redis = Redis::on(port, Some("s3cret"));
     for node in [&tolerant, &strict] {
         eventually("requests are counted again", || ask(node).header("x-ratelimit-remaining-year").is_some());
     }
+    drop(redis);
+    let redis = Redis::on(port, Some("s3cret"));
+    let answer = ask(&strict);
+    let left = answer.header("x-ratelimit-remaining-year");
+    assert_eq!((answer.status, left), (200, Some("99")), "a connection that is gone is replaced");
     drop(redis);
     assert_eq!((ask(&tolerant).status, ask(&strict).status), (200, 500));
 }
@@ -252,7 +256,7 @@ fn an_outage_is_bridged() {
     assert_eq!(remaining(&ask_llm(&tollgate)), 1000.0);
     eventually("what was used is known", || remaining(&ask_llm(&tollgate)) < 1000.0);
     logged(&tollgate, "only this node is counted: Redis at");
-    let redis = Redis::on(port);
+    let redis = Redis::on(port, None);
     eventually("what was used meanwhile is told", || {
         ask_llm(&tollgate);
         counted(&redis) > (2 * TOKENS) as f64

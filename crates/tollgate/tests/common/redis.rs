@@ -27,9 +27,11 @@ impl Redis {
         (0..5).find_map(|_| Self::on_port(free_port(), lines, password)).expect("redis-server does not start")
     }
 
-    /// On a port that was another's before.
-    pub fn on(port: u16) -> Self {
-        Self::on_port(port, &[], None).expect("redis-server does not start")
+    /// On a port that is known to others already.
+    pub fn on(port: u16, password: Option<&'static str>) -> Self {
+        let line = password.map(|password| format!("requirepass {password}"));
+        let lines: Vec<&str> = line.as_deref().into_iter().collect();
+        Self::on_port(port, &lines, password).expect("redis-server does not start")
     }
 
     fn on_port(port: u16, lines: &[&str], password: Option<&'static str>) -> Option<Self> {
