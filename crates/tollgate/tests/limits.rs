@@ -314,6 +314,39 @@ fn a_client_that_leaves_has_used_what_it_got() {
     assert!((900.0..1000.0).contains(&left), "{left}");
 }
 
+/// A cluster of one node.
+fn ready_cluster(lines: &[&str]) -> Redis {
+    let bus = format!("cluster-port {}", free_port());
+    let cluster = Redis::with(&[lines, &["cluster-enabled yes", &bus]].concat(), None);
+    assert!(cluster.ask("CLUSTER ADDSLOTSRANGE 0 16383").starts_with("+OK"));
+    eventually("the cluster is ready", || cluster.ask("CLUSTER INFO").contains("cluster_state:ok"));
+    cluster
+}
+
+/// What was reserved for a client that left while Redis was asked is given back.
+#[test]
+fn a_client_that_leaves_early_leaves_no_reservation() {
+    let upstream = Upstream::canned();
+    let redis = Redis::start();
+    let place = json!({"host": "127.0.0.1", "port": redis.port});
+    let tollgate = llm_node(upstream.port, &limited(1000.0, place), &[]);
+    assert_eq!(ask_llm(&tollgate).status, 200);
+    eventually("the call is counted", || counted(&redis) == TOKENS as f64);
+    let calls = || {
+        let statistics = redis.ask("INFO commandstats");
+        let calls = statistics.split("cmdstat_evalsha:calls=").nth(1).unwrap();
+        calls.split(',').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = calls();
+    assert!(redis.ask("CLIENT PAUSE 500 ALL").starts_with("+OK"));
+    let mut stream = connect(tollgate.proxy());
+    stream.write_all(&json_request("POST", "/llm", Some(&chat()))).unwrap();
+    drop(stream);
+    eventually("it was reserved and given back", || calls() == before + 2);
+    assert_eq!(counted(&redis), TOKENS as f64);
+    assert_eq!(upstream.requests.lock().unwrap().len(), 1);
+}
+
 #[test]
 fn sentinels_a_cluster_and_tls() {
     let upstream = Upstream::canned();
@@ -333,9 +366,7 @@ fn sentinels_a_cluster_and_tls() {
     });
     counts("sentinels name the master", &master, place);
 
-    let cluster = Redis::with(&["cluster-enabled yes"], None);
-    assert!(cluster.ask("CLUSTER ADDSLOTSRANGE 0 16383").starts_with("+OK"));
-    eventually("the cluster is ready", || cluster.ask("CLUSTER INFO").contains("cluster_state:ok"));
+    let cluster = ready_cluster(&[]);
     let place = json!({"cluster_nodes": [{"ip": "127.0.0.1", "port": cluster.port}]});
     counts("a cluster", &cluster, place);
 
@@ -349,6 +380,7 @@ fn sentinels_a_cluster_and_tls() {
         format!("tls-port {port}"),
         format!("tls-cert-file {}", path("certificate.pem")),
         format!("tls-key-file {}", path("key.pem")),
+        format!("tls-ca-cert-file {}", path("certificate.pem")),
         "tls-auth-clients no".to_owned(),
     ];
     let over_tls = Redis::with(&lines.each_ref().map(String::as_str), None);
@@ -360,4 +392,10 @@ fn sentinels_a_cluster_and_tls() {
     assert_eq!(ask_llm(&tollgate).status, 200);
     logged(&tollgate, "certificate");
     assert_eq!(counted(&over_tls), TOKENS as f64, "nobody counts in a Redis that is not who it should be");
+    drop(over_tls);
+
+    let lines = lines.iter().map(String::as_str).chain(["tls-cluster yes"]);
+    let cluster = ready_cluster(&lines.collect::<Vec<_>>());
+    let nodes = json!([{"ip": "127.0.0.1", "port": port}]);
+    counts("a cluster over TLS", &cluster, json!({"cluster_nodes": nodes, "ssl": true}));
 }

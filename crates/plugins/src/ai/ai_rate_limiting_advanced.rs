@@ -11,6 +11,7 @@ mod policy;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tollgate_gateway::exchange::LlmUsage;
 use tollgate_gateway::{Access, BuildError, Exchange, Outcome, Phases, Plugin, Scope, clock};
 use tollgate_http::{Response, StatusCode};
@@ -285,19 +286,55 @@ impl Plugin for AiRateLimiting {
         if limiter.meter.is_here() && !limiter.reads_body {
             let counters = limiter.counters(exchange, &Prompt::default(), now);
             let found = limiter.meter.take_here(&counters);
-            return limiter.decide(exchange, counters, &found).map_or(Access::Continue, Access::Answer);
+            let reservation = limiter.reservation(counters, &found);
+            return limiter.decide(exchange, reservation, &found).map_or(Access::Continue, Access::Answer);
         }
         Access::wait(async move {
             let prompt =
                 if limiter.reads_body { limiter.read_prompt(exchange).await } else { Prompt::default() };
             let counters = limiter.counters(exchange, &prompt, now);
-            let (found, error) = limiter.meter.take(&counters, now).await;
+            let (reserved, taken) = oneshot::channel();
+            let taker = Arc::clone(limiter);
+            // Apart from the request: where the client leaves meanwhile, what was reserved is given back.
+            tokio::spawn(async move {
+                let (found, error) = taker.meter.take(&counters, now).await;
+                let _ = reserved.send((taker.reservation(counters, &found), found, error));
+            });
+            let Ok((reservation, found, error)) = taken.await else { return Outcome::Continue };
             if let Some(error) = error {
                 let message = format_args!("ai-rate-limiting-advanced: only this node is counted: {error}");
                 exchange.write_error_log(Level::Error, &message);
             }
-            limiter.decide(exchange, counters, &found).map_or(Outcome::Continue, Outcome::Answer)
+            limiter.decide(exchange, reservation, &found).map_or(Outcome::Continue, Outcome::Answer)
         })
+    }
+}
+
+/// What a request reserved of its limits, if it did. Where nobody settles it, it is given back.
+struct Reservation {
+    limiter: Arc<Limiter>,
+    counters: Vec<Counter>,
+    made: bool,
+}
+
+impl Reservation {
+    /// Puts what was used in place of what is reserved.
+    fn settle(&mut self, usage: Option<&LlmUsage>) {
+        if std::mem::take(&mut self.made) {
+            let limiter = &self.limiter;
+            limiter.meter.settle(
+                &self.counters,
+                usage,
+                |rule, usage| limiter.counts(rule, usage),
+                clock::now(),
+            );
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.settle(None);
     }
 }
 
@@ -362,29 +399,25 @@ impl Limiter {
         counters
     }
 
+    fn reservation(self: &Arc<Self>, counters: Vec<Counter>, found: &Found) -> Reservation {
+        Reservation { limiter: Arc::clone(self), made: found.allowed && !counters.is_empty(), counters }
+    }
+
     /// Tells the client what is left; refuses the request, or sees to it that its usage is counted.
     fn decide(
-        self: &Arc<Self>,
+        &self,
         exchange: &mut Exchange,
-        counters: Vec<Counter>,
+        mut reservation: Reservation,
         found: &Found,
     ) -> Option<Response> {
         if self.tells_limits {
-            self.tell(exchange, &counters, found);
+            self.tell(exchange, &reservation.counters, found);
         }
         if !found.allowed {
-            return Some(self.refuse(exchange, &counters, found));
+            return Some(self.refuse(exchange, &reservation.counters, found));
         }
-        if !counters.is_empty() {
-            let limiter = Arc::clone(self);
-            exchange.observe_llm_usage(Box::new(move |usage| {
-                limiter.meter.settle(
-                    &counters,
-                    usage,
-                    |rule, usage| limiter.counts(rule, usage),
-                    clock::now(),
-                );
-            }));
+        if reservation.made {
+            exchange.observe_llm_usage(Box::new(move |usage| reservation.settle(usage)));
         }
         None
     }
