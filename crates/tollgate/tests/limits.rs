@@ -41,7 +41,7 @@ fn logged(tollgate: &Tollgate, part: &str) {
 fn nodes_share_what_is_counted_in_redis() {
     let upstream = Upstream::canned();
     let redis = Redis::with(&["requirepass s3cret"], Some("s3cret"));
-    let place = json!({"host": "127.0.0.1", "port": redis.port, "password": "s3cret", "database": 2});
+    let place = json!({"host": "127.0.0.1", "port": redis.port, "password": "s3cret", "database": 2, "timeout": 15_000});
     let config = json!({"year": 7, "month": 6, "policy": "redis", "limit_by": "ip", "redis": place});
     let nodes = [node(&upstream, &config), node(&upstream, &config)];
     let left: Vec<Value> = (0..8)
@@ -86,7 +86,7 @@ fn nodes_share_what_is_counted_in_redis() {
 fn counts_are_reconciled_at_intervals() {
     let upstream = Upstream::canned();
     let redis = Redis::start();
-    let place = json!({"host": "127.0.0.1", "port": redis.port});
+    let place = json!({"host": "127.0.0.1", "port": redis.port, "timeout": 15_000});
     let config = json!({"year": 1000, "policy": "redis", "sync_rate": 0.02, "redis": place});
     let nodes = [node(&upstream, &config), node(&upstream, &config)];
     for _ in 0..10 {
@@ -176,7 +176,9 @@ fn llm_node(upstream: u16, config: &Value, settings: &[(&str, &str)]) -> Tollgat
 }
 
 /// Limits of so many tokens in a very long window, counted in this Redis.
-fn limited(limit: f64, redis: Value) -> Value {
+fn limited(limit: f64, mut redis: Value) -> Value {
+    // On a busy machine an answer may take its time.
+    redis["timeout"] = 15_000.into();
     let limits = json!([{"name": "openai", "limit": [limit], "window_size": [10_000_000]}]);
     json!({"llm_providers": limits, "namespace": "shared", "strategy": "redis", "sync_rate": 0, "redis": redis})
 }
