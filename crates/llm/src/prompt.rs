@@ -9,10 +9,12 @@ use crate::json::Object;
 
 pub use insert::Insertion;
 
-/// Formats of requests (Kong: `llm_format`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Formats of requests (Kong: `llm_format`): those in which [`crate::Format`] is spoken, and others that are only
+/// looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// OpenAI's
+    #[default]
     OpenAi,
     /// Anthropic's Messages
     Anthropic,

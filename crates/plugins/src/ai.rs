@@ -9,10 +9,10 @@ mod pattern;
 mod request_body;
 mod target;
 
-use serde_json::json;
 use tollgate_http::{Response, StatusCode};
+use tollgate_llm::Format;
 
-/// An error as OpenAI's clients read it.
-fn refuse(status: StatusCode, message: &str) -> Response {
-    tollgate_gateway::answer::json(status, &json!({"error": {"message": message}}))
+/// An error as clients of this format read it.
+fn refuse(format: Format, status: StatusCode, message: &str) -> Response {
+    tollgate_gateway::answer::json(status, &format.refusal(status.as_u16(), message))
 }

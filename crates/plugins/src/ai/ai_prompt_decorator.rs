@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tollgate_gateway::{Access, BuildError, Exchange, Phases, Plugin, Scope};
 use tollgate_http::{Response, StatusCode};
+use tollgate_llm::Format;
 use tollgate_llm::json::Object;
-use tollgate_llm::prompt::{Format, Insertion};
+use tollgate_llm::prompt::{self, Insertion};
 use tollgate_model::schema::EntityCheck;
 use tollgate_model::{Config, Map, PluginSchema, Value};
 
@@ -70,7 +71,7 @@ pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, 
     let pairs = |messages: Option<Vec<Message>>| -> Vec<(String, String)> {
         messages.into_iter().flatten().map(|message| (message.role, message.content)).collect()
     };
-    let format = config.llm_format.as_deref().and_then(Format::named).unwrap_or(Format::OpenAi);
+    let format = config.llm_format.as_deref().and_then(prompt::Format::named).unwrap_or_default();
     Ok(Arc::new(AiPromptDecorator {
         insertion: Insertion::new(format, &pairs(prompts.prepend), &pairs(prompts.append)),
         body_limit: request_body::limit(config.max_request_body_size),
@@ -98,7 +99,7 @@ impl AiPromptDecorator {
         let decorated = body.and_then(|body| self.insertion.apply(&Object::parse(&body)?));
         let Some(decorated) = decorated else {
             let message = "this LLM route only supports llm/chat type requests";
-            return Some(refuse(StatusCode::BAD_REQUEST, message));
+            return Some(refuse(Format::OpenAi, StatusCode::BAD_REQUEST, message));
         };
         exchange.set_body(decorated.into());
         exchange.head.headers.set("Content-Type", "application/json");

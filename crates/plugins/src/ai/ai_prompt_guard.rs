@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tollgate_gateway::{Access, BuildError, Exchange, Phases, Plugin, Scope, answer};
 use tollgate_http::{Response, StatusCode};
 use tollgate_llm::json::Object;
-use tollgate_llm::prompt::{self, Format};
+use tollgate_llm::{Format, prompt};
 use tollgate_model::schema::{Constraint, EntityCheck};
 use tollgate_model::{Config, Map, PluginSchema, Value};
 use tollgate_telemetry::Level;
@@ -87,7 +87,7 @@ pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, 
         deny: patterns(config.deny_patterns),
         latest_only: config.allow_all_conversation_history == Some(true),
         every_role: config.match_all_roles == Some(true),
-        format: config.llm_format.as_deref().and_then(Format::named).unwrap_or(Format::OpenAi),
+        format: config.llm_format.as_deref().and_then(prompt::Format::named).unwrap_or_default(),
         body_limit: request_body::limit(config.max_request_body_size),
     }))
 }
@@ -97,7 +97,7 @@ struct AiPromptGuard {
     deny: Vec<Pattern>,
     latest_only: bool,
     every_role: bool,
-    format: Format,
+    format: prompt::Format,
     body_limit: usize,
 }
 
@@ -130,10 +130,10 @@ impl AiPromptGuard {
         let refused = self.check(body.as_deref().unwrap_or_default()).err()?;
         if let Refused::BadPattern(_) = refused {
             exchange.write_error_log(Level::Error, &refused);
-            return Some(refuse(StatusCode::INTERNAL_SERVER_ERROR, answer::UNEXPECTED));
+            return Some(refuse(Format::OpenAi, StatusCode::INTERNAL_SERVER_ERROR, answer::UNEXPECTED));
         }
         exchange.write_error_log(Level::Debug, &refused);
-        Some(refuse(StatusCode::BAD_REQUEST, "bad request"))
+        Some(refuse(Format::OpenAi, StatusCode::BAD_REQUEST, "bad request"))
     }
 
     fn check(&self, body: &[u8]) -> Result<(), Refused> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tollgate_gateway::{Access, BuildError, Exchange, Phases, Plugin, Scope};
 use tollgate_http::{Response, StatusCode};
+use tollgate_llm::Format;
 use tollgate_llm::json::{Object, quote};
 use tollgate_model::{Config, Map, PluginSchema, Value};
 
@@ -97,7 +98,7 @@ impl AiPromptTemplate {
                 exchange.set_body(rendered.into());
                 None
             }
-            Err(message) => Some(refuse(StatusCode::BAD_REQUEST, &message)),
+            Err(message) => Some(refuse(Format::OpenAi, StatusCode::BAD_REQUEST, &message)),
         }
     }
 

@@ -60,6 +60,10 @@ impl Plugin for AiProxy {
         self.target.secret_names()
     }
 
+    fn llm_providers(&self) -> Vec<&'static str> {
+        vec![self.target.llm_provider()]
+    }
+
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         if self.target.is_ready() {
             return self.take(exchange);

@@ -7,12 +7,14 @@ pub(super) mod config;
 mod gunzip;
 mod intake;
 mod log;
+mod passing;
 mod upstream;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tollgate_gateway::destination::Destination;
 use tollgate_gateway::{BuildError, Exchange, ResponseFilter, Scope, query};
 use tollgate_http::{Response, StatusCode};
 use tollgate_llm::json::Object;
@@ -129,6 +131,13 @@ impl Target {
         let options = config.model.options.unwrap_or_default();
         let provider = provider::configured(&config.model.provider, &options.settings())
             .ok_or_else(|| unknown("model.provider"))?;
+        // What the provider does not serve is sent as a chat.
+        let (format, operation) = match operation {
+            Operation::Responses if provider.path(operation).is_none() => {
+                (Format::Responses, Operation::Chat)
+            }
+            operation => (format, operation),
+        };
         let upstream = Upstream::new(&*provider, (format, operation), &options).map_err(under)?;
         let auth = config.auth.unwrap_or_default();
         let account = TargetAccount::of(&*provider, &auth, &options).map_err(under)?;
@@ -172,9 +181,20 @@ impl Target {
         names.chain(self.account.iter().flat_map(TargetAccount::secret_names)).collect()
     }
 
+    /// Kong's name of who answers.
+    pub(super) fn llm_provider(&self) -> &'static str {
+        self.shared.provider.name()
+    }
+
     /// Which bodies it has to read.
     pub(super) fn reads(&self) -> Reads {
-        if self.shared.operation == Operation::Preserve { Reads::Json } else { Reads::Forms }
+        match self.shared.operation {
+            Operation::Preserve => Reads::Json,
+            // What has no model is not looked at; files may be of any size.
+            Operation::Files | Operation::Realtime => Reads::None,
+            operation if operation.passes() => Reads::Parts,
+            _ => Reads::Forms,
+        }
     }
 
     /// Whether requests can be prepared at once; where not, [`Target::ready`] is to be waited for.
@@ -219,9 +239,18 @@ impl Target {
             model: model.as_deref().filter(|model| !model.is_empty()),
             streaming: policy.streaming,
             options: &self.options,
-            want_usage: self.shared.statistics,
+            want_usage: self.shared.statistics || exchange.wants_llm_usage(),
             auth: self.body_auth(),
         };
+        if self.shared.operation.passes() {
+            let filter = self.pass(exchange, body, &rules, policy)?;
+            let path = passing::below(path, self.shared.operation, rules.path);
+            // Who signs bodies serves nothing that passes.
+            self.prove(exchange, &destination, &path, &[])?;
+            exchange.upstream_path = path;
+            exchange.destination = Some(destination);
+            return Ok(filter);
+        }
         let call = request::check(body.and_then(Object::parse), &rules).map_err(String::from)?;
         let (body, filter) = self.convert(exchange, &call, &rules, policy)?;
         if path.is_empty() {
@@ -230,14 +259,7 @@ impl Target {
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
         self.upstream.mark(exchange)?;
         self.authenticate(exchange);
-        if let Some(account) = &self.account
-            && !(self.keeps_own_auth() && exchange.head.headers.contains("authorization"))
-        {
-            let refusal =
-                || Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message: FAILED.to_owned() };
-            let proof = account.held().ok_or_else(refusal)?;
-            account.prove(&proof, exchange, &destination, &path, &body)?;
-        }
+        self.prove(exchange, &destination, &path, &body)?;
         exchange.upstream_path = path;
         exchange.destination = Some(destination);
         Ok(filter)
@@ -264,7 +286,7 @@ impl Target {
         exchange.set_body(body.clone());
         exchange.head.headers.set("Content-Type", "application/json");
         let model = call.model.as_deref().unwrap_or_default();
-        let record = Record::new(&self.shared, model, call.stream, body.clone());
+        let record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage);
         let filter: Box<dyn ResponseFilter> = match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),
@@ -292,6 +314,23 @@ impl Target {
             }
             _ => None,
         }
+    }
+
+    /// Proves the account that answers for the request, where that is a cloud's.
+    fn prove(
+        &self,
+        exchange: &mut Exchange,
+        destination: &Destination,
+        path: &[u8],
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        let Some(account) = &self.account else { return Ok(()) };
+        if self.keeps_own_auth() && exchange.head.headers.contains("authorization") {
+            return Ok(());
+        }
+        let refusal = || Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message: FAILED.to_owned() };
+        let proof = account.held().ok_or_else(refusal)?;
+        Ok(account.prove(&proof, exchange, destination, path, body)?)
     }
 
     /// Sets the provider's key in header and query.
