@@ -245,8 +245,7 @@ impl Target {
         if self.shared.operation.passes() {
             let filter = self.pass(exchange, body, &rules, policy)?;
             let path = passing::below(path, self.shared.operation, rules.path);
-            // Who signs bodies serves nothing that passes.
-            self.prove(exchange, &destination, &path, &[])?;
+            self.prove(exchange, &destination, &path, body.unwrap_or_default())?;
             exchange.upstream_path = path;
             exchange.destination = Some(destination);
             return Ok(filter);
@@ -263,6 +262,28 @@ impl Target {
         exchange.upstream_path = path;
         exchange.destination = Some(destination);
         Ok(filter)
+    }
+
+    /// Has the account, where there is one, answer for the request.
+    ///
+    /// # Errors
+    /// Its credential cannot be had.
+    fn prove(
+        &self,
+        exchange: &mut Exchange,
+        destination: &Destination,
+        path: &[u8],
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        if let Some(account) = &self.account
+            && !(self.keeps_own_auth() && exchange.head.headers.contains("authorization"))
+        {
+            let refusal =
+                || Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message: FAILED.to_owned() };
+            let proof = account.held().ok_or_else(refusal)?;
+            account.prove(&proof, exchange, destination, path, body)?;
+        }
+        Ok(())
     }
 
     /// Sets the body to send, which it returns too, with what is to follow the answer.
@@ -314,23 +335,6 @@ impl Target {
             }
             _ => None,
         }
-    }
-
-    /// Proves the account that answers for the request, where that is a cloud's.
-    fn prove(
-        &self,
-        exchange: &mut Exchange,
-        destination: &Destination,
-        path: &[u8],
-        body: &[u8],
-    ) -> Result<(), Refusal> {
-        let Some(account) = &self.account else { return Ok(()) };
-        if self.keeps_own_auth() && exchange.head.headers.contains("authorization") {
-            return Ok(());
-        }
-        let refusal = || Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message: FAILED.to_owned() };
-        let proof = account.held().ok_or_else(refusal)?;
-        Ok(account.prove(&proof, exchange, destination, path, body)?)
     }
 
     /// Sets the provider's key in header and query.
