@@ -278,12 +278,19 @@ impl Exchange {
         self.filters.push((self.running, filter));
     }
 
-    /// Names of the providers that the route's plugins may send this request to, as far as the consumer is known.
+    /// Names of the providers that the route's plugins may send this request to, each once, as far as the consumer is
+    /// known.
     pub fn llm_providers(&self) -> Vec<&'static str> {
         let Some(route) = &self.route else { return Vec::new() };
         let consumer = self.consumer.as_ref().map(|consumer| consumer.id);
         let plugins = (0..route.chain.len()).filter_map(|place| route.chain.resolve(place, consumer));
-        plugins.flat_map(|configured| configured.plugin.llm_providers()).collect()
+        let mut providers = Vec::new();
+        for provider in plugins.flat_map(|configured| configured.plugin.llm_providers()) {
+            if !providers.contains(&provider) {
+                providers.push(provider);
+            }
+        }
+        providers
     }
 
     /// Has `observer` told what this exchange's LLM call used, once the answer has ended however it did.

@@ -218,30 +218,43 @@ impl Shared {
     /// # Errors
     /// Why Redis was not told yet.
     pub async fn add(&self, changes: &[Change], now: u64) -> Result<(), Error> {
-        let mut told = Ok(());
         if self.interval.is_none() {
-            told = self.core.tell(changes).await.map(|_| ());
-            if told.is_ok() {
-                return told;
+            match self.core.tell(changes).await {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    self.add_here(changes, now);
+                    return Err(error);
+                }
             }
         }
+        self.add_here(changes, now);
+        Ok(())
+    }
+
+    /// Changes counters by what is known here; Redis is told later.
+    pub fn add_here(&self, changes: &[Change], now: u64) {
+        self.reconcile();
         let mut known = self.core.known();
         for change in changes {
             add(&mut known, &change.key, change.amount, change.kept, now);
         }
         drop(known);
         self.core.behind.store(true, Ordering::Relaxed);
-        told
     }
 
     /// Sees to it that counters are reconciled from now on, where that is done at intervals.
     fn reconcile(&self) {
         let Some(interval) = self.interval else { return };
-        if self.reconciling.load(Ordering::Relaxed) || self.reconciling.swap(true, Ordering::Relaxed) {
+        if self.reconciling.load(Ordering::Relaxed) {
             return;
         }
         let (core, alive) = (Arc::clone(&self.core), Arc::downgrade(&self.alive));
-        tokio::spawn(async move {
+        // While the node stops there may be no runtime any more.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.reconciling.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        runtime.spawn(async move {
             let is_alive = |alive: &Weak<()>| alive.strong_count() > 0;
             while is_alive(&alive) {
                 tokio::time::sleep(interval).await;
@@ -269,6 +282,7 @@ impl Core {
     /// Tells Redis what it is yet to be told, and learns what others counted.
     async fn push(&self, now: u64) {
         let _one_at_a_time = self.pushing.lock().await;
+        self.behind.store(false, Ordering::Relaxed);
         let mut changes: Vec<Change> = {
             let mut known = self.known();
             known.retain(|_, known| known.until > now);
@@ -282,8 +296,11 @@ impl Core {
         changes.sort_unstable_by(|a, b| hash_tag(&a.key).cmp(hash_tag(&b.key)));
         for group in changes.chunk_by(|a, b| hash_tag(&a.key) == hash_tag(&b.key)) {
             for changes in group.chunks(MOST_AT_ONCE) {
-                // What could not be told stays, and is told the next time.
-                let Ok(totals) = self.tell(changes).await else { return };
+                let Ok(totals) = self.tell(changes).await else {
+                    // What could not be told stays, and is told the next time.
+                    self.behind.store(true, Ordering::Relaxed);
+                    return;
+                };
                 let mut known = self.known();
                 for (change, total) in changes.iter().zip(totals) {
                     if let Some(known) = known.get_mut(&change.key) {
@@ -293,7 +310,6 @@ impl Core {
                 }
             }
         }
-        self.behind.store(false, Ordering::Relaxed);
     }
 
     /// Changes counters in Redis; what they are then.

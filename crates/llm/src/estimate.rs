@@ -115,13 +115,13 @@ mod tests {
         let picture = json!({"type": "image", "source": {"type": "base64", "data": "a".repeat(100_000)}});
         for (body, expected) in [
             (json!({}), 0),
-            (json!({"messages": [{"role": "user", "content": "x".repeat(400)}]}), 105),
-            (json!({"messages": [{"role": "user", "content": [picture]}]}), 1609),
+            (json!({"messages": [{"role": "user", "content": "x".repeat(400)}]}), 104),
+            (json!({"messages": [{"role": "user", "content": [picture]}]}), 1608),
         ] {
             assert_eq!(message_tokens(body.to_string().as_bytes()), expected, "{body}");
         }
         let tools = json!([{"name": "f", "input_schema": {"type": "object"}}]);
-        assert_eq!(message_tokens(json!({"system": "a", "tools": tools}).to_string().as_bytes()), 9);
+        assert_eq!(message_tokens(json!({"system": "a", "tools": tools}).to_string().as_bytes()), 7);
         assert_eq!(message_tokens(b"x"), 0);
     }
 

@@ -4,7 +4,7 @@
 //!
 //! 1. [`request`] reads the client's body and checks it against what the route allows, whoever the provider is;
 //! 2. a [`provider`] (one file each) makes of it what is sent, and checks or translates what comes back;
-//! 3. [`usage`] and [`estimate`] say what it cost.
+//! 3. [`usage`] and [`estimate`] say what it used, [`price`] what it cost.
 //!
 //! Where client and provider speak the same format, bytes pass and only the members that must change are
 //! edited ([`json::Object`]). Where they do not, `convert` reads the one and writes the other, by way of what all
@@ -15,6 +15,7 @@ mod convert;
 pub mod estimate;
 pub mod json;
 pub mod passing;
+pub mod price;
 pub mod prompt;
 pub mod provider;
 pub mod request;
@@ -152,6 +153,19 @@ impl Operation {
     /// The operation of a route type.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|operation| operation.name() == name)
+    }
+
+    /// Whether it takes or gives more than text; their usage is told as input and output (Kong 3.11).
+    pub fn is_of_media(self) -> bool {
+        matches!(
+            self,
+            Self::Speech
+                | Self::Transcriptions
+                | Self::Translations
+                | Self::Images
+                | Self::ImageEdits
+                | Self::Realtime
+        )
     }
 
     /// Whether it is OpenAI's own, and passes between its clients and those who serve it: only the model is checked

@@ -18,6 +18,12 @@ pub struct Usage {
     pub prompt_tokens_details: Map<String, Value>,
     /// Kinds of answer tokens.
     pub completion_tokens_details: Map<String, Value>,
+    /// Prompt tokens that were written to the provider's cache, for minutes.
+    pub cache_write_tokens: u64,
+    /// The same, for an hour.
+    pub cache_write_hour_tokens: u64,
+    /// The tier that served the call, in the provider's words.
+    pub service_tier: Option<String>,
 }
 
 impl Usage {
@@ -25,26 +31,25 @@ impl Usage {
     pub fn from_openai(text: &str) -> Option<Self> {
         let value: Map<String, Value> = serde_json::from_str(text).ok()?;
         let count = |name: &str| value.get(name).and_then(Value::as_u64);
-        let details = |name: &str| value.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+        let details = |names: [&str; 2]| {
+            let mut found = names.into_iter().filter_map(|name| value.get(name)?.as_object());
+            found.next().cloned().unwrap_or_default()
+        };
         let prompt_tokens = count("prompt_tokens").or(count("input_tokens"))?;
         let completion_tokens = count("completion_tokens").or(count("output_tokens")).unwrap_or(0);
         Some(Self {
             prompt_tokens,
             completion_tokens,
             total_tokens: count("total_tokens").unwrap_or(prompt_tokens + completion_tokens),
-            prompt_tokens_details: details("prompt_tokens_details"),
-            completion_tokens_details: details("completion_tokens_details"),
+            prompt_tokens_details: details(["prompt_tokens_details", "input_tokens_details"]),
+            completion_tokens_details: details(["completion_tokens_details", "output_tokens_details"]),
+            ..Self::default()
         })
     }
 
-    /// Price of the call, from prices of a million tokens (Kong 3.11); 0 unless both are known.
-    pub fn cost(&self, input: Option<f64>, output: Option<f64>) -> f64 {
-        match (input, output) {
-            (Some(input), Some(output)) => {
-                (self.prompt_tokens as f64 * input + self.completion_tokens as f64 * output) / 1e6
-            }
-            _ => 0.0,
-        }
+    /// Prompt tokens that were read from the provider's cache.
+    pub fn cached_tokens(&self) -> u64 {
+        self.prompt_tokens_details.get("cached_tokens").and_then(Value::as_u64).unwrap_or(0)
     }
 }
 
@@ -67,7 +72,8 @@ impl Seen {
         if self.model.is_none() {
             self.model = answer.get_str("model").map(|model| model.into_owned());
         }
-        if let Some(usage) = answer.get("usage").and_then(Usage::from_openai) {
+        if let Some(mut usage) = answer.get("usage").and_then(Usage::from_openai) {
+            usage.service_tier = answer.get_str("service_tier").map(|tier| tier.into_owned());
             self.usage = Some(usage);
         }
     }

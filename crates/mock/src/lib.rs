@@ -129,7 +129,7 @@ impl Handler for Mock {
             Protocol::OpenAi => openai::answer(&request.head, &path, &body, &wishes),
             Protocol::Bedrock => bedrock::answer(&request.head, &path, &body, &wishes),
             Protocol::Ollama => ollama::answer(&request.head, &body, &wishes),
-            Protocol::Anthropic => anthropic::answer(&request.head, &body, &wishes),
+            Protocol::Anthropic => anthropic::answer(&request.head, &path, &body, &wishes),
         };
         if wishes.malformed {
             response.body = Body::Full("{\"this is Tollgate's mock LLM\": and no JSON".into());
@@ -185,8 +185,8 @@ enum Protocol {
 impl Protocol {
     fn of(path: &str) -> Self {
         match path.trim_end_matches('/') {
-            path if path.ends_with("/messages") => Self::Anthropic,
-            path if path.ends_with("/converse") || path.ends_with("/converse-stream") => Self::Bedrock,
+            path if path.ends_with("/messages") || path.ends_with("/count_tokens") => Self::Anthropic,
+            path if bedrock::OPERATIONS.iter().any(|end| path.ends_with(end)) => Self::Bedrock,
             path if path.ends_with("/api/chat") => Self::Ollama,
             _ => Self::OpenAi,
         }

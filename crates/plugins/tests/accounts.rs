@@ -276,14 +276,14 @@ fn aws() {
             region: text(settings, "region"),
         };
         let source = AwsAccount::new(&settings, &variable(&case)).map_err(|error| format!("{error:?}"))?;
-        let keys = Known::new().account(source).wait().await.map_err(|error| error.to_string())?;
+        let found = Known::new().account(source).wait().await.map_err(|error| error.to_string())?;
         let expected = &case["proof"];
         let signer = Signer::new(
             expected["id"].as_str().unwrap_or_default(),
             expected["secret"].as_str().unwrap_or_default(),
             expected["token"].as_str(),
         );
-        Ok((json!(signature(&keys.signer())), json!(signature(&signer))))
+        Ok((json!(signature(&found)), json!(signature(&signer))))
     });
 }
 

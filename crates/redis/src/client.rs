@@ -1,5 +1,6 @@
 //! Calls to a Redis, whatever its connections do meanwhile.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind};
@@ -10,15 +11,20 @@ use tollgate_http::client::TlsProfile;
 use crate::connect::{self, Connection};
 use crate::{Error, Settings};
 
-/// How long calls fail at once after a connection could not be made.
+/// How long no connection is tried after one could not be made.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A Redis that can be called.
 pub struct Redis {
+    server: Arc<Server>,
+    /// Each thread's: a connection lives on the runtime that made it.
+    slots: ThreadLocal<Arc<Slot>>,
+}
+
+/// How connections are made.
+struct Server {
     settings: Settings,
     tls: Option<TlsProfile>,
-    /// Each thread's: a connection lives on the runtime that made it.
-    slots: ThreadLocal<Slot>,
 }
 
 #[derive(Default)]
@@ -26,10 +32,11 @@ struct Slot(Mutex<State>);
 
 #[derive(Default)]
 enum State {
+    /// Whoever needs a connection makes one, and the others wait for it.
     #[default]
     Closed,
     Open(Connection, Generation),
-    /// No attempt is made before the time has come.
+    /// Calls fail at once. From the time on a connection is tried beside them.
     Down(Instant, Error),
 }
 
@@ -43,12 +50,12 @@ impl Redis {
     /// TLS settings that cannot be used.
     pub fn new(settings: Settings) -> Result<Self, String> {
         let tls = connect::tls_profile(&settings)?;
-        Ok(Self { settings, tls, slots: ThreadLocal::new() })
+        Ok(Self { server: Arc::new(Server { settings, tls }), slots: ThreadLocal::new() })
     }
 
     /// How it is reached.
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        &self.server.settings
     }
 
     /// Runs a script. Where the connection turns out to be gone, once more on a new one.
@@ -78,31 +85,35 @@ impl Redis {
         }
     }
 
-    /// The thread's connection. While one is being made all who need it wait for that attempt.
-    async fn connection(&self, slot: &Slot) -> Result<(Connection, Generation), Error> {
+    /// The thread's connection.
+    async fn connection(&self, slot: &Arc<Slot>) -> Result<(Connection, Generation), Error> {
         let mut state = slot.0.lock().await;
-        match &*state {
-            State::Open(connection, generation) => return Ok((connection.clone(), *generation)),
-            State::Down(until, error) if Instant::now() < *until => return Err(error.clone()),
-            _ => {}
-        }
-        match connect::open(&self.settings, self.tls.as_ref()).await {
-            Ok(connection) => {
-                let generation = Instant::now();
-                *state = State::Open(connection.clone(), generation);
-                Ok((connection, generation))
+        match &mut *state {
+            State::Open(connection, generation) => Ok((connection.clone(), *generation)),
+            State::Closed => {
+                *state = self.server.connect().await;
+                match &*state {
+                    State::Open(connection, generation) => Ok((connection.clone(), *generation)),
+                    State::Down(_, error) => Err(error.clone()),
+                    State::Closed => Err(self.server.unreachable("closed")),
+                }
             }
-            Err(error) => {
-                let reason = error.to_string();
-                let error = Error::Unreachable { server: self.settings.to_string(), reason };
-                *state = State::Down(Instant::now() + PAUSE, error.clone());
-                Err(error)
+            State::Down(until, error) => {
+                if Instant::now() >= *until {
+                    *until = Instant::now() + self.server.patience() + PAUSE;
+                    let (server, slot) = (Arc::clone(&self.server), Arc::clone(slot));
+                    tokio::spawn(async move {
+                        let connected = server.connect().await;
+                        *slot.0.lock().await = connected;
+                    });
+                }
+                Err(error.clone())
             }
         }
     }
 
     /// Forgets a connection that is of no more use, unless another has taken its place.
-    async fn lost(&self, slot: &Slot, generation: Generation, error: &RedisError) {
+    async fn lost(&self, slot: &Arc<Slot>, generation: Generation, error: &RedisError) {
         let mut state = slot.0.lock().await;
         if matches!(&*state, State::Open(_, of) if *of == generation) {
             *state = match error.is_timeout() {
@@ -114,11 +125,30 @@ impl Redis {
     }
 
     fn describe(&self, error: &RedisError) -> Error {
-        let server = self.settings.to_string();
+        let server = self.settings().to_string();
         match error.is_timeout() {
-            true => Error::Timeout { server, after: self.settings.answer_timeout },
+            true => Error::Timeout { server, after: self.settings().answer_timeout },
             false => Error::Failed { server, reason: error.to_string() },
         }
+    }
+}
+
+impl Server {
+    /// Makes a connection, or notes that there is none.
+    async fn connect(&self) -> State {
+        match connect::open(&self.settings, self.tls.as_ref()).await {
+            Ok(connection) => State::Open(connection, Instant::now()),
+            Err(error) => State::Down(Instant::now() + PAUSE, self.unreachable(&error.to_string())),
+        }
+    }
+
+    fn unreachable(&self, reason: &str) -> Error {
+        Error::Unreachable { server: self.settings.to_string(), reason: reason.to_owned() }
+    }
+
+    /// How long making a connection can take: TCP, TLS and the login, to a sentinel and to the master.
+    fn patience(&self) -> Duration {
+        (self.settings.connect_timeout * 2 + self.settings.answer_timeout * 2) * 2
     }
 }
 

@@ -253,8 +253,8 @@ mod tests {
             }
         });
         metrics.observe(&families::KONG_LATENCY, &["s", "r", "default"], 6001);
-        metrics.add_amount(&families::AI_COST, &["openai", "m", "", "", "", "", "default", ""], 0.25);
-        metrics.add_amount(&families::AI_COST, &["openai", "m", "", "", "", "", "default", ""], 0.5);
+        metrics.add_amount(&families::AI_COST, &["openai", "m", "", "", "", "", "default", "", ""], 0.25);
+        metrics.add_amount(&families::AI_COST, &["openai", "m", "", "", "", "", "default", "", ""], 0.5);
         let text = text(&metrics);
         for line in [
             "kong_http_requests_total{service=\"s\",route=\"r\",code=\"200\",source=\"service\",workspace=\"default\",consumer=\"\"} 4000",
@@ -265,7 +265,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in {text}");
         }
-        assert!(text.contains("workspace=\"default\",consumer=\"\"} 0.75\n"), "{text}");
+        assert!(text.contains("consumer=\"\",request_mode=\"\"} 0.75\n"), "{text}");
     }
 
     #[test]
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(kept + metrics.errors(), 1000);
         // There is room for others still.
         let errors = metrics.errors();
-        metrics.add(&families::AI_REQUESTS, &["p", "m", "", "", "", "", "default", ""], 1);
+        metrics.add(&families::AI_REQUESTS, &["p", "m", "", "", "", "", "default", "", ""], 1);
         assert_eq!(metrics.errors(), errors);
     }
 }

@@ -326,6 +326,7 @@ impl Configuration {
             declarative_config: self.get("declarative_config").map(PathBuf::from),
             declarative_config_string: self.get("declarative_config_string").map(str::to_owned),
             plugins: self.list("plugins"),
+            price_list: self.get("ai_price_list").map(PathBuf::from),
             certificate: self
                 .get("ssl_cert")
                 .map(str::to_owned)
@@ -463,6 +464,8 @@ pub struct Node {
     pub declarative_config_string: Option<String>,
     /// `plugins`
     pub plugins: Vec<String>,
+    /// `ai_price_list`
+    pub price_list: Option<PathBuf>,
     /// `ssl_cert` and `ssl_cert_key`
     pub certificate: Option<(String, String)>,
     /// Whether `ssl_protocols` allow TLS 1.2.

@@ -15,6 +15,7 @@ use tollgate_gateway::forwarded::TrustSettings;
 use tollgate_gateway::{Gateway, Settings, Snapshot};
 use tollgate_http::client::{Client, TlsProfile};
 use tollgate_http::server::{Certificates, self_signed};
+use tollgate_llm::price::PriceList;
 use tollgate_model::{Kind, Map, Secret, Source, Value};
 use tollgate_plugins::Registry;
 use tollgate_store::{Change, Observer, Store, StoreError, View};
@@ -76,6 +77,15 @@ fn registry(node: &Node) -> Result<Arc<Registry>, StartError> {
     }))
 }
 
+/// What tokens of LLMs cost.
+fn prices(node: &Node) -> Result<PriceList, StartError> {
+    let Some(path) = &node.price_list else { return Ok(PriceList::shipped()) };
+    let failed =
+        |error: &dyn std::fmt::Display| StartError(format!("ai_price_list: {}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    PriceList::with_own(&text).map_err(|error| failed(&error))
+}
+
 /// Starts the data plane over the store or the declarative file.
 ///
 /// # Errors
@@ -83,6 +93,7 @@ fn registry(node: &Node) -> Result<Arc<Registry>, StartError> {
 pub fn start(node: &Node) -> Result<Running, StartError> {
     let mut logs = Logs::open(node).map_err(StartError)?;
     let registry = registry(node)?;
+    let prices = prices(node)?;
     let store = Arc::new(open_store(node)?);
     let identity = Identity { node_id: Uuid::new_v4(), store, hash: Arc::default() };
     if let Some(declared) = Declared::read(node, &registry)? {
@@ -91,6 +102,7 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     let plane = DataPlane::new(node, &identity, &registry, &identity.store, logs.access.take())?;
     let (gateway, certificates) = (Arc::clone(&plane.gateway), Arc::clone(&plane.certificates));
     let follow = Arc::new(Follow(Mutex::new(plane)));
+    prices.install();
     identity.store.observe(follow.clone());
     let servers = Servers::start(node, &identity, registry, (&gateway, &certificates), logs, None)?;
     log!(
@@ -158,6 +170,13 @@ impl Running {
     /// # Errors
     /// What is wrong with it; everything is then as it was.
     pub fn reload(&mut self, before: &Node, node: &Node) -> Result<(), StartError> {
+        let prices = prices(node)?;
+        self.take_over(before, node)?;
+        prices.install();
+        Ok(())
+    }
+
+    fn take_over(&mut self, before: &Node, node: &Node) -> Result<(), StartError> {
         if (&before.prefix, before.database) != (&node.prefix, node.database) {
             return Err(StartError("prefix and database cannot change while a node runs; restart it".into()));
         }
@@ -210,6 +229,7 @@ impl Running {
 pub fn check(node: &Node) -> Result<(), StartError> {
     let registry = registry(node)?;
     let compiler = compiler(node, &registry)?;
+    prices(node)?;
     default_certificate(node)?;
     settings(node, Uuid::nil(), None)?;
     if let Some(declared) = Declared::read(node, &registry)? {

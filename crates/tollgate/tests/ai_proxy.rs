@@ -47,7 +47,11 @@ fn requests() {
         let text = table.replace("${UPSTREAM}", &scripted.upstream.port.to_string());
         serde_json::from_str::<Vec<Value>>(&text).unwrap()
     };
-    let tables = [include_str!("ai_proxy/requests.json"), include_str!("ai_proxy/providers.json")];
+    let tables = [
+        include_str!("ai_proxy/requests.json"),
+        include_str!("ai_proxy/providers.json"),
+        include_str!("ai_proxy/clients.json"),
+    ];
     let cases: Vec<Value> = tables.into_iter().flat_map(read).collect();
     let tollgate = start(scripted.upstream.port);
     let wrong: Vec<String> = cases
@@ -112,6 +116,50 @@ fn logged() {
         wrong.extend(checked.err().map(|error| format!("{}: {error}", case["title"])));
     }
     cases::report(cases.len(), &wrong);
+}
+
+/// Prices of a node's own list win over those that come with Tollgate, and are read again by a reload.
+#[test]
+fn prices_of_a_list_of_ones_own() {
+    let scripted = Scripted::start();
+    scripted.answer_with(&json!({"body": {"model": "home-made-2026-01-31", "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20}}}));
+    let folder = tempfile::tempdir().unwrap();
+    let file = include_str!("ai_proxy/kong.yml")
+        .replace("${UPSTREAM}", &scripted.upstream.port.to_string())
+        .replace("${LOG}", folder.path().join(LOG).to_str().unwrap());
+    let (path, list) = (folder.path().join("kong.yml"), folder.path().join("prices.json"));
+    std::fs::write(&path, file).unwrap();
+    let price = |input: u32| {
+        let prices =
+            json!({"prices": {"openai": {"home-made": {"input_cost": input, "output_cost": 100_000}}}});
+        std::fs::write(&list, prices.to_string()).unwrap();
+    };
+    price(200_000);
+    let settings = [
+        ("KONG_DATABASE", "off"),
+        ("KONG_DECLARATIVE_CONFIG", path.to_str().unwrap()),
+        ("KONG_AI_PRICE_LIST", list.to_str().unwrap()),
+    ];
+    let tollgate = Tollgate::start_in(folder, &settings);
+    let json = ["Content-Type: application/json"];
+    let request = json!({"method": "POST", "headers": json, "body": {"model": "home-made", "messages": [1]}});
+    let ask = || {
+        let answer = common::exchange(tollgate.proxy(), &cases::request_bytes("priced-by-list", &request));
+        let id = answer.header("x-kong-request-id").unwrap();
+        entry(&tollgate, |entry| entry["request"]["id"] == id)["ai"]["proxy"]["usage"]["cost"].clone()
+    };
+    assert_eq!(ask(), json!(3.0));
+    price(400_000);
+    let reload = |expected: i32| {
+        let mut command = Tollgate::command(tollgate.folder.path(), &settings);
+        let (code, out, err) = common::run(command.arg("reload"));
+        assert_eq!(code, expected, "{out}{err}");
+    };
+    reload(0);
+    assert_eq!(ask(), json!(5.0));
+    std::fs::write(&list, "{}").unwrap();
+    reload(1);
+    assert_eq!(ask(), json!(5.0));
 }
 
 /// A client that leaves is logged with what it got until then.

@@ -23,7 +23,9 @@ fn start(routes: Value, plugins: Value) -> (Tollgate, Scripted) {
 /// The same before an upstream that is there already.
 fn start_before(scripted: &Scripted, routes: Value, plugins: Value) -> Tollgate {
     let consumer = |name: &str| json!({"username": name, "keyauth_credentials": [{"key": name}]});
-    let url = format!("http://127.0.0.1:{}", scripted.upstream.port);
+    let port = scripted.upstream.port.to_string();
+    let routes: Value = serde_json::from_str(&routes.to_string().replace("$upstream", &port)).unwrap();
+    let url = format!("http://127.0.0.1:{port}");
     let elsewhere = json!([{"name": "elsewhere", "paths": ["/elsewhere"]}]);
     let services = json!([
         {"name": "service", "url": url, "routes": routes}, {"name": "other", "url": url, "routes": elsewhere},
@@ -106,6 +108,37 @@ fn wait(step: &Value) {
 #[test]
 fn rate_limiting() {
     run_table("rate-limiting", include_str!("plugins/rate-limiting.json"));
+}
+
+/// In the table `$chat` is an `ai-proxy` for the upstream, `$ask` a request to it, and `$answer` one that used 10 and
+/// 20 tokens.
+#[test]
+fn ai_rate_limiting_advanced() {
+    let messages = json!({"messages": [{"role": "user", "content": "Hi"}]});
+    let chat = |name: Value, options: Value| {
+        let mut options = options;
+        options["upstream_url"] = "http://127.0.0.1:$upstream/v1/chat/completions".into();
+        let model = json!({"provider": "openai", "name": name, "options": options});
+        json!({"name": "ai-proxy", "config": {"route_type": "llm/v1/chat", "model": model}})
+    };
+    let answer = json!({"body": {
+        "id": "c", "object": "chat.completion", "model": "gpt",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30},
+    }});
+    let mut table = include_str!("plugins/ai-rate-limiting-advanced.json").to_owned();
+    for (name, value) in [
+        ("$ask", json!({"method": "POST", "body": messages})),
+        ("$messages", messages.clone()),
+        ("$answer", answer),
+        ("$chat", chat("gpt".into(), json!({}))),
+        ("$any-model", chat(Value::Null, json!({}))),
+        ("$priced", chat("gpt".into(), json!({"input_cost": 100_000, "output_cost": 50_000}))),
+        ("$cheap", chat("gpt".into(), json!({"input_cost": 1, "output_cost": 0.5}))),
+    ] {
+        table = table.replace(&format!("\"{name}\""), &value.to_string());
+    }
+    run_table("ai-rate-limiting-advanced", &table);
 }
 
 #[test]
@@ -230,6 +263,25 @@ fn counts_outlive_changes_of_the_configuration() {
     assert_eq!((left(&tollgate), left(&tollgate), left(&tollgate)), (Some(1), Some(0), None));
     call("PATCH", &path, json!({"config": {"hour": 100}}));
     assert_eq!(left(&tollgate), Some(94));
+}
+
+/// What no schema can see is refused before it takes effect, and nothing is changed.
+#[test]
+fn what_is_not_served_is_refused() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("plugins/refused.json")).unwrap();
+    let tollgate = Tollgate::with_store(&[]);
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let (status, answer) = tollgate.admin_call("POST", "/plugins", Some(&case["plugin"]));
+        let message = answer["message"].as_str().unwrap_or_default();
+        let says_all =
+            case["contains"].as_array().unwrap().iter().all(|part| message.contains(part.as_str().unwrap()));
+        if status != 400 || !says_all {
+            wrong.push(format!("{}: {status} {answer}", case["plugin"]));
+        }
+    }
+    cases::report(cases.len(), &wrong);
+    assert_eq!(tollgate.admin_call("GET", "/plugins", None).1["data"], json!([]));
 }
 
 /// Deprecated names are read, stand for their heirs, and are shown beside them.

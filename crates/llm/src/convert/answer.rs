@@ -168,9 +168,13 @@ pub(crate) struct Tokens {
     pub cached: Option<u64>,
     /// Of these, written to a cache.
     pub cache_written: Option<u64>,
+    /// Of these, those that the cache keeps for an hour.
+    pub cache_written_hour: Option<u64>,
     pub completion: u64,
     /// Of the answer's, those that were thought.
     pub reasoning: Option<u64>,
+    /// The tier that served the call.
+    pub service_tier: Option<&'static str>,
 }
 
 impl Tokens {
@@ -185,6 +189,12 @@ impl Tokens {
             total_tokens: self.prompt + self.completion,
             prompt_tokens_details: details("cached_tokens", self.cached),
             completion_tokens_details: details("reasoning_tokens", self.reasoning),
+            cache_write_tokens: self
+                .cache_written
+                .unwrap_or(0)
+                .saturating_sub(self.cache_written_hour.unwrap_or(0)),
+            cache_write_hour_tokens: self.cache_written_hour.unwrap_or(0),
+            service_tier: self.service_tier.map(str::to_owned),
         }
     }
 }

@@ -13,7 +13,9 @@ pub mod renewed;
 
 use std::sync::Arc;
 
-use aws::{AwsAccount, AwsKeys};
+use tollgate_llm::sigv4::Signer;
+
+use aws::AwsAccount;
 use azure::AzureAccount;
 use gcp::GcpAccount;
 use oauth::Bearer;
@@ -64,8 +66,8 @@ pub enum Account {
 
 /// What proves an account.
 pub enum Proof {
-    /// Keys to sign with.
-    Aws(Arc<AwsKeys>),
+    /// What signs.
+    Aws(Arc<Signer>),
     /// A token to show.
     Bearer(Arc<Bearer>),
 }

@@ -19,6 +19,7 @@ use tollgate_gateway::destination::Destination;
 use tollgate_gateway::{BuildError, Exchange, ResponseFilter, Scope, query};
 use tollgate_http::{Response, StatusCode};
 use tollgate_llm::json::Object;
+use tollgate_llm::price::Prices;
 use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming, Task};
 use tollgate_llm::template::{Place, Template};
 use tollgate_llm::{Format, Operation, Provider, provider};
@@ -42,8 +43,8 @@ struct Shared {
     plugin_id: String,
     statistics: bool,
     payloads: bool,
-    input_cost: Option<f64>,
-    output_cost: Option<f64>,
+    /// What is configured of prices.
+    prices: Prices,
 }
 
 /// What holds for all targets of a plugin.
@@ -179,8 +180,7 @@ impl Target {
                 azure: Azure::of(&config.model.provider, &options),
                 statistics,
                 payloads: statistics && logging.log_payloads == Some(true),
-                input_cost: options.input_cost,
-                output_cost: options.output_cost,
+                prices: options.prices(),
             }),
         })
     }

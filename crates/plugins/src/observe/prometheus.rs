@@ -140,7 +140,8 @@ impl Prometheus {
         let [status, database] = [text("cache", "cache_status"), text("cache", "vector_db")];
         let embedder = text("cache", "embeddings_provider");
         let embedding = text("cache", "embeddings_model");
-        let labels = [provider, model, status, database, embedder, embedding, workspace, consumer];
+        let mode = text("meta", "request_mode");
+        let labels = [provider, model, status, database, embedder, embedding, workspace, consumer, mode];
         self.metrics.add(&families::AI_REQUESTS, &labels, 1);
         if let Some(cost) = number("usage", "cost").and_then(Value::as_f64).filter(|cost| *cost > 0.0) {
             self.metrics.add_amount(&families::AI_COST, &labels, cost);
@@ -184,7 +185,7 @@ mod tests {
         let metrics: &'static Metrics = Box::leak(Box::new(Metrics::new(1 << 20)));
         let plugin = Prometheus { config, metrics };
         let call = json!({
-            "meta": {"provider_name": "openai", "request_model": "gpt", "llm_latency": 300},
+            "meta": {"provider_name": "openai", "request_model": "gpt", "llm_latency": 300, "request_mode": "stream"},
             "usage": {"prompt_tokens": 25, "completion_tokens": 0, "total_tokens": 25, "cost": 0.5},
             "cache": {"cache_status": "Hit", "fetch_latency": 2},
         });
@@ -194,11 +195,12 @@ mod tests {
         metrics.show(&mut exposition);
         let text = exposition.into_text();
         let labels = "ai_provider=\"openai\",ai_model=\"gpt\",cache_status=\"Hit\",vector_db=\"\",embeddings_provider=\"\",embeddings_model=\"\"";
-        let rest = "workspace=\"default\",consumer=\"u\"";
+        let consumer = "workspace=\"default\",consumer=\"u\"";
+        let rest = "workspace=\"default\",consumer=\"u\",request_mode=\"stream\"";
         for line in [
             format!("kong_ai_llm_requests_total{{{labels},{rest}}} 2"),
             format!("kong_ai_llm_cost_total{{{labels},{rest}}} 1"),
-            format!("kong_ai_llm_tokens_total{{{labels},token_type=\"prompt_tokens\",{rest}}} 50"),
+            format!("kong_ai_llm_tokens_total{{{labels},token_type=\"prompt_tokens\",{consumer}}} 50"),
             format!("kong_ai_llm_provider_latency_ms_bucket{{{labels},{rest},le=\"250\"}} 0"),
             format!("kong_ai_llm_provider_latency_ms_bucket{{{labels},{rest},le=\"500\"}} 2"),
             format!("kong_ai_cache_fetch_latency_sum{{{labels},{rest}}} 4"),

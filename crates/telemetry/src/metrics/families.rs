@@ -54,6 +54,7 @@ const AI_MILLISECONDS: Kind = Kind::Histogram(&[
 ]);
 
 const OF_ROUTE: &[&str] = &["service", "route", "workspace"];
+// `request_mode`: Kong 3.12.
 const OF_AI: &[&str] = &[
     "ai_provider",
     "ai_model",
@@ -63,6 +64,7 @@ const OF_AI: &[&str] = &[
     "embeddings_model",
     "workspace",
     "consumer",
+    "request_mode",
 ];
 
 /// Requests by route and status.

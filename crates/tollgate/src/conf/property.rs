@@ -50,6 +50,11 @@ pub const PROPERTIES: &[Property] = &[
         "bundled",
         "Plugins that can be configured: `bundled` for all, `off` for none, or a list.",
     ),
+    property(
+        "ai_price_list",
+        "",
+        "File with prices of LLMs' tokens, read again by `reload`; they win over those that come with Tollgate, and what a plugin configures over both. JSON, per million tokens: `{\"prices\": {\"openai\": {\"gpt-4o\": {\"input_cost\": 2.5, \"output_cost\": 10, \"cache_read_cost\": 1.25}}}}`; also `cache_write_cost`, and the lists of `ai-proxy`'s `model.options`. Dates at the end of a model's name need not be written.",
+    ),
     property("proxy_listen", "0.0.0.0:8000, 0.0.0.0:8443 http2 ssl", "Where requests are served."),
     property(
         "admin_listen",

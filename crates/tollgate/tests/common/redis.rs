@@ -27,9 +27,11 @@ impl Redis {
         (0..5).find_map(|_| Self::on_port(free_port(), lines, password)).expect("redis-server does not start")
     }
 
-    /// On a port that was another's before.
-    pub fn on(port: u16) -> Self {
-        Self::on_port(port, &[], None).expect("redis-server does not start")
+    /// On a port that is known to others already.
+    pub fn on(port: u16, password: Option<&'static str>) -> Self {
+        let line = password.map(|password| format!("requirepass {password}"));
+        let lines: Vec<&str> = line.as_deref().into_iter().collect();
+        Self::on_port(port, &lines, password).expect("redis-server does not start")
     }
 
     fn on_port(port: u16, lines: &[&str], password: Option<&'static str>) -> Option<Self> {
@@ -57,7 +59,7 @@ impl Redis {
             if redis.process.try_wait().unwrap().is_some() {
                 return None;
             }
-            if redis.try_ask("PING").is_ok_and(|answer| answer.starts_with("+PONG")) {
+            if redis.is_there().is_ok_and(|there| there) {
                 return Some(redis);
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -70,13 +72,27 @@ impl Redis {
         self.try_ask(command).unwrap()
     }
 
-    fn try_ask(&self, command: &str) -> std::io::Result<String> {
+    /// A connection that is logged in.
+    fn connect(&self) -> std::io::Result<TcpStream> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         if let Some(password) = self.password {
             stream.write_all(format!("AUTH {password}\r\n").as_bytes())?;
             stream.read_exact(&mut [0; 5])?;
         }
+        Ok(stream)
+    }
+
+    fn is_there(&self) -> std::io::Result<bool> {
+        let mut stream = self.connect()?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer)?;
+        Ok(&answer == b"+PONG")
+    }
+
+    fn try_ask(&self, command: &str) -> std::io::Result<String> {
+        let mut stream = self.connect()?;
         stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

@@ -114,18 +114,25 @@ fn finish(reason: &str, sequence: Option<&str>) -> Finish {
 /// Anthropic's `usage`; of one that tells iterations, their sum. `None` where it tells nothing.
 fn tokens(usage: &Value) -> Option<Tokens> {
     if let Some(iterations) = usage["iterations"].as_array().filter(|list| !list.is_empty()) {
-        let mut sum = Tokens::default();
+        let mut sum = Tokens { service_tier: service_tier(usage), ..Tokens::default() };
         for each in iterations.iter().filter_map(tokens_of_one) {
             sum.prompt += each.prompt;
             sum.completion += each.completion;
             sum.cached = each.cached.map(|cached| sum.cached.unwrap_or(0) + cached).or(sum.cached);
             let written = each.cache_written.map(|count| sum.cache_written.unwrap_or(0) + count);
             sum.cache_written = written.or(sum.cache_written);
+            let hour = each.cache_written_hour.map(|count| sum.cache_written_hour.unwrap_or(0) + count);
+            sum.cache_written_hour = hour.or(sum.cache_written_hour);
             sum.reasoning = each.reasoning.map(|count| sum.reasoning.unwrap_or(0) + count).or(sum.reasoning);
         }
         return Some(sum);
     }
     tokens_of_one(usage)
+}
+
+fn service_tier(usage: &Value) -> Option<&'static str> {
+    let told = usage["service_tier"].as_str()?;
+    ["standard", "priority", "batch"].into_iter().find(|tier| *tier == told)
 }
 
 fn tokens_of_one(usage: &Value) -> Option<Tokens> {
@@ -139,8 +146,10 @@ fn tokens_of_one(usage: &Value) -> Option<Tokens> {
         prompt: fresh.unwrap_or(0) + read.unwrap_or(0) + written.unwrap_or(0),
         cached: read,
         cache_written: written,
+        cache_written_hour: usage["cache_creation"]["ephemeral_1h_input_tokens"].as_u64(),
         completion: completion.unwrap_or(0),
         reasoning: usage["output_tokens_details"]["thinking_tokens"].as_u64(),
+        service_tier: service_tier(usage),
     })
 }
 

@@ -84,7 +84,7 @@ fn tokens(usage: &Value) -> Option<Tokens> {
         cached: read,
         cache_written: written,
         completion: count("outputTokens")?,
-        reasoning: None,
+        ..Tokens::default()
     })
 }
 

@@ -49,7 +49,8 @@ fn tokens(usage: &Value) -> Option<Usage> {
         cache_written: written,
         completion: count(&["output_tokens", "outputTokens", "outputTokenCount", "completion_tokens"])
             .unwrap_or(0),
-        reasoning: None,
+        cache_written_hour: usage["cache_creation"]["ephemeral_1h_input_tokens"].as_u64(),
+        ..Tokens::default()
     };
     Some(tokens.usage())
 }

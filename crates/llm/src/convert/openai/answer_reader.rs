@@ -80,9 +80,9 @@ fn tokens(usage: &Value) -> Option<Tokens> {
     Some(Tokens {
         prompt: usage["prompt_tokens"].as_u64()?,
         cached: usage["prompt_tokens_details"]["cached_tokens"].as_u64(),
-        cache_written: None,
         completion: usage["completion_tokens"].as_u64().unwrap_or(0),
         reasoning: usage["completion_tokens_details"]["reasoning_tokens"].as_u64(),
+        ..Tokens::default()
     })
 }
 

@@ -57,7 +57,7 @@ pub enum AwsSettingsError {
 
 /// Keys of an account.
 #[derive(Debug, Clone, PartialEq)]
-pub struct AwsKeys {
+struct AwsKeys {
     id: String,
     secret: Secret,
     token: Option<Secret>,
@@ -69,7 +69,7 @@ impl AwsKeys {
     }
 
     /// Signs with these keys.
-    pub fn signer(&self) -> Signer {
+    fn signer(&self) -> Signer {
         Signer::new(&self.id, self.secret.expose(), self.token.as_ref().map(Secret::expose))
     }
 }
@@ -137,23 +137,24 @@ impl AwsAccount {
 }
 
 impl Source for AwsAccount {
-    type Credential = AwsKeys;
+    type Credential = Signer;
 
     const NAME: &'static str = "AWS";
 
-    fn fixed(&self) -> Option<AwsKeys> {
+    fn fixed(&self) -> Option<Signer> {
         match (self.origins.first(), &self.role) {
-            (Some(Origin::Keys(keys)), None) => Some(keys.clone()),
+            (Some(Origin::Keys(keys)), None) => Some(keys.signer()),
             _ => None,
         }
     }
 
-    async fn fetch(&self) -> Result<Lease<AwsKeys>, AccountError> {
+    async fn fetch(&self) -> Result<Lease<Signer>, AccountError> {
         let base = self.base().await?;
-        match &self.role {
-            None => Ok(base),
-            Some(role) => self.sts.assume(role, &base.into_credential()).await,
-        }
+        let keys = match &self.role {
+            None => base,
+            Some(role) => self.sts.assume(role, &base.into_credential()).await?,
+        };
+        Ok(keys.map(|keys| keys.signer()))
     }
 }
 
@@ -282,8 +283,8 @@ mod tests {
         let half = AwsSettings { key_id: None, ..both.clone() };
         assert_eq!(origins(&half, ""), Err(AwsSettingsError::NoKeyId));
         let account = AwsAccount::new(&both, &|_| None).unwrap();
-        let keys = account.fixed().unwrap();
-        assert_eq!((&*keys.id, keys.secret.expose(), keys.token), ("i", "s", None));
+        assert!(account.fixed().is_some());
+        assert_eq!(account.origins, [Origin::Keys(AwsKeys::new("i", "s", None))]);
         let role = AwsSettings { role_arn: Some("r".to_owned()), ..both };
         assert!(AwsAccount::new(&role, &|_| None).unwrap().fixed().is_none());
     }

@@ -79,6 +79,11 @@ impl<T> Lease<T> {
         self
     }
 
+    /// The same lease of what is made of the credential.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Lease<U> {
+        Lease { credential: make(self.credential), renew_at: self.renew_at, expires: self.expires }
+    }
+
     /// The credential, for one who needs it now only.
     pub fn into_credential(self) -> T {
         self.credential

@@ -5,12 +5,12 @@ use std::time::SystemTime;
 use tollgate_gateway::destination::{Destination, Host};
 use tollgate_gateway::{BuildError, Exchange};
 use tollgate_llm::Provider;
-use tollgate_llm::sigv4::ToSign;
+use tollgate_llm::sigv4::{Signer, ToSign};
 use tollgate_llm::template::Template;
 
 use super::config::{Auth, Options};
 use super::render;
-use crate::ai::accounts::aws::{self, AwsAccount, AwsKeys, AwsSettings, AwsSettingsError};
+use crate::ai::accounts::aws::{self, AwsAccount, AwsSettings, AwsSettingsError};
 use crate::ai::accounts::azure::{self, AzureAccount, AzureSettings};
 use crate::ai::accounts::gcp::{self, GcpAccount, GcpSettings};
 use crate::ai::accounts::{Account, AccountError, Proof, environment};
@@ -152,14 +152,14 @@ impl TargetAccount {
                 token.authorize(&mut exchange.head.headers);
                 Ok(())
             }
-            Proof::Aws(keys) => self.sign(keys, exchange, destination, path, body),
+            Proof::Aws(signer) => self.sign(signer, exchange, destination, path, body),
         }
     }
 
     /// The client's query goes: Bedrock knows none.
     fn sign(
         &self,
-        keys: &AwsKeys,
+        signer: &Signer,
         exchange: &mut Exchange,
         destination: &Destination,
         path: &[u8],
@@ -178,7 +178,7 @@ impl TargetAccount {
             region: &region,
             service: "bedrock",
         };
-        let signed = keys.signer().sign(&request, SystemTime::now()).map_err(|error| error.to_string())?;
+        let signed = signer.sign(&request, SystemTime::now()).map_err(|error| error.to_string())?;
         for name in FIELDS {
             exchange.head.headers.remove(name);
         }

@@ -1,5 +1,6 @@
 //! What is configured of a target: one source for all plugins that send to one (Kong 3.11).
 
+use tollgate_llm::price::{self, Prices};
 use tollgate_llm::provider::{self, Settings};
 use tollgate_llm::{Format, Operation};
 use tollgate_model::schema::{Branch, Constraint, EntityCheck};
@@ -185,12 +186,27 @@ pub struct Options {
     /// Most tokens in an answer.
     #[config(optional)]
     pub max_tokens: Option<i64>,
-    /// Price of a million prompt tokens.
+    /// Price of a million prompt tokens. Without prices here, those of the node's list count (`ai_price_list`).
     #[config(optional)]
     pub input_cost: Option<f64>,
     /// Price of a million answer tokens.
     #[config(optional)]
     pub output_cost: Option<f64>,
+    /// Price of a million prompt tokens read from the provider's cache (Kong 3.14); else as any prompt token.
+    #[config(optional)]
+    pub cache_read_cost: Option<f64>,
+    /// Price of a million prompt tokens written to the provider's cache (Kong 3.14); else as any prompt token.
+    #[config(optional)]
+    pub cache_write_cost: Option<f64>,
+    /// The same by how long the cache keeps them (Kong 3.14).
+    #[config(optional)]
+    pub cache_write_cost_list: Option<Vec<CacheWriteCost>>,
+    /// What long prompts cost more (Kong 3.14).
+    #[config(optional)]
+    pub context_window_factor: Option<Vec<ContextWindowFactor>>,
+    /// What service tiers cost more, or less (Kong 3.14).
+    #[config(optional)]
+    pub service_tier_factor: Option<Vec<ServiceTierFactor>>,
     /// How freely the model chooses words.
     #[config(optional, between(0, 5))]
     pub temperature: Option<f64>,
@@ -247,7 +263,80 @@ pub struct Options {
     pub databricks: Option<Databricks>,
 }
 
+/// Price of what a provider's cache keeps for a time.
+#[derive(Debug, Clone, Config)]
+pub struct CacheWriteCost {
+    /// That time, as the provider writes it: `5m`, `1h`.
+    #[config(required)]
+    pub ttl: String,
+    /// Price of a million tokens.
+    #[config(required)]
+    pub cost: f64,
+}
+
+/// Factors of prompts of more than so many tokens.
+#[derive(Debug, Clone, Config)]
+pub struct ContextWindowFactor {
+    /// That many tokens.
+    #[config(required, check = whole_number)]
+    pub above: String,
+    /// Factor of all prices of the prompt.
+    #[config(required)]
+    pub input_factor: f64,
+    /// Factor of the answer's price.
+    #[config(required)]
+    pub output_factor: f64,
+}
+
+/// Factor of the price in a service tier.
+#[derive(Debug, Clone, Config)]
+pub struct ServiceTierFactor {
+    /// Part of the tier's name as the provider tells it; the longest that fits counts.
+    #[config(required, len_min(1))]
+    pub tier: String,
+    /// The factor; without one that fits it is 1.
+    #[config(required)]
+    pub factor: f64,
+}
+
+fn whole_number(value: &Value) -> Result<(), String> {
+    let number = value.as_str().and_then(|text| text.parse::<u64>().ok());
+    number.map(drop).ok_or_else(|| "expected a number of tokens, such as '200000'".to_owned())
+}
+
 impl Options {
+    /// What is configured of prices.
+    pub(super) fn prices(&self) -> Prices {
+        Prices {
+            input_cost: self.input_cost,
+            output_cost: self.output_cost,
+            cache_read_cost: self.cache_read_cost,
+            cache_write_cost: self.cache_write_cost,
+            cache_write_cost_list: self
+                .cache_write_cost_list
+                .iter()
+                .flatten()
+                .map(|each| price::CacheWriteCost { ttl: each.ttl.clone(), cost: each.cost })
+                .collect(),
+            context_window_factor: self
+                .context_window_factor
+                .iter()
+                .flatten()
+                .map(|each| price::ContextWindowFactor {
+                    above: each.above.parse().unwrap_or(u64::MAX),
+                    input_factor: each.input_factor,
+                    output_factor: each.output_factor,
+                })
+                .collect(),
+            service_tier_factor: self
+                .service_tier_factor
+                .iter()
+                .flatten()
+                .map(|each| price::ServiceTierFactor { tier: each.tier.clone(), factor: each.factor })
+                .collect(),
+        }
+    }
+
     /// What the provider is to know.
     pub(super) fn settings(&self) -> Settings {
         let huggingface = self.huggingface.clone().unwrap_or_default();

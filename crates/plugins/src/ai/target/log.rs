@@ -9,11 +9,12 @@ use tollgate_gateway::Exchange;
 use tollgate_gateway::balancer::PeerHost;
 use tollgate_gateway::destination::Host;
 use tollgate_gateway::exchange::{LlmUsage, Source};
+use tollgate_llm::price;
 use tollgate_llm::provider::Asked;
 use tollgate_llm::request::{Call, Task};
 use tollgate_llm::template::Template;
 use tollgate_llm::usage::{Seen, Usage};
-use tollgate_llm::{Format, Provider};
+use tollgate_llm::{Format, Operation, Provider};
 
 use super::config::Options;
 use super::{Shared, render, text};
@@ -39,6 +40,11 @@ impl Azure {
             meta[*name] = render(value, exchange).unwrap_or_default().into();
         }
     }
+}
+
+/// A model's name in the log.
+fn named(model: &str) -> &str {
+    if model.is_empty() { "UNSPECIFIED" } else { model }
 }
 
 /// One call on its way into the log.
@@ -178,7 +184,9 @@ impl Record {
             Some(_) => self.seen.tokens(&self.request, self.stream),
             None => Usage::default(),
         };
-        let cost = usage.cost(self.shared.input_cost, self.shared.output_cost);
+        let answered = self.seen.model.as_deref().unwrap_or(&self.model);
+        let models = [answered, &self.model];
+        let cost = price::cost(&self.shared.prices, self.shared.provider.name(), models, &usage);
         exchange.facts.llm_usage = self.answered.map(|_| LlmUsage {
             provider: self.shared.provider.name(),
             model: self.model.clone(),
@@ -197,10 +205,10 @@ impl Record {
             "meta": {
                 "plugin_id": self.shared.plugin_id,
                 "provider_name": self.shared.provider.name(),
-                "request_model": self.model,
-                "response_model": self.seen.model.as_deref().unwrap_or(&self.model),
+                "request_model": named(&self.model),
+                "response_model": named(answered),
                 "llm_latency": latency,
-                "request_mode": if self.stream { "stream" } else { "oneshot" },
+                "request_mode": self.mode(),
             },
             "usage": {
                 "prompt_tokens": usage.prompt_tokens,
@@ -214,6 +222,12 @@ impl Record {
             },
             "tried_targets": self.tried(exchange),
         });
+        if self.shared.operation.is_of_media() {
+            proxy["usage"]["input_tokens"] = usage.prompt_tokens.into();
+            proxy["usage"]["output_tokens"] = usage.completion_tokens.into();
+            proxy["usage"]["input_tokens_details"] = usage.prompt_tokens_details.clone().into();
+            proxy["usage"]["output_tokens_details"] = usage.completion_tokens_details.clone().into();
+        }
         if let Some(azure) = &self.shared.azure {
             azure.write(&mut proxy["meta"], exchange);
         }
@@ -222,6 +236,14 @@ impl Record {
             proxy["payload"] = json!({"request": text(&self.request), "response": response});
         }
         exchange.facts.log_ai("proxy", proxy);
+    }
+
+    fn mode(&self) -> &'static str {
+        match self.stream {
+            _ if self.shared.operation == Operation::Realtime => "realtime",
+            true => "stream",
+            false => "oneshot",
+        }
     }
 
     /// Every attempt. The query is left out: a provider's key may stand in it.

@@ -199,3 +199,21 @@ fn check_together(config: &Value) -> Result<(), String> {
         Err("sync_rate can only be used with the redis policy".into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tollgate_model::Mode;
+    use tollgate_model::schema::ConfigValue;
+
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown_under_either_name() {
+        let given = tollgate_model::json!({"minute": 1, "redis_password": "s3cret"});
+        let filled = RateLimitingConfig::shape().check(given, Mode::Insert).unwrap();
+        let config = RateLimitingConfig::from_checked(&filled).unwrap();
+        assert!(config.redis.password.as_ref().is_some_and(|password| password.expose() == "s3cret"));
+        assert!(config.redis_password.is_some());
+        assert!(!format!("{config:?}").contains("s3cret"));
+    }
+}
