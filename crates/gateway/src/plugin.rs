@@ -105,6 +105,12 @@ pub trait ResponseFilter: Send {
         None
     }
 
+    /// The attempt that it follows has failed, and another may take its place
+    /// ([`Attempts`](crate::attempts::Attempts)). The exchange still tells of this one.
+    fn failed(&mut self, exchange: &mut Exchange) {
+        let _ = exchange;
+    }
+
     /// The head is there; where the filter wanted it whole, so is the body.
     fn head(&mut self, exchange: &mut Exchange, response: &mut Response) {
         let _ = (exchange, response);

@@ -1,4 +1,5 @@
 //! LLMs.
 
 pub mod ai_proxy;
+pub mod ai_proxy_advanced;
 mod target;

@@ -16,6 +16,7 @@ type Entry = (fn() -> PluginSchema, Build);
 /// Every plugin.
 const PLUGINS: &[Entry] = &[
     (ai::ai_proxy::schema, ai::ai_proxy::build),
+    (ai::ai_proxy_advanced::schema, ai::ai_proxy_advanced::build),
     (auth::key_auth::schema, auth::key_auth::build),
     (observe::file_log::schema, observe::file_log::build),
     (observe::prometheus::schema, observe::prometheus::build),

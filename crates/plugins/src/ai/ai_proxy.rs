@@ -32,7 +32,7 @@ pub fn schema() -> PluginSchema {
 pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
     let config: AiProxyConfig = read(config)?;
     let AiProxyConfig { route_type, auth, model, logging, .. } = config;
-    let target = TargetConfig { route_type, auth, model, logging };
+    let target = TargetConfig { route_type, auth, model, logging, counts: false };
     Ok(Arc::new(AiProxy {
         target: Target::new(target, "config", scope)?,
         policy: Policy::new(config.response_streaming, config.model_name_header),
@@ -64,7 +64,7 @@ impl Plugin for AiProxy {
 impl AiProxy {
     /// Makes the request the provider's, or refuses it.
     fn decide(&self, exchange: &mut Exchange, body: Option<Bytes>) -> Option<Response> {
-        match self.target.prepare(exchange, body.as_deref(), &self.policy) {
+        match self.target.prepare(exchange, body.as_deref(), &self.policy, None) {
             Ok(filter) => {
                 exchange.follow(filter);
                 None

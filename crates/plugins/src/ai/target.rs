@@ -25,6 +25,7 @@ use aws::Aws;
 use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
 pub(super) use intake::{Reads, body_limit, with_body};
 use log::{Azure, Record};
+pub(super) use log::{Finished, Told};
 use upstream::Upstream;
 
 /// What the answer's side needs to know too.
@@ -36,6 +37,8 @@ struct Shared {
     plugin_id: String,
     statistics: bool,
     payloads: bool,
+    /// Whether tokens are to be known.
+    counts: bool,
     input_cost: Option<f64>,
     output_cost: Option<f64>,
 }
@@ -64,6 +67,8 @@ impl Policy {
 pub(super) struct Target {
     upstream: Upstream,
     model: Option<Template>,
+    /// What clients may call the model.
+    alias: Option<String>,
     /// `X-Kong-LLM-Model` of a model without placeholders.
     fixed_header: Option<Arc<str>>,
     options: Options,
@@ -74,7 +79,7 @@ pub(super) struct Target {
 }
 
 /// An error as OpenAI's clients read it.
-fn refuse(status: StatusCode, message: &str) -> Response {
+pub(super) fn refuse(status: StatusCode, message: &str) -> Response {
     tollgate_gateway::answer::json(status, &json!({"error": {"message": message}}))
 }
 
@@ -111,6 +116,7 @@ impl Target {
             upstream,
             fixed_header: model.as_ref().and_then(Template::fixed).map(header_of),
             model,
+            alias: config.model.model_alias,
             options: Options {
                 max_tokens: count(options.max_tokens),
                 temperature: number(options.temperature),
@@ -126,6 +132,7 @@ impl Target {
                 plugin_id: scope.id.to_string(),
                 azure: Azure::of(&config.model.provider, &options),
                 statistics,
+                counts: statistics || config.counts,
                 payloads: statistics && logging.log_payloads == Some(true),
                 input_cost: options.input_cost,
                 output_cost: options.output_cost,
@@ -139,13 +146,22 @@ impl Target {
         names.chain(self.aws.iter().map(|_| "x-amz-security-token".to_owned())).collect()
     }
 
+    /// Names of header fields that it sets or takes away.
+    pub(super) fn touched(&self) -> Vec<String> {
+        let mut names = vec!["accept-encoding".to_owned(), "content-type".to_owned()];
+        names.extend(self.upstream.header_names().map(str::to_ascii_lowercase));
+        names.extend(self.auth.header_name.as_ref().map(|name| name.to_ascii_lowercase()));
+        names.extend(self.aws.iter().flat_map(|_| aws::FIELDS).map(str::to_owned));
+        names
+    }
+
     /// Which bodies it has to read.
     pub(super) fn reads(&self) -> Reads {
         if self.shared.operation == Operation::Preserve { Reads::Json } else { Reads::Forms }
     }
 
-    /// Checks the request and makes it the provider's; what it returns is to follow the answer. `None` stands for a
-    /// body that is not read.
+    /// Checks the request and makes it the provider's; what it returns is to follow the answer, and tells `told` how
+    /// it ended. `None` stands for a body that is not read.
     ///
     /// # Errors
     /// What the client is told (status 400).
@@ -154,6 +170,7 @@ impl Target {
         exchange: &mut Exchange,
         body: Option<&[u8]>,
         policy: &Policy,
+        told: Option<Told>,
     ) -> Result<Box<dyn ResponseFilter>, String> {
         let model = match &self.model {
             Some(template) => match template.fixed() {
@@ -163,16 +180,24 @@ impl Target {
             None => None,
         };
         let (destination, mut path) = self.upstream.resolve(exchange)?;
+        let object = body.and_then(Object::parse);
+        let model = model.filter(|model| !model.is_empty());
+        let by_alias = self.alias.as_deref().is_some_and(|alias| {
+            object.as_ref().and_then(|object| object.get_str("model")).as_deref() == Some(alias)
+        });
         let rules = Rules {
             operation: self.shared.operation,
-            model: model.as_deref().filter(|model| !model.is_empty()),
+            model: model.as_deref().filter(|_| !by_alias),
             streaming: policy.streaming,
             options: &self.options,
-            want_usage: self.shared.statistics,
+            want_usage: self.shared.counts,
             auth: self.body_auth(),
         };
-        let call = request::check(body.and_then(Object::parse), &rules)?;
-        let (body, filter) = self.convert(exchange, &call, &rules, policy)?;
+        let mut call = request::check(object, &rules)?;
+        if by_alias && let Some(model) = &model {
+            call.model = Some(model.clone());
+        }
+        let (body, filter) = self.convert(exchange, &call, &rules, policy, told)?;
         if path.is_empty() {
             let model = call.model.as_deref().unwrap_or_default();
             path = self.shared.provider.call_path(model, call.stream).unwrap_or_default().into();
@@ -198,18 +223,20 @@ impl Target {
         call: &request::Call<'_>,
         rules: &Rules<'_>,
         policy: &Policy,
+        told: Option<Told>,
     ) -> Result<(Bytes, Box<dyn ResponseFilter>), String> {
         let takes_gzip = exchange.head.headers.get_str("accept-encoding").is_some_and(has_gzip);
         let header = self.header(exchange, call.model.as_deref(), policy);
         if self.shared.operation == Operation::Preserve {
-            return Ok((Bytes::new(), Box::new(Preserved::new(header, takes_gzip))));
+            return Ok((Bytes::new(), Box::new(Preserved::new(header, takes_gzip, told))));
         }
         let sent = self.shared.provider.request(call, rules)?;
         let body = Bytes::from(sent.body);
         exchange.set_body(body.clone());
         exchange.head.headers.set("Content-Type", "application/json");
         let model = call.model.as_deref().unwrap_or_default();
-        let record = Record::new(&self.shared, model, call.stream, body.clone());
+        let record =
+            Record::new(&self.shared, model, call.stream, body.clone(), exchange.facts.tries.len(), told);
         let filter: Box<dyn ResponseFilter> = match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),

@@ -12,7 +12,8 @@ use super::config::{Auth, Options};
 use super::render;
 
 /// Fields of a signature; the client's own must not reach AWS beside them.
-const FIELDS: [&str; 4] = ["authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"];
+pub(super) const FIELDS: [&str; 4] =
+    ["authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"];
 
 /// An account in a region.
 pub(super) struct Aws {

@@ -6,8 +6,8 @@ use tollgate_http::{Body, Response};
 
 use crate::body::{Form, Parsed};
 
-/// Which bodies are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which bodies are read; a later one is more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::ai) enum Reads {
     /// JSON.
     Json,

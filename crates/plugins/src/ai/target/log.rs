@@ -1,7 +1,7 @@
 //! What the log's `ai` section says of a call (Kong 3.11's names).
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -40,6 +40,12 @@ impl Azure {
     }
 }
 
+/// The log's section of the calls that are proxied; `None` where the log's `ai` is no object.
+fn section(exchange: &mut Exchange) -> Option<&mut Value> {
+    let ai = exchange.facts.ai.get_or_insert_with(|| json!({})).as_object_mut()?;
+    Some(ai.entry("proxy").or_insert_with(|| json!({})))
+}
+
 /// One call on its way into the log.
 pub(super) struct Record {
     shared: Arc<Shared>,
@@ -56,10 +62,35 @@ pub(super) struct Record {
     /// A whole answer, where payloads are logged.
     answer: Option<Bytes>,
     pub(super) seen: Seen,
+    /// How many of the exchange's tries the log has, or are not this call's.
+    noted: usize,
+    told: Option<Told>,
 }
 
+/// How a call ended.
+pub(in crate::ai) struct Finished {
+    /// Tokens; `None` where they are not to be known, or there was no good answer.
+    pub(in crate::ai) usage: Option<Usage>,
+    /// Price.
+    pub(in crate::ai) cost: f64,
+    /// Time from the request to the end of the answer.
+    pub(in crate::ai) took: Duration,
+    /// Whether the answer was good, and came to its end.
+    pub(in crate::ai) complete: bool,
+}
+
+/// What is to be done when a call has ended. Dropped where it failed and another took its place.
+pub(in crate::ai) type Told = Box<dyn FnOnce(Finished) + Send>;
+
 impl Record {
-    pub(super) fn new(shared: &Arc<Shared>, model: &str, stream: bool, request: Bytes) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        model: &str,
+        stream: bool,
+        request: Bytes,
+        noted: usize,
+        told: Option<Told>,
+    ) -> Self {
         Self {
             shared: Arc::clone(shared),
             model: if shared.statistics || shared.provider.translates() {
@@ -75,6 +106,8 @@ impl Record {
             request,
             answer: None,
             seen: Seen::default(),
+            noted,
+            told,
         }
     }
 
@@ -90,9 +123,9 @@ impl Record {
         Asked { operation, model, id: &self.id, created: now.as_secs() }
     }
 
-    /// Whether anything of the call is logged.
+    /// Whether anything of the answer is to be known.
     pub(super) fn is_wanted(&self) -> bool {
-        self.shared.statistics
+        self.shared.counts
     }
 
     /// Whether the text of a streamed answer is logged.
@@ -118,7 +151,7 @@ impl Record {
     /// # Errors
     /// Why it cannot be passed on.
     pub(super) fn read_answer(&mut self, answer: &Bytes) -> Result<Bytes, String> {
-        let mut seen = self.shared.statistics.then(Seen::default);
+        let mut seen = self.shared.counts.then(Seen::default);
         let translated = self.shared.provider.answer(answer, &self.asked(), seen.as_mut())?;
         self.seen = seen.unwrap_or_default();
         let answer = translated.map_or_else(|| answer.clone(), Bytes::from);
@@ -128,18 +161,43 @@ impl Record {
         Ok(answer)
     }
 
-    /// Writes the section. Runs once, also when the client has gone.
-    pub(super) fn write(&mut self, exchange: &mut Exchange) {
-        if !self.shared.statistics || exchange.facts.source == Source::Exit && self.answered.is_none() {
+    /// The call has failed, and another may take its place: the log keeps that it was tried.
+    pub(super) fn failed(&mut self, exchange: &mut Exchange) {
+        if self.shared.statistics {
+            self.note_tries(exchange);
+        }
+    }
+
+    /// Writes the section, and tells who wants to know. Runs once, also when the client has gone; `complete` is
+    /// whether the answer came to its end.
+    pub(super) fn write(&mut self, exchange: &mut Exchange, complete: bool) {
+        let told = self.told.take();
+        let is_logged =
+            self.shared.statistics && (exchange.facts.source != Source::Exit || self.answered.is_some());
+        if !is_logged && told.is_none() {
             return;
         }
+        let now = Instant::now();
+        let usage = self.answered.filter(|_| self.shared.counts);
+        let usage = usage.map(|_| self.seen.tokens(&self.request, self.stream));
+        if is_logged {
+            self.log(exchange, usage.clone().unwrap_or_default(), now);
+        }
+        if let Some(told) = told {
+            let cost = |usage: &Usage| usage.cost(self.shared.input_cost, self.shared.output_cost);
+            told(Finished {
+                cost: usage.as_ref().map_or(0.0, cost),
+                usage,
+                took: now.saturating_duration_since(self.started),
+                complete: complete && self.answered.is_some(),
+            });
+        }
+    }
+
+    fn log(&mut self, exchange: &mut Exchange, usage: Usage, now: Instant) {
         let milliseconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
-        let end = if self.stream { Instant::now() } else { self.answered.unwrap_or_else(Instant::now) };
+        let end = if self.stream { now } else { self.answered.unwrap_or(now) };
         let latency = milliseconds(self.started, end);
-        let usage = match self.answered {
-            Some(_) => self.seen.tokens(&self.request, self.stream),
-            None => Usage::default(),
-        };
         let per_token =
             if usage.completion_tokens == 0 { 0.0 } else { latency as f64 / usage.completion_tokens as f64 };
         let first = self.first_chunk.or(self.answered).unwrap_or(end);
@@ -162,7 +220,6 @@ impl Record {
                 "time_to_first_token": milliseconds(self.started, first),
                 "cost": usage.cost(self.shared.input_cost, self.shared.output_cost),
             },
-            "tried_targets": self.tried(exchange),
         });
         if let Some(azure) = &self.shared.azure {
             azure.write(&mut proxy["meta"], exchange);
@@ -171,11 +228,14 @@ impl Record {
             let response = self.answer.as_deref().map_or_else(|| self.composed(&usage), text);
             proxy["payload"] = json!({"request": text(&self.request), "response": response});
         }
-        exchange.facts.ai = Some(json!({"proxy": proxy}));
+        self.note_tries(exchange);
+        if let (Value::Object(proxy), Some(Value::Object(section))) = (proxy, section(exchange)) {
+            section.extend(proxy);
+        }
     }
 
-    /// Every attempt. The query is left out: a provider's key may stand in it.
-    fn tried(&self, exchange: &Exchange) -> Value {
+    /// Adds the attempts of this call to those in the log. The query is left out: a provider's key may stand in it.
+    fn note_tries(&mut self, exchange: &mut Exchange) {
         let destination = exchange.destination.as_deref();
         let host = destination.and_then(|destination| match &destination.host {
             Host::One(peer) => match &peer.host {
@@ -197,7 +257,13 @@ impl Record {
                 "upstream_uri": text(path),
             })
         };
-        exchange.facts.tries.iter().map(describe).collect()
+        let tries: Vec<Value> = exchange.facts.tries.iter().skip(self.noted).map(describe).collect();
+        self.noted = exchange.facts.tries.len();
+        let Some(section) = section(exchange) else { return };
+        match section["tried_targets"].as_array_mut() {
+            Some(earlier) => earlier.extend(tries),
+            None => section["tried_targets"] = tries.into(),
+        }
     }
 
     /// A streamed answer as a whole one, as Kong logs it.

@@ -1,0 +1,231 @@
+//! `ai-proxy-advanced`: a route becomes several LLMs. A balancer chooses the target of each request; where that
+//! fails before the client has seen anything, the request is made anew for another, whatever its provider is.
+
+mod choice;
+mod config;
+mod criteria;
+mod state;
+mod tries;
+mod wheel;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use tollgate_gateway::{Access, BuildError, Exchange, Phases, Plugin, Scope};
+use tollgate_http::client::Timeouts;
+use tollgate_http::{Response, StatusCode};
+use tollgate_llm::json::Object;
+use tollgate_model::{Config, PluginSchema};
+
+use super::target::config::TargetConfig;
+use super::target::{Policy, Reads, Target, body_limit, refuse, with_body};
+use crate::read;
+use choice::{Candidate, Choice};
+pub use config::AiProxyAdvancedConfig;
+use config::{Algorithm, BalancerRecord, LatencyStrategy, TargetRecord, TokensCountStrategy};
+use criteria::Criteria;
+use state::{BreakerSettings, TargetState};
+use tries::Tries;
+
+/// How the plugin presents itself.
+pub fn schema() -> PluginSchema {
+    PluginSchema {
+        about: "Makes a route several LLMs: chooses one for each request, and tries another where it fails, whatever its provider is.",
+        ..PluginSchema::new("ai-proxy-advanced", 770, AiProxyAdvancedConfig::schema())
+    }
+}
+
+/// Compiles a configured `ai-proxy-advanced`.
+///
+/// # Errors
+/// A target that cannot be compiled.
+pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
+    let raw = config.get("targets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let states = state::states_of(scope.id, raw);
+    let config: AiProxyAdvancedConfig = read(config)?;
+    let balancer = Balancer::new(config.balancer);
+    let choices = Choices::new(&balancer, &config.targets);
+    let mut targets = Vec::with_capacity(config.targets.len());
+    for (index, target) in config.targets.into_iter().enumerate() {
+        let TargetRecord { route_type, auth, model, logging, .. } = target;
+        let target = TargetConfig { route_type, auth, model, logging, counts: balancer.counts };
+        targets.push(Target::new(target, &format!("config.targets[{}]", index + 1), scope)?);
+    }
+    let mut touched: Vec<String> = targets.iter().flat_map(Target::touched).collect();
+    touched.sort();
+    touched.dedup();
+    let reads = targets.iter().map(Target::reads).max().unwrap_or(Reads::Json);
+    Ok(Arc::new(AiProxyAdvanced {
+        body_limit: body_limit(config.max_request_body_size),
+        reads,
+        shared: Arc::new(Shared {
+            policy: Policy::new(config.response_streaming, config.model_name_header),
+            choices,
+            targets,
+            states,
+            balancer,
+            touched,
+        }),
+    }))
+}
+
+struct AiProxyAdvanced {
+    body_limit: usize,
+    reads: Reads,
+    shared: Arc<Shared>,
+}
+
+/// What a request's tries need to know too.
+struct Shared {
+    policy: Policy,
+    choices: Choices,
+    targets: Vec<Target>,
+    /// Of each target.
+    states: Vec<Arc<TargetState>>,
+    balancer: Balancer,
+    /// Header fields that targets set, and that have to be the client's again for the next one.
+    touched: Vec<String>,
+}
+
+/// How a target is chosen, and when another one is tried.
+struct Balancer {
+    algorithm: Algorithm,
+    usage: TokensCountStrategy,
+    latency: LatencyStrategy,
+    hash_on_header: String,
+    slots: u32,
+    retries: u32,
+    criteria: Criteria,
+    breaker: BreakerSettings,
+    timeouts: Timeouts,
+    /// Whether the algorithm goes by tokens.
+    counts: bool,
+}
+
+impl Balancer {
+    fn new(config: BalancerRecord) -> Self {
+        let time = |milliseconds: Option<u64>| Duration::from_millis(milliseconds.unwrap_or_default());
+        let algorithm = config.algorithm.unwrap_or(Algorithm::RoundRobin);
+        let latency = config.latency_strategy.unwrap_or(LatencyStrategy::Tpot);
+        let counts = match algorithm {
+            Algorithm::LowestUsage => true,
+            Algorithm::LowestLatency => latency == LatencyStrategy::Tpot,
+            _ => false,
+        };
+        Self {
+            algorithm,
+            latency,
+            counts,
+            usage: config.tokens_count_strategy.unwrap_or(TokensCountStrategy::TotalTokens),
+            hash_on_header: config.hash_on_header.unwrap_or_default(),
+            slots: config.slots.unwrap_or_default(),
+            retries: config.retries.unwrap_or_default(),
+            criteria: Criteria::new(&config.failover_criteria.unwrap_or_default()),
+            breaker: BreakerSettings {
+                max_fails: config.max_fails.unwrap_or_default(),
+                fail_timeout: time(config.fail_timeout),
+            },
+            timeouts: Timeouts {
+                connect: time(config.connect_timeout),
+                write: time(config.write_timeout),
+                read: time(config.read_timeout),
+            },
+        }
+    }
+}
+
+/// Which targets are candidates for a request (Kong 3.14: `model_alias`).
+struct Choices {
+    /// The first is of all targets, for requests that name no model.
+    all: Vec<Choice>,
+    /// For requests that name an alias.
+    by_alias: BTreeMap<String, usize>,
+    /// For requests that name another model; `None` where every target has an alias.
+    without_alias: Option<usize>,
+}
+
+impl Choices {
+    fn new(balancer: &Balancer, targets: &[TargetRecord]) -> Self {
+        let choice = |is_one: &dyn Fn(&TargetRecord) -> bool| {
+            let name = |target: &TargetRecord| target.model.name.clone().unwrap_or_default();
+            let candidates: Vec<Candidate> = targets
+                .iter()
+                .enumerate()
+                .filter(|(_, target)| is_one(target))
+                .map(|(index, target)| Candidate {
+                    index,
+                    weight: target.weight.unwrap_or_default(),
+                    name: format!("{index} {}", name(target)),
+                })
+                .collect();
+            Choice::new(balancer.algorithm, &candidates, balancer.slots)
+        };
+        let mut all = vec![choice(&|_| true)];
+        let mut by_alias = BTreeMap::new();
+        for alias in targets.iter().filter_map(|target| target.model.model_alias.as_ref()) {
+            by_alias.entry(alias.clone()).or_insert_with(|| {
+                all.push(choice(&|target| target.model.model_alias.as_ref() == Some(alias)));
+                all.len() - 1
+            });
+        }
+        let without = choice(&|target| target.model.model_alias.is_none());
+        let without_alias = (!without.members().is_empty()).then_some(all.len());
+        all.push(without);
+        Self { all, by_alias, without_alias }
+    }
+
+    /// Number of the choice for a request with this body.
+    ///
+    /// # Errors
+    /// What the client is told (status 400) where it names a model that is no target's.
+    fn of(&self, body: Option<&[u8]>) -> Result<usize, String> {
+        if self.by_alias.is_empty() {
+            return Ok(0);
+        }
+        let object = body.and_then(Object::parse).unwrap_or_default();
+        let Some(model) = object.get_str("model").filter(|model| !model.is_empty()) else { return Ok(0) };
+        self.by_alias.get(&*model).copied().or(self.without_alias).ok_or_else(|| {
+            let names: Vec<&str> = self.by_alias.keys().map(String::as_str).collect();
+            format!("cannot use own model - must be one of: {}", names.join(", "))
+        })
+    }
+
+    /// The choice of a number.
+    fn get(&self, number: usize) -> Option<&Choice> {
+        self.all.get(number)
+    }
+}
+
+impl Plugin for AiProxyAdvanced {
+    fn phases(&self) -> Phases {
+        Phases::ACCESS.and(Phases::RESPONSE)
+    }
+
+    fn secret_names(&self) -> Vec<String> {
+        self.shared.targets.iter().flat_map(Target::secret_names).collect()
+    }
+
+    fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
+        with_body(exchange, self.reads, self.body_limit, |exchange, body| self.decide(exchange, body))
+    }
+}
+
+impl AiProxyAdvanced {
+    /// Makes the request that of a target, or refuses it.
+    fn decide(&self, exchange: &mut Exchange, body: Option<Bytes>) -> Option<Response> {
+        match Tries::begin(&self.shared, exchange, body) {
+            Ok(tries) => {
+                exchange.attempt_by(Box::new(tries));
+                None
+            }
+            Err((status, message)) => Some(refuse(status, &message)),
+        }
+    }
+}
+
+/// Said where no target may be chosen.
+const NONE_LEFT: (StatusCode, &str) =
+    (StatusCode::INTERNAL_SERVER_ERROR, "all targets have failed too often; try again later");
