@@ -72,6 +72,11 @@ pub trait Plugin: Send + Sync {
         Vec::new()
     }
 
+    /// LLM providers, by Kong's names, that this instance may send a request to.
+    fn llm_providers(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// Decides about a request, and may change it: `exchange.head`, `query`, `upstream_path`, `body`,
     /// `destination`. Runs in order of priority.
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
@@ -109,6 +114,22 @@ pub trait ResponseFilter: Send {
     /// ([`Attempts`](crate::attempts::Attempts)). The exchange still tells of this one.
     fn failed(&mut self, exchange: &mut Exchange) {
         let _ = exchange;
+    }
+
+    /// Whether [`ResponseFilter::wait`] has something to do.
+    fn waits(&self) -> bool {
+        false
+    }
+
+    /// The upstream's answer is there whole, as the filter wanted it: it may be changed by what has to be waited for.
+    /// Runs before any filter's [`ResponseFilter::head`].
+    fn wait<'a>(
+        &'a mut self,
+        exchange: &'a mut Exchange,
+        response: &'a mut Response,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        let _ = (exchange, response);
+        Box::pin(std::future::ready(()))
     }
 
     /// The head is there; where the filter wanted it whole, so is the body.

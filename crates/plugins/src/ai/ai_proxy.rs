@@ -1,4 +1,4 @@
-//! `ai-proxy`: a route becomes an LLM. The client speaks OpenAI's format; the request is checked, edited for
+//! `ai-proxy`: a route becomes an LLM. The client speaks the format that is configured; the request is checked, edited for
 //! the route's model, authenticated and sent to the provider; the answer streams back, and its usage is logged.
 
 mod config;
@@ -9,10 +9,11 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use tollgate_gateway::{Access, BuildError, Exchange, Phases, Plugin, Scope};
 use tollgate_http::Response;
+use tollgate_llm::Format;
 use tollgate_model::{Config, PluginSchema};
 
 use super::target::config::TargetConfig;
-use super::target::{Policy, Target, body_limit, refuse_request, with_body};
+use super::target::{Policy, Target, body_limit, format, refuse_request, with_body};
 use crate::read;
 pub use config::AiProxyConfig;
 
@@ -32,9 +33,11 @@ pub fn schema() -> PluginSchema {
 pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
     let config: AiProxyConfig = read(config)?;
     let AiProxyConfig { route_type, auth, model, logging, .. } = config;
+    let format = format(config.llm_format.as_deref())?;
     let target = TargetConfig { route_type, auth, model, logging, counts: false };
     Ok(Arc::new(AiProxy {
-        target: Target::new(target, "config", scope)?,
+        target: Target::new(target, format, "config", scope)?,
+        format,
         policy: Policy::new(config.response_streaming, config.model_name_header),
         body_limit: body_limit(config.max_request_body_size),
     }))
@@ -42,6 +45,8 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
 
 struct AiProxy {
     target: Target,
+    /// What clients speak.
+    format: Format,
     policy: Policy,
     body_limit: usize,
 }
@@ -53,6 +58,10 @@ impl Plugin for AiProxy {
 
     fn secret_names(&self) -> Vec<String> {
         self.target.secret_names()
+    }
+
+    fn llm_providers(&self) -> Vec<&'static str> {
+        vec![self.target.llm_provider()]
     }
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
@@ -69,7 +78,7 @@ impl AiProxy {
                 exchange.follow(filter);
                 None
             }
-            Err(message) => Some(refuse_request(&message)),
+            Err(message) => Some(refuse_request(self.format, &message)),
         }
     }
 }

@@ -17,11 +17,13 @@ use serde_json::{Map, Value};
 use tollgate_gateway::{Access, BuildError, Exchange, Phases, Plugin, Scope};
 use tollgate_http::client::Timeouts;
 use tollgate_http::{Response, StatusCode};
+use tollgate_llm::Format;
 use tollgate_llm::json::Object;
 use tollgate_model::{Config, PluginSchema};
 
+use super::refuse;
 use super::target::config::TargetConfig;
-use super::target::{Policy, Reads, Target, body_limit, refuse, with_body};
+use super::target::{Policy, Reads, Target, body_limit, format, with_body};
 use crate::read;
 use choice::{Candidate, Choice};
 pub use config::AiProxyAdvancedConfig;
@@ -46,19 +48,21 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let raw = config.get("targets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let states = state::states_of(scope.id, raw);
     let config: AiProxyAdvancedConfig = read(config)?;
+    let format = format(config.llm_format.as_deref())?;
     let balancer = Balancer::new(config.balancer);
     let choices = Choices::new(&balancer, &config.targets);
     let mut targets = Vec::with_capacity(config.targets.len());
     for (index, target) in config.targets.into_iter().enumerate() {
         let TargetRecord { route_type, auth, model, logging, .. } = target;
         let target = TargetConfig { route_type, auth, model, logging, counts: balancer.counts };
-        targets.push(Target::new(target, &format!("config.targets[{}]", index + 1), scope)?);
+        targets.push(Target::new(target, format, &format!("config.targets[{}]", index + 1), scope)?);
     }
     let mut touched: Vec<String> = targets.iter().flat_map(Target::touched).collect();
     touched.sort();
     touched.dedup();
     let reads = targets.iter().map(Target::reads).max().unwrap_or(Reads::Json);
     Ok(Arc::new(AiProxyAdvanced {
+        format,
         body_limit: body_limit(config.max_request_body_size),
         reads,
         shared: Arc::new(Shared {
@@ -73,6 +77,8 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
 }
 
 struct AiProxyAdvanced {
+    /// What clients speak.
+    format: Format,
     body_limit: usize,
     reads: Reads,
     shared: Arc<Shared>,
@@ -208,6 +214,10 @@ impl Plugin for AiProxyAdvanced {
         self.shared.targets.iter().flat_map(Target::secret_names).collect()
     }
 
+    fn llm_providers(&self) -> Vec<&'static str> {
+        self.shared.targets.iter().map(Target::llm_provider).collect()
+    }
+
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         with_body(exchange, self.reads, self.body_limit, |exchange, body| self.decide(exchange, body))
     }
@@ -221,7 +231,7 @@ impl AiProxyAdvanced {
                 exchange.attempt_by(Box::new(tries));
                 None
             }
-            Err((status, message)) => Some(refuse(status, &message)),
+            Err((status, message)) => Some(refuse(self.format, status, &message)),
         }
     }
 }

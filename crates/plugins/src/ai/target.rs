@@ -7,6 +7,7 @@ pub(super) mod config;
 mod gunzip;
 mod intake;
 mod log;
+mod passing;
 mod upstream;
 
 use std::sync::Arc;
@@ -15,30 +16,31 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tollgate_gateway::{BuildError, Exchange, ResponseFilter, Scope, query};
 use tollgate_http::{Response, StatusCode};
-use tollgate_llm::json::Object;
+use tollgate_llm::json::{Object, quote};
 use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming};
 use tollgate_llm::template::{Place, Template};
-use tollgate_llm::{Operation, Provider, provider};
+use tollgate_llm::{Format, Operation, Provider, provider};
 
+use super::refuse;
 use answer::{Plain, Preserved, Streamed};
 use aws::Aws;
 use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
 pub(super) use intake::{Reads, body_limit, with_body};
-use log::{Azure, Record};
+use log::{Azure, Record, Watch};
 pub(super) use log::{Finished, Told};
 use upstream::Upstream;
 
 /// What the answer's side needs to know too.
 struct Shared {
     provider: Arc<dyn Provider>,
+    /// What clients speak.
+    format: Format,
     operation: Operation,
     /// What the log says of Azure.
     azure: Option<Azure>,
     plugin_id: String,
     statistics: bool,
     payloads: bool,
-    /// Whether tokens are to be known.
-    counts: bool,
     input_cost: Option<f64>,
     output_cost: Option<f64>,
 }
@@ -75,17 +77,25 @@ pub(super) struct Target {
     auth: Auth,
     /// Who signs requests, where they must be signed.
     aws: Option<Aws>,
+    /// Whether tokens are to be known, logged or not.
+    counts: bool,
     shared: Arc<Shared>,
 }
 
-/// An error as OpenAI's clients read it.
-pub(super) fn refuse(status: StatusCode, message: &str) -> Response {
-    tollgate_gateway::answer::json(status, &json!({"error": {"message": message}}))
+/// What clients speak, of what is configured.
+///
+/// # Errors
+/// A format that is not served.
+pub(super) fn format(configured: Option<&str>) -> Result<Format, BuildError> {
+    configured.map_or(Some(Format::default()), Format::named).ok_or_else(|| BuildError {
+        field: "config.llm_format".to_owned(),
+        message: "cannot be served".to_owned(),
+    })
 }
 
 /// The answer to a request that cannot be sent on.
-pub(super) fn refuse_request(message: &str) -> Response {
-    refuse(StatusCode::BAD_REQUEST, message)
+pub(super) fn refuse_request(format: Format, message: &str) -> Response {
+    refuse(format, StatusCode::BAD_REQUEST, message)
 }
 
 impl Target {
@@ -93,7 +103,12 @@ impl Target {
     ///
     /// # Errors
     /// What the schema cannot see: keys and regions that are nowhere, an address that cannot be one.
-    pub(super) fn new(config: TargetConfig, field: &str, scope: &Scope) -> Result<Self, BuildError> {
+    pub(super) fn new(
+        config: TargetConfig,
+        format: Format,
+        field: &str,
+        scope: &Scope,
+    ) -> Result<Self, BuildError> {
         let under = |error: BuildError| BuildError { field: format!("{field}.{}", error.field), ..error };
         let unknown = |field: &str| {
             under(BuildError { field: field.to_owned(), message: "cannot be served".to_owned() })
@@ -102,7 +117,14 @@ impl Target {
         let options = config.model.options.unwrap_or_default();
         let provider = provider::configured(&config.model.provider, &options.settings())
             .ok_or_else(|| unknown("model.provider"))?;
-        let upstream = Upstream::new(&*provider, operation, &options).map_err(under)?;
+        // What the provider does not serve is sent as a chat.
+        let (format, operation) = match operation {
+            Operation::Responses if provider.path(operation).is_none() => {
+                (Format::Responses, Operation::Chat)
+            }
+            operation => (format, operation),
+        };
+        let upstream = Upstream::new(&*provider, (format, operation), &options).map_err(under)?;
         let auth = config.auth.unwrap_or_default();
         let aws = Aws::of(&*provider, &auth, &options).map_err(under)?;
         let number = |value: Option<f64>| value.map(|value| json!(value).to_string());
@@ -126,13 +148,14 @@ impl Target {
             },
             auth,
             aws,
+            counts: config.counts,
             shared: Arc::new(Shared {
                 provider,
+                format,
                 operation,
                 plugin_id: scope.id.to_string(),
                 azure: Azure::of(&config.model.provider, &options),
                 statistics,
-                counts: statistics || config.counts,
                 payloads: statistics && logging.log_payloads == Some(true),
                 input_cost: options.input_cost,
                 output_cost: options.output_cost,
@@ -155,9 +178,20 @@ impl Target {
         names
     }
 
+    /// Kong's name of who answers.
+    pub(super) fn llm_provider(&self) -> &'static str {
+        self.shared.provider.name()
+    }
+
     /// Which bodies it has to read.
     pub(super) fn reads(&self) -> Reads {
-        if self.shared.operation == Operation::Preserve { Reads::Json } else { Reads::Forms }
+        match self.shared.operation {
+            Operation::Preserve => Reads::Json,
+            // What has no model is not looked at; files may be of any size.
+            Operation::Files | Operation::Realtime => Reads::None,
+            operation if operation.passes() => Reads::Parts,
+            _ => Reads::Forms,
+        }
     }
 
     /// Checks the request and makes it the provider's; what it returns is to follow the answer, and tells `told` how
@@ -180,27 +214,33 @@ impl Target {
             None => None,
         };
         let (destination, mut path) = self.upstream.resolve(exchange)?;
-        let object = body.and_then(Object::parse);
-        let model = model.filter(|model| !model.is_empty());
-        let by_alias = self.alias.as_deref().is_some_and(|alias| {
-            object.as_ref().and_then(|object| object.get_str("model")).as_deref() == Some(alias)
-        });
+        let renamed = self.without_alias(body, model.as_deref());
+        let body = renamed.as_deref().or(body);
+        // Formats that name the model in the path read it as the client wrote it.
+        let (received, captures) = (exchange.received_target.clone(), exchange.captures.clone());
+        let client_path = received.split(|byte| *byte == b'?').next().unwrap_or_default();
         let rules = Rules {
+            format: self.shared.format,
             operation: self.shared.operation,
-            model: model.as_deref().filter(|_| !by_alias),
+            path: std::str::from_utf8(client_path).unwrap_or_default(),
+            captures: &captures,
+            model: model.as_deref().filter(|model| !model.is_empty()),
             streaming: policy.streaming,
             options: &self.options,
-            want_usage: self.shared.counts,
+            want_usage: self.shared.statistics || self.counts || exchange.wants_llm_usage(),
             auth: self.body_auth(),
         };
-        let mut call = request::check(object, &rules)?;
-        if by_alias && let Some(model) = &model {
-            call.model = Some(model.clone());
+        let watch = Watch { noted: exchange.facts.tries.len(), told };
+        if self.shared.operation.passes() {
+            let filter = self.pass(exchange, body, &rules, policy, watch)?;
+            exchange.upstream_path = passing::below(path, self.shared.operation, rules.path);
+            exchange.destination = Some(destination);
+            return Ok(filter);
         }
-        let (body, filter) = self.convert(exchange, &call, &rules, policy, told)?;
+        let call = request::check(body.and_then(Object::parse), &rules)?;
+        let (body, filter) = self.convert(exchange, &call, &rules, policy, watch)?;
         if path.is_empty() {
-            let model = call.model.as_deref().unwrap_or_default();
-            path = self.shared.provider.call_path(model, call.stream).unwrap_or_default().into();
+            path = self.shared.provider.call_path(&call, self.shared.format).into();
         }
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
         self.upstream.mark(exchange)?;
@@ -213,6 +253,14 @@ impl Target {
         Ok(filter)
     }
 
+    /// A body that names the model by its alias, with the model's name; `None` for any other.
+    fn without_alias(&self, body: Option<&[u8]>, model: Option<&str>) -> Option<Vec<u8>> {
+        let (alias, model) = (self.alias.as_deref()?, model?);
+        let object = Object::parse(body?)?;
+        let names_alias = object.get_str("model").as_deref() == Some(alias);
+        names_alias.then(|| object.edit(&[("model", Some(&quote(model)))]))
+    }
+
     /// Sets the body to send, which it returns too, with what is to follow the answer.
     ///
     /// # Errors
@@ -223,20 +271,19 @@ impl Target {
         call: &request::Call<'_>,
         rules: &Rules<'_>,
         policy: &Policy,
-        told: Option<Told>,
+        watch: Watch,
     ) -> Result<(Bytes, Box<dyn ResponseFilter>), String> {
         let takes_gzip = exchange.head.headers.get_str("accept-encoding").is_some_and(has_gzip);
         let header = self.header(exchange, call.model.as_deref(), policy);
         if self.shared.operation == Operation::Preserve {
-            return Ok((Bytes::new(), Box::new(Preserved::new(header, takes_gzip, told))));
+            return Ok((Bytes::new(), Box::new(Preserved::new(header, takes_gzip, watch))));
         }
         let sent = self.shared.provider.request(call, rules)?;
         let body = Bytes::from(sent.body);
         exchange.set_body(body.clone());
         exchange.head.headers.set("Content-Type", "application/json");
         let model = call.model.as_deref().unwrap_or_default();
-        let record =
-            Record::new(&self.shared, model, call.stream, body.clone(), exchange.facts.tries.len(), told);
+        let record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage, watch);
         let filter: Box<dyn ResponseFilter> = match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),

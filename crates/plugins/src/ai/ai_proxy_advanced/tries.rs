@@ -141,10 +141,10 @@ impl Tries {
         let under_way = UnderWay::new(state);
         let balancer = &self.shared.balancer;
         let (latency, usage) = (balancer.latency, balancer.usage);
-        Box::new(move |finished: Finished| {
+        Box::new(move |finished: Finished<'_>| {
             let (state, now) = (&under_way.0, now());
             let milliseconds = finished.took.as_secs_f64() * 1000.0;
-            let tokens = finished.usage.as_ref();
+            let tokens = finished.usage;
             if finished.complete {
                 let answered = tokens.map_or(0, |usage| usage.completion_tokens).max(1) as f64;
                 state.latency.measure(
@@ -159,7 +159,7 @@ impl Tries {
                 let used = match usage {
                     TokensCountStrategy::PromptTokens => tokens.prompt_tokens as f64,
                     TokensCountStrategy::CompletionTokens => tokens.completion_tokens as f64,
-                    TokensCountStrategy::Cost => finished.cost,
+                    TokensCountStrategy::Cost => tokens.cost,
                     TokensCountStrategy::TotalTokens | TokensCountStrategy::LlmAccuracy => {
                         tokens.total_tokens as f64
                     }

@@ -14,7 +14,7 @@ use tollgate_http::{Body, Response, StatusCode};
 use tollgate_llm::provider::{Stream, StreamWishes};
 
 use super::gunzip::{Gunzip, NotGzip};
-use super::log::{Finished, Record, Told};
+use super::log::{Record, Watch};
 use super::refuse;
 
 /// Largest plain answer that is taken in, in bytes, also after gzip is taken off.
@@ -24,12 +24,12 @@ const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 const BROKEN: &[u8] =
     b"data: {\"error\":{\"message\":\"the provider's answer is not the gzip it says it is\"}}\n\n";
 
-fn is_gzip(response: &Response) -> bool {
+pub(super) fn is_gzip(response: &Response) -> bool {
     response.headers.get("content-encoding").is_some_and(|value| value.eq_ignore_ascii_case(b"gzip"))
 }
 
 /// What is said of every good answer of the provider; `false` for any other.
-fn mark(exchange: &Exchange, response: &mut Response, model: Option<&Arc<str>>) -> bool {
+pub(super) fn mark(exchange: &Exchange, response: &mut Response, model: Option<&Arc<str>>) -> bool {
     let good = exchange.facts.source == Source::Upstream && response.status == StatusCode::OK;
     if good && let Some(model) = model {
         response.headers.set("X-Kong-LLM-Model", &**model);
@@ -106,7 +106,7 @@ impl ResponseFilter for Plain {
             None => (came, None),
         };
         if !mark(exchange, response, self.model.as_ref()) {
-            return match self.record.provider().error(response.status.as_u16(), &plain) {
+            return match self.record.error(response.status.as_u16(), &plain) {
                 Some(error) => {
                     response.headers.set("Content-Type", "application/json");
                     self.encode(response, error.into(), None);
@@ -123,7 +123,7 @@ impl ResponseFilter for Plain {
                 self.encode(response, answer, None);
             }
             Err(message) => {
-                let error = refuse(StatusCode::INTERNAL_SERVER_ERROR, &message);
+                let error = refuse(self.record.format(), StatusCode::INTERNAL_SERVER_ERROR, &message);
                 response.status = error.status;
                 if let Body::Full(body) = error.body {
                     self.encode(response, body, None);
@@ -160,7 +160,7 @@ impl Streamed {
 impl Streamed {
     /// Whether an answer is an error that has to be told in the client's format.
     fn is_error(&self, response: &Response) -> bool {
-        self.record.provider().translates() && response.status != StatusCode::OK
+        self.record.translates() && response.status != StatusCode::OK
     }
 
     /// Translates an error that is there whole.
@@ -168,7 +168,7 @@ impl Streamed {
         let Body::Full(came) = &response.body else { return };
         let plain = is_gzip(response).then(|| gunzip(came)).flatten();
         let body = plain.as_ref().unwrap_or(came);
-        if let Some(error) = self.record.provider().error(response.status.as_u16(), body) {
+        if let Some(error) = self.record.error(response.status.as_u16(), body) {
             response.headers.remove("Content-Encoding");
             response.headers.set("Content-Type", "application/json");
             response.body = Body::from(Bytes::from(error));
@@ -198,15 +198,19 @@ impl ResponseFilter for Streamed {
         }
         let is_stream = response.headers.get_str("content-type").is_some_and(is_event_stream);
         // Kong 3.11 says so whatever the status is.
-        response.headers.set("Content-Type", "text/event-stream");
+        response.headers.set("Content-Type", self.record.format().stream_type());
         if !mark(exchange, response, self.model.as_ref()) {
             return;
         }
         self.record.answered(exchange);
         response.headers.remove("Set-Cookie");
         let provider = self.record.provider();
-        if provider.translates() || is_stream && self.record.is_wanted() {
-            let wishes = StreamWishes { hide_usage: self.hide_usage, keep_text: self.record.wants_text() };
+        if self.record.translates() || is_stream && self.record.is_wanted() {
+            let wishes = StreamWishes {
+                hide_usage: self.hide_usage,
+                keep_text: self.record.wants_text(),
+                silent: false,
+            };
             self.events = Some(provider.stream(&self.record.asked(), wishes));
         }
     }
@@ -242,7 +246,7 @@ impl ResponseFilter for Streamed {
     }
 }
 
-fn is_event_stream(content_type: &str) -> bool {
+pub(super) fn is_event_stream(content_type: &str) -> bool {
     let name = content_type.split(';').next().unwrap_or_default().trim();
     name.eq_ignore_ascii_case("text/event-stream")
 }
@@ -254,12 +258,12 @@ pub(super) struct Preserved {
     gunzip: Option<Gunzip>,
     started: Instant,
     good: bool,
-    told: Option<Told>,
+    watch: Watch,
 }
 
 impl Preserved {
-    pub(super) fn new(model: Option<Arc<str>>, takes_gzip: bool, told: Option<Told>) -> Self {
-        Self { model, takes_gzip, gunzip: None, started: Instant::now(), good: false, told }
+    pub(super) fn new(model: Option<Arc<str>>, takes_gzip: bool, watch: Watch) -> Self {
+        Self { model, takes_gzip, gunzip: None, started: Instant::now(), good: false, watch }
     }
 }
 
@@ -284,9 +288,6 @@ impl ResponseFilter for Preserved {
         }
     }
     fn finish(&mut self, _: &mut Exchange, complete: bool) {
-        if let Some(told) = self.told.take() {
-            let complete = complete && self.good;
-            told(Finished { usage: None, cost: 0.0, took: self.started.elapsed(), complete });
-        }
+        self.watch.tell(None, self.started, complete && self.good);
     }
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tollgate_gateway::Exchange;
 use tollgate_gateway::balancer::PeerHost;
 use tollgate_gateway::destination::Host;
-use tollgate_gateway::exchange::Source;
-use tollgate_llm::Provider;
+use tollgate_gateway::exchange::{LlmUsage, Source};
 use tollgate_llm::provider::Asked;
+use tollgate_llm::request::Call;
 use tollgate_llm::template::Template;
 use tollgate_llm::usage::{Seen, Usage};
+use tollgate_llm::{Format, Provider};
 
 use super::config::Options;
 use super::{Shared, render, text};
@@ -53,7 +54,11 @@ pub(super) struct Record {
     model: Box<str>,
     /// Identifies the call, for providers that do not do so.
     id: String,
+    /// What the answer repeats of the request.
+    kept: Map<String, Value>,
     stream: bool,
+    /// Whether anybody is to know what the call used.
+    wanted: bool,
     started: Instant,
     answered: Option<Instant>,
     first_chunk: Option<Instant>,
@@ -62,17 +67,13 @@ pub(super) struct Record {
     /// A whole answer, where payloads are logged.
     answer: Option<Bytes>,
     pub(super) seen: Seen,
-    /// How many of the exchange's tries the log has, or are not this call's.
-    noted: usize,
-    told: Option<Told>,
+    watch: Watch,
 }
 
 /// How a call ended.
-pub(in crate::ai) struct Finished {
-    /// Tokens; `None` where they are not to be known, or there was no good answer.
-    pub(in crate::ai) usage: Option<Usage>,
-    /// Price.
-    pub(in crate::ai) cost: f64,
+pub(in crate::ai) struct Finished<'a> {
+    /// What it used; `None` where that is not known, or there was no good answer.
+    pub(in crate::ai) usage: Option<&'a LlmUsage>,
     /// Time from the request to the end of the answer.
     pub(in crate::ai) took: Duration,
     /// Whether the answer was good, and came to its end.
@@ -80,34 +81,52 @@ pub(in crate::ai) struct Finished {
 }
 
 /// What is to be done when a call has ended. Dropped where it failed and another took its place.
-pub(in crate::ai) type Told = Box<dyn FnOnce(Finished) + Send>;
+pub(in crate::ai) type Told = Box<dyn FnOnce(Finished<'_>) + Send>;
+
+/// What is followed of a call besides its answer.
+pub(super) struct Watch {
+    /// How many of the exchange's tries the log has, or are not this call's.
+    pub(super) noted: usize,
+    /// Who is told how it ended.
+    pub(super) told: Option<Told>,
+}
+
+impl Watch {
+    /// Tells, once.
+    pub(super) fn tell(&mut self, usage: Option<&LlmUsage>, started: Instant, complete: bool) {
+        if let Some(told) = self.told.take() {
+            told(Finished { usage, took: started.elapsed(), complete });
+        }
+    }
+}
 
 impl Record {
     pub(super) fn new(
         shared: &Arc<Shared>,
         model: &str,
-        stream: bool,
+        call: &Call<'_>,
         request: Bytes,
-        noted: usize,
-        told: Option<Told>,
+        wanted: bool,
+        watch: Watch,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
-            model: if shared.statistics || shared.provider.translates() {
+            model: if wanted || shared.provider.translates(shared.format) {
                 model.into()
             } else {
                 Box::default()
             },
             id: String::new(),
-            stream,
+            kept: call.kept.clone(),
+            stream: call.stream,
+            wanted,
             started: Instant::now(),
             answered: None,
             first_chunk: None,
             request,
             answer: None,
             seen: Seen::default(),
-            noted,
-            told,
+            watch,
         }
     }
 
@@ -116,16 +135,31 @@ impl Record {
         &*self.shared.provider
     }
 
+    /// What the client speaks.
+    pub(super) fn format(&self) -> Format {
+        self.shared.format
+    }
+
+    /// Whether answers have to be translated.
+    pub(super) fn translates(&self) -> bool {
+        self.shared.provider.translates(self.shared.format)
+    }
+
+    /// An error answer in the client's format; `None` where it can only be passed on as it is.
+    pub(super) fn error(&self, status: u16, body: &[u8]) -> Option<Vec<u8>> {
+        self.shared.provider.error(status, body, self.shared.format)
+    }
+
     /// What is asked.
     pub(super) fn asked(&self) -> Asked<'_> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (operation, model) = (self.shared.operation, &*self.model);
-        Asked { operation, model, id: &self.id, created: now.as_secs() }
+        let (format, operation, model) = (self.shared.format, self.shared.operation, &*self.model);
+        Asked { format, operation, model, id: &self.id, created: now.as_secs(), kept: &self.kept }
     }
 
-    /// Whether anything of the answer is to be known.
+    /// Whether anybody is to know what the call used.
     pub(super) fn is_wanted(&self) -> bool {
-        self.shared.counts
+        self.wanted
     }
 
     /// Whether the text of a streamed answer is logged.
@@ -136,7 +170,7 @@ impl Record {
     /// The head of a good answer is there.
     pub(super) fn answered(&mut self, exchange: &Exchange) {
         self.answered = exchange.facts.answered;
-        if self.shared.provider.translates() {
+        if self.translates() {
             self.id = exchange.request_id.to_string();
         }
     }
@@ -151,7 +185,7 @@ impl Record {
     /// # Errors
     /// Why it cannot be passed on.
     pub(super) fn read_answer(&mut self, answer: &Bytes) -> Result<Bytes, String> {
-        let mut seen = self.shared.counts.then(Seen::default);
+        let mut seen = self.wanted.then(Seen::default);
         let translated = self.shared.provider.answer(answer, &self.asked(), seen.as_mut())?;
         self.seen = seen.unwrap_or_default();
         let answer = translated.map_or_else(|| answer.clone(), Bytes::from);
@@ -168,36 +202,36 @@ impl Record {
         }
     }
 
-    /// Writes the section, and tells who wants to know. Runs once, also when the client has gone; `complete` is
+    /// Tells what the call used, and writes the section. Runs once, also when the client has gone; `complete` is
     /// whether the answer came to its end.
     pub(super) fn write(&mut self, exchange: &mut Exchange, complete: bool) {
-        let told = self.told.take();
-        let is_logged =
-            self.shared.statistics && (exchange.facts.source != Source::Exit || self.answered.is_some());
-        if !is_logged && told.is_none() {
-            return;
+        if self.wanted && (exchange.facts.source != Source::Exit || self.answered.is_some()) {
+            self.tell(exchange);
         }
-        let now = Instant::now();
-        let usage = self.answered.filter(|_| self.shared.counts);
-        let usage = usage.map(|_| self.seen.tokens(&self.request, self.stream));
-        if is_logged {
-            self.log(exchange, usage.clone().unwrap_or_default(), now);
-        }
-        if let Some(told) = told {
-            let cost = |usage: &Usage| usage.cost(self.shared.input_cost, self.shared.output_cost);
-            told(Finished {
-                cost: usage.as_ref().map_or(0.0, cost),
-                usage,
-                took: now.saturating_duration_since(self.started),
-                complete: complete && self.answered.is_some(),
-            });
-        }
+        let usage = exchange.facts.llm_usage.as_ref().filter(|_| self.wanted);
+        self.watch.tell(usage, self.started, complete && self.answered.is_some());
     }
 
-    fn log(&mut self, exchange: &mut Exchange, usage: Usage, now: Instant) {
+    fn tell(&mut self, exchange: &mut Exchange) {
         let milliseconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
-        let end = if self.stream { now } else { self.answered.unwrap_or(now) };
+        let end = if self.stream { Instant::now() } else { self.answered.unwrap_or_else(Instant::now) };
         let latency = milliseconds(self.started, end);
+        let usage = match self.answered {
+            Some(_) => self.seen.tokens(&self.request, self.stream),
+            None => Usage::default(),
+        };
+        let cost = usage.cost(self.shared.input_cost, self.shared.output_cost);
+        exchange.facts.llm_usage = self.answered.map(|_| LlmUsage {
+            provider: self.shared.provider.name(),
+            model: self.model.clone(),
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            total_tokens: usage.total_tokens,
+            cost,
+        });
+        if !self.shared.statistics {
+            return;
+        }
         let per_token =
             if usage.completion_tokens == 0 { 0.0 } else { latency as f64 / usage.completion_tokens as f64 };
         let first = self.first_chunk.or(self.answered).unwrap_or(end);
@@ -218,7 +252,7 @@ impl Record {
                 "completion_tokens_details": usage.completion_tokens_details,
                 "time_per_token": per_token,
                 "time_to_first_token": milliseconds(self.started, first),
-                "cost": usage.cost(self.shared.input_cost, self.shared.output_cost),
+                "cost": cost,
             },
         });
         if let Some(azure) = &self.shared.azure {
@@ -257,8 +291,8 @@ impl Record {
                 "upstream_uri": text(path),
             })
         };
-        let tries: Vec<Value> = exchange.facts.tries.iter().skip(self.noted).map(describe).collect();
-        self.noted = exchange.facts.tries.len();
+        let tries: Vec<Value> = exchange.facts.tries.iter().skip(self.watch.noted).map(describe).collect();
+        self.watch.noted = exchange.facts.tries.len();
         let Some(section) = section(exchange) else { return };
         match section["tried_targets"].as_array_mut() {
             Some(earlier) => earlier.extend(tries),

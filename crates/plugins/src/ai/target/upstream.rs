@@ -7,7 +7,7 @@ use tollgate_gateway::destination::Destination;
 use tollgate_gateway::{BuildError, Exchange};
 use tollgate_http::client::{TlsProfile, TlsProfileError};
 use tollgate_llm::template::Template;
-use tollgate_llm::{Operation, Provider};
+use tollgate_llm::{Format, Operation, Provider};
 
 use super::config::Options;
 use super::{render, set_argument};
@@ -82,7 +82,7 @@ impl Upstream {
     /// An address that cannot be one.
     pub(super) fn new(
         provider: &dyn Provider,
-        operation: Operation,
+        (format, operation): (Format, Operation),
         options: &Options,
     ) -> Result<Self, BuildError> {
         let failed = |message: String| BuildError { field: "model.options.upstream_url".to_owned(), message };
@@ -98,7 +98,7 @@ impl Upstream {
         };
         // An address without a path says where the provider is, and no more.
         let is_bare = url.is_none() || url_path.as_deref() == Some("/");
-        let of_call = provider.call_path("", false).is_some() && own_path.is_none();
+        let of_call = provider.has_call_paths(format) && own_path.is_none();
         let path = match (operation, url) {
             _ if of_call && is_bare => Path::OfCall,
             (Operation::Preserve, _) => own_path.unwrap_or(Path::Client),
@@ -320,7 +320,7 @@ mod tests {
         ] {
             let options = options(path, url);
             let provider = tollgate_llm::provider::configured(provider, &options.settings()).unwrap();
-            let upstream = Upstream::new(&*provider, operation, &options).unwrap();
+            let upstream = Upstream::new(&*provider, (Format::OpenAi, operation), &options).unwrap();
             match (upstream.path, expected) {
                 (Path::Fixed(path), Some(expected)) => assert_eq!(path, expected),
                 (Path::Client, None) => {}

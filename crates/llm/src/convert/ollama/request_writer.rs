@@ -1,9 +1,9 @@
-//! Requests in OpenAI's format as Ollama's own API takes them.
+//! Chats written as Ollama's own API takes them, and text completions.
 
 use serde_json::{Map, Value, json};
 
-use super::chat::{Chat, Content, Part, Source, Tool, Turn};
-use super::completion::Completion;
+use crate::convert::chat::{Chat, Content, Part, Source, Tool, Turn};
+use crate::convert::openai::completion::Completion;
 use crate::request::{Call, Rules};
 
 /// A chat.
@@ -30,9 +30,9 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String
                 }
                 message
             }
-            Turn::Tool { id, parts } => {
-                let mut message = message("tool", parts)?;
-                if let Some((_, name)) = called.iter().rev().find(|(other, _)| *other == id) {
+            Turn::Tool(result) => {
+                let mut message = message("tool", result.parts)?;
+                if let Some((_, name)) = called.iter().rev().find(|(other, _)| *other == result.id) {
                     message["tool_name"] = name.as_str().into();
                 }
                 message
@@ -47,7 +47,7 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String
         sent.insert("tools".to_owned(), tools.into());
     }
     if let Some(schema) = chat.schema.take() {
-        sent.insert("format".to_owned(), schema);
+        sent.insert("format".to_owned(), schema.schema);
     } else if chat.json {
         sent.insert("format".to_owned(), "json".into());
     }
@@ -118,19 +118,24 @@ fn tool(tool: Tool) -> Value {
 
 /// A message: its texts as one, its images beside them.
 fn message(role: &str, parts: Vec<Part>) -> Result<Value, String> {
-    let (mut texts, mut images) = (Vec::new(), Vec::new());
+    let (mut texts, mut images, mut thoughts) = (Vec::new(), Vec::new(), Vec::new());
     for part in parts {
         match part.content {
             Content::Text(text) => texts.push(text),
             Content::Image(Source::Data { data, .. }) => images.push(data),
             Content::Image(_) => return Err("Ollama takes images as data URLs, and fetches none".to_owned()),
             Content::File { .. } => return Err("Ollama takes no files".to_owned()),
-            Content::Audio => return Err("Ollama takes no audio".to_owned()),
+            Content::Audio { .. } => return Err("Ollama takes no audio".to_owned()),
+            Content::Reasoning { text, .. } => thoughts.push(text),
+            Content::Redacted(_) => {}
         }
     }
     let mut message = json!({"role": role, "content": texts.join("\n")});
     if !images.is_empty() {
         message["images"] = images.into();
+    }
+    if !thoughts.is_empty() {
+        message["thinking"] = thoughts.join("\n").into();
     }
     Ok(message)
 }

@@ -1,9 +1,9 @@
-//! Requests in OpenAI's format as Anthropic's Messages API takes them, and its older text completions.
+//! Chats written as Anthropic's Messages API takes them, and its older text completions.
 
 use serde_json::{Map, Value, json};
 
-use super::chat::{Chat, Choice, Content, Part, Source, Tool, Turn};
-use super::completion::Completion;
+use crate::convert::chat::{Call as ToolCall, Chat, Choice, Content, Part, Source, Tool, ToolResult, Turn};
+use crate::convert::openai::completion::Completion;
 use crate::request::{Call, Rules};
 
 /// `max_tokens` where nobody says: the API demands one, and every model allows this many.
@@ -23,16 +23,14 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String
     sent.insert("model".to_owned(), model.into());
     let mut system = Vec::new();
     let mut messages: Vec<Value> = Vec::new();
-    let mut ends_with_calls = false;
+    let mut without_thoughts = false;
     for turn in std::mem::take(&mut chat.turns) {
         match turn {
             Turn::System(parts) => system.extend(parts),
             Turn::User(parts) => messages.push(json!({"role": "user", "content": content(parts)?})),
             Turn::Assistant(parts, calls) => {
-                ends_with_calls = !calls.is_empty();
-                let uses = calls.into_iter().map(
-                    |call| json!({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}),
-                );
+                without_thoughts = !calls.is_empty() && !thinks(&parts);
+                let uses = calls.into_iter().map(tool_use);
                 let content = match uses.len() {
                     0 if parts.is_empty() => continue,
                     0 => content(parts)?,
@@ -46,17 +44,14 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String
                 };
                 messages.push(json!({"role": "assistant", "content": content}));
             }
-            Turn::Tool { id, parts } => {
-                let result = json!({"type": "tool_result", "tool_use_id": id, "content": content(parts)?});
-                add_result(&mut messages, result);
-            }
+            Turn::Tool(result) => add_result(&mut messages, tool_result(result)?),
         }
     }
     sent.insert("messages".to_owned(), messages.into());
     if !system.is_empty() {
         sent.insert("system".to_owned(), content(system)?);
     }
-    let budget = set_thinking(&mut sent, &chat, model, ends_with_calls);
+    let budget = set_thinking(&mut sent, &chat, model, without_thoughts);
     let max_tokens = match (&chat.max_tokens, budget) {
         (Some(own), _) => own.clone(),
         (None, budget) => (DEFAULT_MAX_TOKENS + budget.unwrap_or(0)).into(),
@@ -72,12 +67,12 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String
     set_tools(&mut sent, &mut chat);
     if let Some(schema) = chat.schema.take() {
         sent.entry("output_config").or_insert_with(|| json!({}))["format"] =
-            json!({"type": "json_schema", "schema": schema});
+            json!({"type": "json_schema", "schema": schema.schema});
     }
-    if let Some(user) = chat.body.get("user").filter(|user| user.is_string()) {
+    if let Some(user) = chat.user.as_ref().filter(|user| user.is_string()) {
         sent.insert("metadata".to_owned(), json!({"user_id": user}));
     }
-    match chat.body.get("service_tier").and_then(Value::as_str) {
+    match chat.service_tier.as_ref().and_then(Value::as_str) {
         Some("auto") => drop(sent.insert("service_tier".to_owned(), "auto".into())),
         Some("default") => drop(sent.insert("service_tier".to_owned(), "standard_only".into())),
         _ => {}
@@ -121,22 +116,21 @@ fn set_thinking(
     sent: &mut Map<String, Value>,
     chat: &Chat,
     model: &str,
-    ends_with_calls: bool,
+    without_thoughts: bool,
 ) -> Option<u64> {
-    let effort = chat.reasoning_effort.as_deref()?;
     if is_adaptive(model) {
-        let effort = match effort {
+        let effort = match chat.reasoning_effort.as_deref()? {
             "none" => return None,
             "minimal" => "low",
             effort => effort,
         };
         sent.insert("output_config".to_owned(), json!({"effort": effort}));
-        if !ends_with_calls {
+        if !without_thoughts {
             sent.insert("thinking".to_owned(), json!({"type": "adaptive"}));
         }
         return None;
     }
-    let budget = chat.thinking_budget(ends_with_calls)?;
+    let budget = chat.thinking_budget(without_thoughts)?;
     sent.insert("thinking".to_owned(), json!({"type": "enabled", "budget_tokens": budget}));
     Some(budget)
 }
@@ -172,6 +166,33 @@ fn tool(tool: Tool) -> Value {
     sent
 }
 
+fn tool_use(call: ToolCall) -> Value {
+    let mut block = json!({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments});
+    if let Some(cache) = call.cache {
+        block["cache_control"] = cache;
+    }
+    block
+}
+
+fn tool_result(result: ToolResult) -> Result<Value, String> {
+    let mut block =
+        json!({"type": "tool_result", "tool_use_id": result.id, "content": content(result.parts)?});
+    if result.failed {
+        block["is_error"] = true.into();
+    }
+    if let Some(cache) = result.cache {
+        block["cache_control"] = cache;
+    }
+    Ok(block)
+}
+
+/// Whether thoughts are there that can be sent again.
+fn thinks(parts: &[Part]) -> bool {
+    parts.iter().any(|part| {
+        matches!(part.content, Content::Redacted(_) | Content::Reasoning { signature: Some(_), .. })
+    })
+}
+
 /// Results of one round of calls belong into one message.
 fn add_result(messages: &mut Vec<Value>, result: Value) {
     if let Some(last) = messages.last_mut()
@@ -193,21 +214,26 @@ fn content(mut parts: Vec<Part>) -> Result<Value, String> {
 }
 
 fn blocks(parts: Vec<Part>) -> Result<Vec<Value>, String> {
-    parts
-        .into_iter()
-        .map(|part| {
-            let mut block = match part.content {
-                Content::Text(text) => json!({"type": "text", "text": text}),
-                Content::Image(source) => json!({"type": "image", "source": source_of(source)}),
-                Content::File { name, source } => document(name, source),
-                Content::Audio => return Err("Anthropic's models do not take audio".to_owned()),
-            };
-            if let Some(cache) = part.cache {
-                block["cache_control"] = cache;
+    let mut blocks = Vec::with_capacity(parts.len());
+    for part in parts {
+        let mut block = match part.content {
+            Content::Text(text) => json!({"type": "text", "text": text}),
+            Content::Image(source) => json!({"type": "image", "source": source_of(source)}),
+            Content::File { name, source } => document(name, source),
+            Content::Audio { .. } => return Err("Anthropic's models do not take audio".to_owned()),
+            Content::Reasoning { text, signature: Some(signature) } => {
+                json!({"type": "thinking", "thinking": text, "signature": signature})
             }
-            Ok(block)
-        })
-        .collect()
+            // Thoughts of others are refused.
+            Content::Reasoning { signature: None, .. } => continue,
+            Content::Redacted(data) => json!({"type": "redacted_thinking", "data": data}),
+        };
+        if let Some(cache) = part.cache {
+            block["cache_control"] = cache;
+        }
+        blocks.push(block);
+    }
+    Ok(blocks)
 }
 
 fn document(name: Option<String>, source: Source) -> Value {

@@ -1,4 +1,4 @@
-//! Bedrock's answers to Converse and ConverseStream in OpenAI's format.
+//! Bedrock's answers to Converse and ConverseStream, read.
 
 use std::borrow::Cow;
 
@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 
 use aws_smithy_types::event_stream::Message;
 
-use super::answer::{self, Answer, Tokens, failed};
-use super::chunks::Chunks;
+use crate::Format;
 use crate::aws_events::{Broken, Messages, header};
+use crate::convert::answer::{self, Answer, Block, Choice, Failure, Finish, Tokens, failed};
+use crate::convert::events::Events;
 use crate::provider::{Asked, Stream, StreamWishes};
 use crate::usage::Seen;
 
@@ -30,51 +31,42 @@ pub(crate) fn chat(body: &[u8], asked: &Asked<'_>, seen: Option<&mut Seen>) -> R
         return Err(failed(NAME, asked.operation, reason));
     };
     let reason = given.get("stopReason").and_then(Value::as_str).unwrap_or_default();
-    let mut answer = Answer {
-        id: format!("chatcmpl-{}", asked.id),
-        finish_reason: finish_reason(reason),
-        ..Answer::default()
-    };
+    let mut choice = Choice { finish: finish(reason), ..Choice::default() };
     for block in blocks {
-        let reasoning = &block["reasoningContent"]["reasoningText"]["text"];
+        let reasoning = &block["reasoningContent"];
         let call = &block["toolUse"];
         if let Some(text) = block["text"].as_str() {
-            answer.text.get_or_insert_default().push_str(text);
-        } else if let Some(text) = reasoning.as_str() {
-            answer.reasoning.get_or_insert_default().push_str(text);
+            choice.blocks.push(Block::Text(text.to_owned()));
+        } else if let Some(text) = reasoning["reasoningText"]["text"].as_str() {
+            let signature = reasoning["reasoningText"]["signature"].as_str().map(str::to_owned);
+            choice.blocks.push(Block::Reasoning { text: text.to_owned(), signature });
+        } else if let Some(data) = reasoning["redactedContent"].as_str() {
+            choice.blocks.push(Block::Redacted(data.to_owned()));
         } else if call.is_object() {
-            let input = if call["input"].is_object() { call["input"].to_string() } else { "{}".to_owned() };
-            answer.add_call(&call["toolUseId"], &call["name"], input);
+            choice.add_call(&call["toolUseId"], &call["name"], &call["input"]);
         }
     }
     let tokens = given.get("usage").and_then(tokens);
-    answer.usage = tokens.map(Tokens::write).unwrap_or_default();
-    if let Some(seen) = seen {
-        seen.model = Some(asked.model.to_owned());
-        seen.usage = tokens.map(Tokens::usage);
-    }
-    let mut written = answer.write(asked, asked.model);
-    if let Some(trace) = given.get("trace") {
-        written["trace"] = trace.clone();
-    }
-    Ok(written.to_string().into_bytes())
+    let more = given.get("trace").map(|trace| ("trace".to_owned(), trace.clone())).into_iter().collect();
+    Ok(Answer { choices: vec![choice], tokens, more, ..Answer::default() }.write(asked, seen))
 }
 
 /// An error answer; `None` where it is not AWS's.
-pub(crate) fn error(status: u16, body: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn error(status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
     let given: Value = serde_json::from_slice(body).ok()?;
     let message = given["message"].as_str().or(given["Message"].as_str())?;
-    Some(answer::error(message, answer::kind_of(status)).to_string().into_bytes())
+    let failure = Failure { message, kind: answer::kind_of(status), status };
+    Some(failure.write(format).to_string().into_bytes())
 }
 
-fn finish_reason(reason: &str) -> &'static str {
+fn finish(reason: &str) -> Finish {
     match reason {
-        "max_tokens" | "model_context_window_exceeded" => "length",
-        "tool_use" => "tool_calls",
-        "content_filtered" => "content_filter",
-        // Kong keeps it, for clients to tell it from the model's own refusals.
-        "guardrail_intervened" => "guardrail_intervened",
-        _ => "stop",
+        "max_tokens" | "model_context_window_exceeded" => Finish::Length,
+        "tool_use" => Finish::Calls,
+        "content_filtered" => Finish::Filtered,
+        "guardrail_intervened" => Finish::Guardrail,
+        "stop_sequence" => Finish::Sequence(None),
+        _ => Finish::Stop,
     }
 }
 
@@ -84,15 +76,16 @@ fn tokens(usage: &Value) -> Option<Tokens> {
     Some(Tokens {
         prompt: count("inputTokens")? + read.unwrap_or(0) + written.unwrap_or(0),
         cached: read,
+        cache_written: written,
         completion: count("outputTokens")?,
         reasoning: None,
     })
 }
 
 /// A streamed answer.
-pub(crate) struct Events {
+pub(crate) struct Reader {
     messages: Messages,
-    chunks: Chunks,
+    events: Events,
 }
 
 /// The payload of an event. Text stays JSON text, for it goes out as such.
@@ -142,14 +135,19 @@ struct ToolDelta<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Reasoning<'a> {
     #[serde(borrow)]
     text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    signature: Option<&'a RawValue>,
+    #[serde(borrow)]
+    redacted_content: Option<&'a RawValue>,
 }
 
-impl Events {
+impl Reader {
     pub fn new(asked: &Asked<'_>, wishes: StreamWishes) -> Self {
-        Self { messages: Messages::default(), chunks: Chunks::new(asked, wishes) }
+        Self { messages: Messages::default(), events: Events::new(asked, wishes) }
     }
 
     fn message(&mut self, message: &Message) {
@@ -158,53 +156,60 @@ impl Events {
                 let kind = header(message, ":exception-type").unwrap_or("exception");
                 let given: Value = serde_json::from_slice(message.payload()).unwrap_or_default();
                 let text = given["originalMessage"].as_str().or(given["message"].as_str());
-                return self.chunks.fail(text.unwrap_or(kind), kind, status_of(kind));
+                return self.events.fail(text.unwrap_or(kind), kind, status_of(kind));
             }
             Some("error") => {
                 let kind = header(message, ":error-code").unwrap_or("error");
                 let text = header(message, ":error-message").unwrap_or(kind);
-                return self.chunks.fail(text, kind, 500);
+                return self.events.fail(text, kind, 500);
             }
             _ => {}
         }
         let Some(kind) = header(message, ":event-type") else { return };
         let Ok(payload) = serde_json::from_slice::<Payload<'_>>(message.payload()) else {
-            return self.chunks.fail("an event of Bedrock's answer is no JSON", "server_error", 502);
+            return self.events.fail("an event of Bedrock's answer is no JSON", "server_error", 502);
         };
         self.event(kind, &payload);
     }
 
     fn event(&mut self, kind: &str, payload: &Payload<'_>) {
-        let chunks = &mut self.chunks;
+        let events = &mut self.events;
         match kind {
-            "messageStart" => chunks.start(),
+            "messageStart" => events.start(),
             "contentBlockStart" => {
                 if let Some(tool) = payload.start.as_ref().and_then(|start| start.tool_use.as_ref()) {
-                    chunks.call(&tool.tool_use_id, &tool.name);
+                    events.call(&tool.tool_use_id, &tool.name);
                 }
             }
             "contentBlockDelta" => {
                 let Some(delta) = &payload.delta else { return };
                 if let Some(text) = delta.text {
-                    chunks.text(text.get());
+                    events.text(text.get());
                 } else if let Some(input) = delta.tool_use.as_ref().and_then(|tool| tool.input) {
-                    chunks.arguments(input.get());
+                    events.arguments(input.get());
                 } else if let Some(text) = delta.reasoning_content.as_ref().and_then(|content| content.text) {
-                    chunks.reasoning(text.get());
+                    events.reasoning(text.get());
+                } else if let Some(reasoning) = &delta.reasoning_content {
+                    if let Some(signature) = reasoning.signature {
+                        events.signature(signature.get());
+                    }
+                    if let Some(data) = reasoning.redacted_content {
+                        events.redacted(data.get());
+                    }
                 }
             }
-            "contentBlockStop" => chunks.end_call(),
-            "messageStop" => chunks.finish(finish_reason(payload.stop_reason.as_deref().unwrap_or_default())),
+            "contentBlockStop" => events.end_call(),
+            "messageStop" => events.finish(finish(payload.stop_reason.as_deref().unwrap_or_default())),
             "metadata" => {
-                chunks.tokens = payload.usage.as_ref().and_then(tokens);
-                chunks.done();
+                events.tokens = payload.usage.as_ref().and_then(tokens);
+                events.done();
             }
             _ => {}
         }
     }
 }
 
-impl Stream for Events {
+impl Stream for Reader {
     fn chunk(&mut self, chunk: Bytes) -> Bytes {
         self.messages.add(&chunk);
         loop {
@@ -214,21 +219,21 @@ impl Stream for Events {
                 Err(Broken) => {
                     self.messages = Messages::default();
                     let text = "the answer of Bedrock is damaged: a checksum or a length does not fit";
-                    self.chunks.fail(text, "server_error", 502);
+                    self.events.fail(text, "server_error", 502);
                     break;
                 }
             }
         }
-        self.chunks.take()
+        self.events.take()
     }
 
     fn end(&mut self) -> Bytes {
-        self.chunks.close("Bedrock");
-        self.chunks.take()
+        self.events.close("Bedrock");
+        self.events.take()
     }
 
     fn take_seen(&mut self) -> Seen {
-        self.chunks.take_seen()
+        self.events.take_seen()
     }
 }
 

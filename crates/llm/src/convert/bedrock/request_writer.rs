@@ -1,8 +1,8 @@
-//! Requests in OpenAI's format as Bedrock's Converse and ConverseStream take them.
+//! Chats written as Bedrock's Converse and ConverseStream take them.
 
 use serde_json::{Map, Value, json};
 
-use super::chat::{Chat, Choice, Content, Part, Source, Tool, Turn};
+use crate::convert::chat::{Chat, Choice, Content, Part, Source, Tool, Turn};
 use crate::request::{Call, Rules};
 
 /// Models that know no system prompts, by what their names begin with.
@@ -32,23 +32,32 @@ pub(crate) fn chat(
     let mut system = Vec::new();
     let mut messages = Messages::default();
     let mut called: Vec<String> = Vec::new();
-    let mut ends_with_calls = false;
+    let mut without_thoughts = false;
     for turn in std::mem::take(&mut chat.turns) {
         match turn {
             Turn::System(parts) => system.extend(blocks(parts)?),
             Turn::User(parts) => messages.add("user", blocks(parts)?),
             Turn::Assistant(parts, calls) => {
-                ends_with_calls = !calls.is_empty();
                 let mut blocks = blocks(parts)?;
+                let thinks = blocks.iter().any(|block| block.get("reasoningContent").is_some());
+                without_thoughts = !calls.is_empty() && !thinks;
                 called.extend(calls.iter().map(|call| call.name.clone()));
-                blocks.extend(calls.into_iter().map(
-                    |call| json!({"toolUse": {"toolUseId": call.id, "name": call.name, "input": call.arguments}}),
-                ));
+                for call in calls {
+                    blocks.push(json!({
+                        "toolUse": {"toolUseId": call.id, "name": call.name, "input": call.arguments},
+                    }));
+                    blocks.extend(call.cache.map(|_| cache_point()));
+                }
                 messages.add("assistant", blocks);
             }
-            Turn::Tool { id, parts } => {
-                let content = blocks(parts)?.into_iter().map(result).collect::<Vec<_>>();
-                messages.add("user", vec![json!({"toolResult": {"toolUseId": id, "content": content}})]);
+            Turn::Tool(given) => {
+                let content = blocks(given.parts)?.into_iter().map(result).collect::<Vec<_>>();
+                let mut block = json!({"toolResult": {"toolUseId": given.id, "content": content}});
+                if given.failed {
+                    block["toolResult"]["status"] = "error".into();
+                }
+                let cache = given.cache.map(|_| cache_point());
+                messages.add("user", [block].into_iter().chain(cache).collect());
             }
         }
     }
@@ -64,15 +73,14 @@ pub(crate) fn chat(
         Some(Value::Object(extra)) => extra,
         _ => Map::new(),
     };
-    let budget = set_reasoning(&mut extra, &chat, model, ends_with_calls);
+    let budget = set_reasoning(&mut extra, &chat, model, without_thoughts);
     set_inference(&mut sent, &mut extra, &mut chat, model, budget);
     set_tools(&mut sent, &mut chat, called);
     if !extra.is_empty() {
         sent.insert("additionalModelRequestFields".to_owned(), extra.into());
     }
     if let Some(schema) = chat.schema.take() {
-        let format =
-            json!({"type": "json_schema", "structure": {"jsonSchema": {"schema": schema.to_string()}}});
+        let format = json!({"type": "json_schema", "structure": {"jsonSchema": {"schema": schema.schema.to_string()}}});
         sent.insert("outputConfig".to_owned(), json!({"textFormat": format}));
     }
     let own =
@@ -110,14 +118,14 @@ fn set_reasoning(
     extra: &mut Map<String, Value>,
     chat: &Chat,
     model: &str,
-    ends_with_calls: bool,
+    without_thoughts: bool,
 ) -> Option<u64> {
-    let effort = chat.reasoning_effort.as_deref()?;
     if model.contains("anthropic.") {
-        let budget = chat.thinking_budget(ends_with_calls)?;
+        let budget = chat.thinking_budget(without_thoughts)?;
         extra.insert("thinking".to_owned(), json!({"type": "enabled", "budget_tokens": budget}));
         return Some(budget);
     }
+    let effort = chat.reasoning_effort.as_deref()?;
     if model.contains("amazon.nova-2") && ["low", "medium", "high"].contains(&effort) {
         extra.insert("reasoningConfig".to_owned(), json!({"type": "enabled", "maxReasoningEffort": effort}));
     } else if model.contains("openai.") {
@@ -176,11 +184,9 @@ fn set_tools(sent: &mut Map<String, Value>, chat: &mut Chat, called: Vec<String>
             }
         }
         let parameters = json!({"type": "object", "properties": {}});
-        tools.extend(
-            named.into_iter().map(|name| {
-                spec(Tool { name, description: None, parameters: parameters.clone(), cache: None })
-            }),
-        );
+        tools.extend(named.into_iter().map(|name| {
+            spec(Tool { name, description: None, parameters: parameters.clone(), strict: None, cache: None })
+        }));
     }
     if tools.is_empty() {
         return;
@@ -228,7 +234,13 @@ fn blocks(parts: Vec<Part>) -> Result<Vec<Value>, String> {
             Content::Text(text) => json!({"text": text}),
             Content::Image(source) => image(source)?,
             Content::File { name, source } => document(name, source, blocks.len())?,
-            Content::Audio => return Err("Bedrock's Converse takes no audio".to_owned()),
+            Content::Audio { .. } => return Err("Bedrock's Converse takes no audio".to_owned()),
+            Content::Reasoning { text, signature: Some(signature) } => {
+                json!({"reasoningContent": {"reasoningText": {"text": text, "signature": signature}}})
+            }
+            // Thoughts of others are refused.
+            Content::Reasoning { signature: None, .. } => continue,
+            Content::Redacted(data) => json!({"reasoningContent": {"redactedContent": data}}),
         });
         blocks.extend(cached.then(cache_point));
     }

@@ -1,4 +1,4 @@
-//! Anthropic's answers, whole and streamed, in OpenAI's format.
+//! Anthropic's answers, whole and streamed, read.
 
 use std::borrow::Cow;
 
@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::answer::{self, Answer, Tokens, failed};
-use super::chunks::Chunks;
-use crate::Operation;
+use crate::convert::answer::{Answer, Block, Choice, Failure, Finish, Tokens, failed};
+use crate::convert::events::Events;
 use crate::provider::{Asked, Stream, StreamWishes};
 use crate::sse::{self, Splitter};
 use crate::usage::Seen;
+use crate::{Format, Operation};
 
 const NAME: &str = "anthropic";
 
@@ -25,40 +25,34 @@ pub(crate) fn chat(body: &[u8], asked: &Asked<'_>, seen: Option<&mut Seen>) -> R
     let Some(blocks) = given.get("content").and_then(Value::as_array) else {
         return Err(failed(NAME, asked.operation, "'content' not in anthropic://llm/v1/chat response"));
     };
-    let mut answer = Answer {
-        id: text(&given, "id").map_or_else(|| format!("chatcmpl-{}", asked.id), str::to_owned),
-        finish_reason: finish_reason(text(&given, "stop_reason").unwrap_or_default()),
-        ..Answer::default()
-    };
-    let join = |to: &mut Option<String>, text: &str| match to {
-        Some(before) => {
-            before.push('\n');
-            before.push_str(text);
-        }
-        None => *to = Some(text.to_owned()),
-    };
+    let reason = text(&given, "stop_reason").unwrap_or_default();
+    let finish = finish(reason, text(&given, "stop_sequence"));
+    let mut choice = Choice { joint: "\n", finish, ..Choice::default() };
     for block in blocks {
-        let string = |name: &str| block[name].as_str().unwrap_or_default();
+        let string = |name: &str| block[name].as_str().unwrap_or_default().to_owned();
         match block["type"].as_str() {
-            Some("text") => join(&mut answer.text, string("text")),
-            Some("thinking") => join(&mut answer.reasoning, string("thinking")),
-            Some("tool_use") => {
-                let input =
-                    if block["input"].is_object() { block["input"].to_string() } else { "{}".to_owned() };
-                answer.add_call(&block["id"], &block["name"], input);
-            }
+            Some("text") => choice.blocks.push(Block::Text(string("text"))),
+            Some("thinking") => choice.blocks.push(Block::Reasoning {
+                text: string("thinking"),
+                signature: block["signature"].as_str().map(str::to_owned),
+            }),
+            Some("redacted_thinking") => choice.blocks.push(Block::Redacted(string("data"))),
+            Some("tool_use") => choice.add_call(&block["id"], &block["name"], &block["input"]),
             _ => {}
         }
     }
-    let tokens = given.get("usage").and_then(tokens);
-    answer.usage = match (given.get("usage"), tokens) {
-        (_, Some(tokens)) => tokens.write(),
-        (None | Some(Value::Null), None) => "no usage data returned from upstream".into(),
-        (Some(_), None) => json!({}),
+    let answer = Answer {
+        id: text(&given, "id").map(str::to_owned),
+        model: text(&given, "model").map(str::to_owned),
+        choices: vec![choice],
+        tokens: given.get("usage").and_then(tokens),
+        without_tokens: match given.get("usage") {
+            None | Some(Value::Null) => "no usage data returned from upstream".into(),
+            Some(_) => json!({}),
+        },
+        ..Answer::default()
     };
-    let model = text(&given, "model").unwrap_or(asked.model);
-    tell(seen, model, tokens);
-    Ok(answer.write(asked, model).to_string().into_bytes())
+    Ok(answer.write(asked, seen))
 }
 
 /// A whole text completion.
@@ -71,7 +65,9 @@ pub(crate) fn completion(body: &[u8], asked: &Asked<'_>, seen: Option<&mut Seen>
         return Err(failed(NAME, asked.operation, "'completion' not in anthropic://llm/v1/chat response"));
     };
     let model = text(&given, "model").unwrap_or(asked.model);
-    tell(seen, model, None);
+    if let Some(seen) = seen {
+        seen.model = Some(model.to_owned());
+    }
     let answer = json!({
         "id": text(&given, "id").unwrap_or(asked.id),
         "object": "text_completion",
@@ -83,11 +79,11 @@ pub(crate) fn completion(body: &[u8], asked: &Asked<'_>, seen: Option<&mut Seen>
 }
 
 /// An error answer; `None` where it is not Anthropic's.
-pub(crate) fn error(body: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn error(status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
     let given: Value = serde_json::from_slice(body).ok()?;
     let error = &given["error"];
-    let (message, kind) = (error["message"].as_str()?, error["type"].as_str()?);
-    Some(answer::error(message, kind).to_string().into_bytes())
+    let failure = Failure { message: error["message"].as_str()?, kind: error["type"].as_str()?, status };
+    Some(failure.write(format).to_string().into_bytes())
 }
 
 fn read(body: &[u8], operation: Operation) -> Result<Map<String, Value>, String> {
@@ -98,19 +94,13 @@ fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     object.get(name).and_then(Value::as_str)
 }
 
-fn tell(seen: Option<&mut Seen>, model: &str, tokens: Option<Tokens>) {
-    if let Some(seen) = seen {
-        seen.model = Some(model.to_owned());
-        seen.usage = tokens.map(Tokens::usage);
-    }
-}
-
-fn finish_reason(reason: &str) -> &'static str {
+fn finish(reason: &str, sequence: Option<&str>) -> Finish {
     match reason {
-        "max_tokens" | "model_context_window_exceeded" => "length",
-        "tool_use" => "tool_calls",
-        "refusal" => "content_filter",
-        _ => "stop",
+        "max_tokens" | "model_context_window_exceeded" => Finish::Length,
+        "tool_use" => Finish::Calls,
+        "refusal" => Finish::Filtered,
+        "stop_sequence" => Finish::Sequence(sequence.map(str::to_owned)),
+        _ => Finish::Stop,
     }
 }
 
@@ -122,6 +112,8 @@ fn tokens(usage: &Value) -> Option<Tokens> {
             sum.prompt += each.prompt;
             sum.completion += each.completion;
             sum.cached = each.cached.map(|cached| sum.cached.unwrap_or(0) + cached).or(sum.cached);
+            let written = each.cache_written.map(|count| sum.cache_written.unwrap_or(0) + count);
+            sum.cache_written = written.or(sum.cache_written);
             sum.reasoning = each.reasoning.map(|count| sum.reasoning.unwrap_or(0) + count).or(sum.reasoning);
         }
         return Some(sum);
@@ -139,20 +131,21 @@ fn tokens_of_one(usage: &Value) -> Option<Tokens> {
     Some(Tokens {
         prompt: fresh.unwrap_or(0) + read.unwrap_or(0) + written.unwrap_or(0),
         cached: read,
+        cache_written: written,
         completion: completion.unwrap_or(0),
         reasoning: usage["output_tokens_details"]["thinking_tokens"].as_u64(),
     })
 }
 
 /// A streamed answer.
-pub(crate) struct Events {
+pub(crate) struct Reader {
     splitter: Splitter,
     translation: Translation,
 }
 
 /// What Anthropic's events become.
 struct Translation {
-    chunks: Chunks,
+    events: Events,
     /// `usage` as told so far: later events replace what they name.
     usage: Map<String, Value>,
 }
@@ -165,7 +158,7 @@ struct Event<'a> {
     #[serde(borrow)]
     message: Option<Message<'a>>,
     #[serde(borrow)]
-    content_block: Option<Block<'a>>,
+    content_block: Option<StreamedBlock<'a>>,
     #[serde(borrow)]
     delta: Option<Delta<'a>>,
     usage: Option<Map<String, Value>>,
@@ -188,7 +181,7 @@ struct Message<'a> {
 }
 
 #[derive(Deserialize)]
-struct Block<'a> {
+struct StreamedBlock<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
@@ -197,6 +190,8 @@ struct Block<'a> {
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
     text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -206,35 +201,38 @@ struct Delta<'a> {
     #[serde(borrow)]
     thinking: Option<&'a RawValue>,
     #[serde(borrow)]
+    signature: Option<&'a RawValue>,
+    #[serde(borrow)]
     partial_json: Option<&'a RawValue>,
     #[serde(borrow)]
     stop_reason: Option<Cow<'a, str>>,
+    stop_sequence: Option<String>,
 }
 
-impl Events {
+impl Reader {
     pub fn new(asked: &Asked<'_>, wishes: StreamWishes) -> Self {
-        let translation = Translation { chunks: Chunks::new(asked, wishes), usage: Map::new() };
+        let translation = Translation { events: Events::new(asked, wishes), usage: Map::new() };
         Self { splitter: Splitter::default(), translation }
     }
 }
 
-impl Stream for Events {
+impl Stream for Reader {
     fn chunk(&mut self, chunk: Bytes) -> Bytes {
         let Self { splitter, translation } = self;
         splitter.watch(&chunk, |event| translation.event(event));
-        self.translation.chunks.take()
+        self.translation.events.take()
     }
 
     fn end(&mut self) -> Bytes {
         let rest = self.splitter.end();
         self.translation.event(&rest);
-        let chunks = &mut self.translation.chunks;
-        chunks.close("Anthropic");
-        chunks.take()
+        let events = &mut self.translation.events;
+        events.close("Anthropic");
+        events.take()
     }
 
     fn take_seen(&mut self) -> Seen {
-        self.translation.chunks.take_seen()
+        self.translation.events.take_seen()
     }
 }
 
@@ -243,58 +241,66 @@ impl Translation {
         for data in sse::data(event) {
             match serde_json::from_slice::<Event<'_>>(data) {
                 Ok(event) => self.translate(&event),
-                Err(_) => self.chunks.fail("an event of Anthropic's answer is no JSON", "server_error", 502),
+                Err(_) => self.events.fail("an event of Anthropic's answer is no JSON", "server_error", 502),
             }
         }
     }
 
     fn translate(&mut self, event: &Event<'_>) {
-        let chunks = &mut self.chunks;
+        let events = &mut self.events;
         match &*event.kind {
             "message_start" => {
                 if let Some(message) = &event.message {
-                    chunks.name(message.id.as_deref(), message.model.as_deref());
+                    events.name(message.id.as_deref(), message.model.as_deref());
                     self.count(message.usage.as_ref());
                 }
-                self.chunks.start();
+                self.events.start();
             }
             "content_block_start" => {
                 let Some(block) = &event.content_block else { return };
                 match (&*block.kind, &block.id, &block.name, block.text) {
-                    ("tool_use", Some(id), Some(name), _) => chunks.call(id, name),
-                    ("text", _, _, Some(text)) => chunks.text(text.get()),
+                    ("tool_use", Some(id), Some(name), _) => events.call(id, name),
+                    ("text", _, _, Some(text)) => events.text(text.get()),
+                    ("redacted_thinking", ..) => {
+                        if let Some(data) = block.data {
+                            events.redacted(data.get());
+                        }
+                    }
                     _ => {}
                 }
             }
             "content_block_delta" => {
                 let Some(delta) = &event.delta else { return };
                 if let Some(text) = delta.text {
-                    chunks.text(text.get());
+                    events.text(text.get());
                 } else if let Some(arguments) = delta.partial_json {
-                    chunks.arguments(arguments.get());
+                    events.arguments(arguments.get());
                 } else if let Some(thinking) = delta.thinking {
-                    chunks.reasoning(thinking.get());
+                    events.reasoning(thinking.get());
+                } else if let Some(signature) = delta.signature {
+                    events.signature(signature.get());
                 }
             }
-            "content_block_stop" => chunks.end_call(),
+            "content_block_stop" => events.end_call(),
             "message_delta" => {
                 self.count(event.usage.as_ref());
-                let reason = event.delta.as_ref().and_then(|delta| delta.stop_reason.as_deref());
-                if let Some(reason) = reason {
-                    self.chunks.finish(finish_reason(reason));
+                let Some(delta) = &event.delta else { return };
+                if let Some(reason) = &delta.stop_reason {
+                    let sequence = delta.stop_sequence.as_deref();
+                    self.events.finish(finish(reason, sequence));
                 }
             }
-            "message_stop" => chunks.done(),
+            "message_stop" => events.done(),
             "completion" => {
-                if chunks.seen.model.is_none() {
-                    chunks.name(None, event.model.as_deref());
+                if events.seen.model.is_none() {
+                    events.name(None, event.model.as_deref());
                 }
                 if let Some(text) = event.completion {
-                    chunks.text(text.get());
+                    events.text(text.get());
                 }
                 if let Some(reason) = &event.stop_reason {
-                    chunks.finish(reason);
-                    chunks.done();
+                    events.finish(Finish::Other(reason.clone().into_owned()));
+                    events.done();
                 }
             }
             "error" => {
@@ -302,7 +308,7 @@ impl Translation {
                 let kind = error["type"].as_str().unwrap_or("api_error");
                 let message =
                     error["message"].as_str().unwrap_or("Anthropic tells of an error, but not of which");
-                chunks.fail(message, kind, status_of(kind));
+                events.fail(message, kind, status_of(kind));
             }
             _ => {}
         }
@@ -313,7 +319,7 @@ impl Translation {
         let told = usage.iter().filter(|(_, value)| !value.is_null());
         self.usage.extend(told.map(|(name, value)| (name.clone(), value.clone())));
         let usage = Value::Object(std::mem::take(&mut self.usage));
-        self.chunks.tokens = tokens(&usage);
+        self.events.tokens = tokens(&usage);
         if let Value::Object(usage) = usage {
             self.usage = usage;
         }

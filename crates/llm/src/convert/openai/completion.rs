@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::chat::object_of;
+use crate::convert::chat::object_of;
 use crate::request::Call;
 
 /// The client's body.

@@ -1,16 +1,17 @@
-//! Ollama's answers, whole and line by line, in OpenAI's format.
+//! Ollama's answers, whole and line by line, read.
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::answer::{self, Answer, Tokens, failed};
-use super::chunks::Chunks;
-use crate::Operation;
+use crate::convert::answer::{self, Answer, Block, Choice, Failure, Finish, Tokens, failed};
+use crate::convert::events::Events;
+use crate::convert::openai::answer_writer;
 use crate::json::quote;
 use crate::provider::{Asked, Stream, StreamWishes};
 use crate::usage::Seen;
+use crate::{Format, Operation};
 
 /// Longest line that is read, in bytes.
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
@@ -47,11 +48,11 @@ impl Line<'_> {
         Some(Tokens { prompt: self.prompt_eval_count.unwrap_or(0), completion, ..Tokens::default() })
     }
 
-    fn finish_reason(&self, called: bool) -> &'static str {
+    fn finish(&self, called: bool) -> Finish {
         match self.done_reason.as_deref() {
-            Some("length") => "length",
-            _ if called => "tool_calls",
-            _ => "stop",
+            Some("length") => Finish::Length,
+            _ if called => Finish::Calls,
+            _ => Finish::Stop,
         }
     }
 }
@@ -68,38 +69,41 @@ pub(crate) fn whole(
 ) -> Result<Vec<u8>, String> {
     let undecoded = || failed(provider, asked.operation, "failed to decode ollama response");
     let line: Line<'_> = serde_json::from_slice(body).map_err(|_| undecoded())?;
-    let model = line.model.as_deref().unwrap_or(asked.model);
-    let tokens = line.tokens();
-    if let Some(seen) = seen {
-        seen.model = Some(model.to_owned());
-        seen.usage = tokens.map(Tokens::usage);
-    }
-    let usage = tokens.map(Tokens::write).unwrap_or_default();
     let text = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
-    let written = match (&line.message, line.response) {
+    match (&line.message, line.response) {
         (Some(message), _) => {
-            let mut answer = Answer {
-                id: format!("chatcmpl-{}", asked.id),
-                text: text(message.content),
-                reasoning: text(message.thinking),
-                usage,
-                ..Answer::default()
-            };
+            let mut choice = Choice::default();
+            let thinking = text(message.thinking).map(|text| Block::Reasoning { text, signature: None });
+            choice.blocks.extend(thinking);
+            choice.blocks.extend(text(message.content).map(Block::Text));
             for (index, call) in message.tool_calls.iter().enumerate() {
-                let arguments = call["function"]["arguments"].to_string();
-                answer.add_call(&call_id(asked.id, index, call).into(), &call["function"]["name"], arguments);
+                let function = &call["function"];
+                let id = call_id(asked.id, index, call).into();
+                choice.add_call(&id, &function["name"], &function["arguments"]);
             }
-            answer.finish_reason = line.finish_reason(!answer.calls.is_empty());
-            answer.write(asked, model)
+            choice.finish = line.finish(choice.calls());
+            let (model, tokens) = (line.model.clone(), line.tokens());
+            Ok(Answer { model, choices: vec![choice], tokens, ..Answer::default() }.write(asked, seen))
         }
-        (None, Some(response)) => json!({
-            "id": format!("cmpl-{}", asked.id), "object": "text_completion", "created": asked.created, "model": model,
-            "choices": [{"index": 0, "text": text(Some(response)), "logprobs": null, "finish_reason": line.finish_reason(false)}],
-            "usage": usage,
-        }),
-        (None, None) => return Err(undecoded()),
-    };
-    Ok(written.to_string().into_bytes())
+        (None, Some(response)) => {
+            let model = line.model.as_deref().unwrap_or(asked.model);
+            let (tokens, finish) = (line.tokens(), line.finish(false));
+            if let Some(seen) = seen {
+                seen.model = Some(model.to_owned());
+                seen.usage = tokens.map(Tokens::usage);
+            }
+            let written = json!({
+                "id": format!("cmpl-{}", asked.id), "object": "text_completion", "created": asked.created, "model": model,
+                "choices": [{
+                    "index": 0, "text": text(Some(response)), "logprobs": null,
+                    "finish_reason": answer_writer::finish_reason(&finish),
+                }],
+                "usage": tokens.map(answer_writer::usage),
+            });
+            Ok(written.to_string().into_bytes())
+        }
+        (None, None) => Err(undecoded()),
+    }
 }
 
 /// Ollama's own id of a call, else one that is made for it.
@@ -108,10 +112,11 @@ fn call_id(id: &str, index: usize, call: &Value) -> String {
 }
 
 /// An error answer; `None` where it is not Ollama's.
-pub(crate) fn error(status: u16, body: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn error(status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
     let given: Value = serde_json::from_slice(body).ok()?;
     let message = given["error"].as_str()?;
-    Some(answer::error(message, answer::kind_of(status)).to_string().into_bytes())
+    let failure = Failure { message, kind: answer::kind_of(status), status };
+    Some(failure.write(format).to_string().into_bytes())
 }
 
 /// A streamed answer: a line of JSON for each event.
@@ -121,7 +126,7 @@ pub(crate) struct Lines {
     started: bool,
     calls: usize,
     is_chat: bool,
-    chunks: Chunks,
+    events: Events,
 }
 
 impl Lines {
@@ -132,7 +137,7 @@ impl Lines {
             started: false,
             calls: 0,
             is_chat: asked.operation == Operation::Chat,
-            chunks: Chunks::new(asked, wishes),
+            events: Events::new(asked, wishes),
         }
     }
 
@@ -141,40 +146,40 @@ impl Lines {
             return;
         }
         let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else {
-            return self.chunks.fail("a line of Ollama's answer is no JSON", "server_error", 502);
+            return self.events.fail("a line of Ollama's answer is no JSON", "server_error", 502);
         };
         if let Some(error) = &line.error {
-            return self.chunks.fail(error, "server_error", 500);
+            return self.events.fail(error, "server_error", 500);
         }
         if !self.started {
             self.started = true;
-            self.chunks.name(None, line.model.as_deref());
+            self.events.name(None, line.model.as_deref());
             if self.is_chat {
-                self.chunks.start();
+                self.events.start();
             }
         }
         if let Some(message) = &line.message {
             if let Some(thinking) = message.thinking {
-                self.chunks.reasoning(thinking.get());
+                self.events.reasoning(thinking.get());
             }
             if let Some(content) = message.content {
-                self.chunks.text(content.get());
+                self.events.text(content.get());
             }
             for call in &message.tool_calls {
                 let name = call["function"]["name"].as_str().unwrap_or_default();
-                self.chunks.call(&call_id(&self.id, self.calls, call), name);
-                self.chunks.arguments(&quote(&call["function"]["arguments"].to_string()));
-                self.chunks.end_call();
+                self.events.call(&call_id(&self.id, self.calls, call), name);
+                self.events.arguments(&quote(&call["function"]["arguments"].to_string()));
+                self.events.end_call();
                 self.calls += 1;
             }
         }
         if let Some(response) = line.response {
-            self.chunks.text(response.get());
+            self.events.text(response.get());
         }
         if line.done {
-            self.chunks.tokens = line.tokens();
-            self.chunks.finish(line.finish_reason(self.calls > 0));
-            self.chunks.done();
+            self.events.tokens = line.tokens();
+            self.events.finish(line.finish(self.calls > 0));
+            self.events.done();
         }
     }
 }
@@ -196,19 +201,19 @@ impl Stream for Lines {
         self.tail.extend_from_slice(rest);
         if self.tail.len() > LONGEST_LINE {
             self.tail = Vec::new();
-            self.chunks.fail("a line of Ollama's answer is too long", "server_error", 502);
+            self.events.fail("a line of Ollama's answer is too long", "server_error", 502);
         }
-        self.chunks.take()
+        self.events.take()
     }
 
     fn end(&mut self) -> Bytes {
         let rest = std::mem::take(&mut self.tail);
         self.line(&rest);
-        self.chunks.close("Ollama");
-        self.chunks.take()
+        self.events.close("Ollama");
+        self.events.take()
     }
 
     fn take_seen(&mut self) -> Seen {
-        self.chunks.take_seen()
+        self.events.take_seen()
     }
 }
