@@ -12,18 +12,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
-use tollgate_gateway::{Access, BuildError, Exchange, Phases, Plugin, Scope};
+use tollgate_gateway::{Access, BuildError, Exchange, Outcome, Phases, Plugin, Scope};
 use tollgate_http::client::Timeouts;
-use tollgate_http::{Response, StatusCode};
 use tollgate_llm::Format;
 use tollgate_llm::json::Object;
 use tollgate_model::{Config, PluginSchema};
 
-use super::refuse;
 use super::target::config::TargetConfig;
-use super::target::{Policy, Reads, Target, body_limit, format, with_body};
+use super::target::{Policy, Reads, Target, body_limit, format, refuse_request, take_body, with_body};
 use crate::read;
 use choice::{Candidate, Choice};
 pub use config::AiProxyAdvancedConfig;
@@ -63,6 +60,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let reads = targets.iter().map(Target::reads).max().unwrap_or(Reads::Json);
     Ok(Arc::new(AiProxyAdvanced {
         format,
+        has_accounts: targets.iter().any(Target::has_account),
         body_limit: body_limit(config.max_request_body_size),
         reads,
         shared: Arc::new(Shared {
@@ -79,6 +77,8 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
 struct AiProxyAdvanced {
     /// What clients speak.
     format: Format,
+    /// Whether a request may have to wait for a target's account.
+    has_accounts: bool,
     body_limit: usize,
     reads: Reads,
     shared: Arc<Shared>,
@@ -219,23 +219,35 @@ impl Plugin for AiProxyAdvanced {
     }
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
-        with_body(exchange, self.reads, self.body_limit, |exchange, body| self.decide(exchange, body))
-    }
-}
-
-impl AiProxyAdvanced {
-    /// Makes the request that of a target, or refuses it.
-    fn decide(&self, exchange: &mut Exchange, body: Option<Bytes>) -> Option<Response> {
-        match Tries::begin(&self.shared, exchange, body) {
-            Ok(tries) => {
-                exchange.attempt_by(Box::new(tries));
-                None
-            }
-            Err((status, message)) => Some(refuse(self.format, status, &message)),
+        let (shared, format) = (&self.shared, self.format);
+        if !self.has_accounts {
+            return with_body(exchange, self.reads, self.body_limit, move |exchange, body| {
+                let begun = Tries::begin(shared, exchange, body).and_then(|mut tries| {
+                    tries.first(exchange)?;
+                    Ok(tries)
+                });
+                begun
+                    .map(|tries| exchange.attempt_by(Box::new(tries)))
+                    .err()
+                    .map(|refusal| refuse_request(format, &refusal))
+            });
         }
+        Access::wait(async move {
+            let body = take_body(exchange, self.reads, self.body_limit).await;
+            let begun = match Tries::begin(shared, exchange, body) {
+                Ok(mut tries) => tries.first_with_accounts(exchange).await.map(|()| tries),
+                Err(refusal) => Err(refusal),
+            };
+            match begun {
+                Ok(tries) => {
+                    exchange.attempt_by(Box::new(tries));
+                    Outcome::Continue
+                }
+                Err(refusal) => Outcome::Answer(refuse_request(format, &refusal)),
+            }
+        })
     }
 }
 
 /// Said where no target may be chosen.
-const NONE_LEFT: (StatusCode, &str) =
-    (StatusCode::INTERNAL_SERVER_ERROR, "all targets have failed too often; try again later");
+const NONE_LEFT: &str = "all targets have failed too often; try again later";

@@ -9,12 +9,12 @@ use tollgate_gateway::Exchange;
 use tollgate_gateway::attempts::{Attempts, Ended};
 use tollgate_gateway::destination::Destination;
 use tollgate_http::client::Timeouts;
-use tollgate_http::{Body, Headers, StatusCode};
+use tollgate_http::{Body, Headers};
 
 use super::config::{LatencyStrategy, TokensCountStrategy};
 use super::state::{TargetState, now};
 use super::{NONE_LEFT, Shared};
-use crate::ai::target::{Finished, Told};
+use crate::ai::target::{Finished, Refusal, Told};
 
 /// A request on its way to one target after the other.
 pub(super) struct Tries {
@@ -84,25 +84,52 @@ impl Client {
 }
 
 impl Tries {
+    /// A request that no target has been chosen for yet.
+    ///
+    /// # Errors
+    /// It names a model that is no target's.
+    pub(super) fn begin(
+        shared: &Arc<Shared>,
+        exchange: &Exchange,
+        json: Option<Bytes>,
+    ) -> Result<Self, Refusal> {
+        let choice = shared.choices.of(json.as_deref())?;
+        let client = Client::of(exchange, json);
+        Ok(Self { shared: Arc::clone(shared), choice, client, tried: Vec::new() })
+    }
+
     /// Makes the request that of a first target.
     ///
     /// # Errors
     /// What the client is told where it cannot be.
-    pub(super) fn begin(
-        shared: &Arc<Shared>,
-        exchange: &mut Exchange,
-        json: Option<Bytes>,
-    ) -> Result<Self, (StatusCode, String)> {
-        let refused = |message| (StatusCode::BAD_REQUEST, message);
-        let choice = shared.choices.of(json.as_deref()).map_err(refused)?;
-        let client = Client::of(exchange, json);
-        let mut tries = Self { shared: Arc::clone(shared), choice, client, tried: Vec::new() };
-        let Some(target) = tries.choose() else {
-            let (status, message) = NONE_LEFT;
-            return Err((status, message.to_owned()));
-        };
-        tries.prepare(exchange, target).map_err(refused)?;
-        Ok(tries)
+    pub(super) fn first(&mut self, exchange: &mut Exchange) -> Result<(), Refusal> {
+        let target = self.choose().ok_or_else(|| Refusal::failure(NONE_LEFT))?;
+        self.prepare(exchange, target)
+    }
+
+    /// The same, where targets have accounts: one whose account cannot be had is passed over.
+    ///
+    /// # Errors
+    /// What the client is told where it cannot be.
+    pub(super) async fn first_with_accounts(&mut self, exchange: &mut Exchange) -> Result<(), Refusal> {
+        let mut refusal = Refusal::failure(NONE_LEFT);
+        while let Some(target) = self.choose() {
+            self.wait_for(target).await;
+            match self.prepare(exchange, target) {
+                Err(failure) if failure.is_failure() => refusal = failure,
+                prepared => return prepared,
+            }
+            self.client.restore(exchange, &self.shared.touched);
+        }
+        Err(refusal)
+    }
+
+    async fn wait_for(&self, target: usize) {
+        if let Some(target) = self.shared.targets.get(target)
+            && !target.is_ready()
+        {
+            target.ready().await;
+        }
     }
 
     /// A target that has not been tried, and may be.
@@ -124,10 +151,10 @@ impl Tries {
         }
     }
 
-    fn prepare(&self, exchange: &mut Exchange, target: usize) -> Result<(), String> {
+    fn prepare(&self, exchange: &mut Exchange, target: usize) -> Result<(), Refusal> {
         let (Some(state), Some(target)) = (self.shared.states.get(target), self.shared.targets.get(target))
         else {
-            return Err("there is no such target".to_owned());
+            return Err(Refusal::failure(NONE_LEFT));
         };
         let told = self.told(state);
         let json = self.client.json.as_deref();
@@ -170,16 +197,17 @@ impl Tries {
         })
     }
 
-    fn next_target(&mut self, exchange: &mut Exchange) -> bool {
+    async fn next_target(&mut self, exchange: &mut Exchange) -> bool {
         let failed = exchange.destination.clone();
         while let Some(target) = self.choose() {
+            self.wait_for(target).await;
             self.client.restore(exchange, &self.shared.touched);
             match self.prepare(exchange, target) {
                 Ok(()) => return true,
                 // What one target cannot be asked, another may.
-                Err(message) => exchange.write_error_log(
+                Err(refusal) => exchange.write_error_log(
                     tollgate_telemetry::Level::Warn,
-                    &format_args!("a target is passed over: {message}"),
+                    &format_args!("a target is passed over: {}", refusal.message()),
                 ),
             }
         }
@@ -217,7 +245,7 @@ impl Attempts for Tries {
     }
 
     fn next<'a>(&'a mut self, exchange: &'a mut Exchange) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-        Box::pin(async move { self.next_target(exchange) })
+        Box::pin(self.next_target(exchange))
     }
 }
 
