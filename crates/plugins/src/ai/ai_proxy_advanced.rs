@@ -43,11 +43,11 @@ pub fn schema() -> PluginSchema {
 /// A target that cannot be compiled.
 pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
     let raw = config.get("targets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let states = state::states_of(scope.id, raw);
+    let names = state::names(raw);
     let config: AiProxyAdvancedConfig = read(config)?;
     let format = format(config.llm_format.as_deref())?;
     let balancer = Balancer::new(config.balancer);
-    let choices = Choices::new(&balancer, &config.targets);
+    let choices = Choices::new(&balancer, &config.targets, &names);
     let mut targets = Vec::with_capacity(config.targets.len());
     for (index, target) in config.targets.into_iter().enumerate() {
         let TargetRecord { route_type, auth, model, logging, .. } = target;
@@ -57,17 +57,17 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let mut touched: Vec<String> = targets.iter().flat_map(Target::touched).collect();
     touched.sort();
     touched.dedup();
-    let reads = targets.iter().map(Target::reads).max().unwrap_or(Reads::Json);
+    let reads: Vec<Reads> = targets.iter().map(Target::reads).collect();
     Ok(Arc::new(AiProxyAdvanced {
         format,
         has_accounts: targets.iter().any(Target::has_account),
         body_limit: body_limit(config.max_request_body_size),
-        reads,
+        reads: Reads::of_all(&reads),
         shared: Arc::new(Shared {
             policy: Policy::new(config.response_streaming, config.model_name_header),
             choices,
             targets,
-            states,
+            states: state::states_of(scope.id, names),
             balancer,
             touched,
         }),
@@ -154,17 +154,18 @@ struct Choices {
 }
 
 impl Choices {
-    fn new(balancer: &Balancer, targets: &[TargetRecord]) -> Self {
+    /// The choices among targets of these names.
+    fn new(balancer: &Balancer, targets: &[TargetRecord], names: &[String]) -> Self {
         let choice = |is_one: &dyn Fn(&TargetRecord) -> bool| {
-            let name = |target: &TargetRecord| target.model.name.clone().unwrap_or_default();
             let candidates: Vec<Candidate> = targets
                 .iter()
+                .zip(names)
                 .enumerate()
-                .filter(|(_, target)| is_one(target))
-                .map(|(index, target)| Candidate {
+                .filter(|(_, (target, _))| is_one(target))
+                .map(|(index, (target, name))| Candidate {
                     index,
                     weight: target.weight.unwrap_or_default(),
-                    name: format!("{index} {}", name(target)),
+                    name: name.clone(),
                 })
                 .collect();
             Choice::new(balancer.algorithm, &candidates, balancer.slots)

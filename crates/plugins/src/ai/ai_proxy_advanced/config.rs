@@ -51,6 +51,9 @@ pub struct AiProxyAdvancedConfig {
     /// Whether answers name the model in `X-Kong-LLM-Model`.
     #[config(default = true)]
     pub model_name_header: Option<bool>,
+    /// Rules of who may ask which model; not served yet.
+    #[config(optional)]
+    pub acls: Option<Value>,
     /// Model that makes vectors of prompts and descriptions, for the algorithm `semantic`; kept as it is given.
     #[config(optional)]
     pub embeddings: Option<Value>,
@@ -194,6 +197,10 @@ pub enum LatencyStrategy {
 fn served(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
     let mut errors = FieldErrors::new();
     refuse_format(AiProxyAdvancedConfig::schema(), fields, &mut errors);
+    if fields.get("acls").is_some_and(|acls| !acls.is_null()) {
+        let message = "access rules cannot be served yet; leave them out, and bind the plugin to the consumers, routes or services it is for";
+        errors.add_at("acls", message);
+    }
     let balancer = fields.get("balancer");
     let chosen = |field: &str| balancer.and_then(|balancer| balancer.get(field)).and_then(Value::as_str);
     if chosen("algorithm") == Some(Algorithm::Semantic.name()) {

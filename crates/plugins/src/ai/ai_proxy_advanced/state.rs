@@ -23,24 +23,31 @@ pub(super) struct TargetState {
     pub(super) breaker: Breaker,
 }
 
-/// The states of a configured plugin's targets, in order.
-pub(super) fn states_of(plugin: Uuid, targets: &[Value]) -> Vec<Arc<TargetState>> {
-    type Key = (Uuid, String, usize);
-    static KNOWN: LazyLock<Mutex<HashMap<Key, Weak<TargetState>>>> = LazyLock::new(Mutex::default);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.retain(|_, state| state.strong_count() > 0);
+/// Names of targets, in order: by these they are known again, here and on other nodes.
+pub(super) fn names(targets: &[Value]) -> Vec<String> {
     let mut seen = HashMap::new();
-    let mut states = Vec::with_capacity(targets.len());
-    for target in targets {
+    let name = |target| {
         let identity = identity(target);
         // Targets that differ in their keys alone are told apart by their order.
         let number = seen.entry(identity.clone()).and_modify(|number| *number += 1).or_insert(0);
-        let key = (plugin, identity, *number);
+        format!("{identity} {number}")
+    };
+    targets.iter().map(name).collect()
+}
+
+/// The states of a configured plugin's targets, by their names.
+pub(super) fn states_of(plugin: Uuid, names: Vec<String>) -> Vec<Arc<TargetState>> {
+    type Known = HashMap<(Uuid, String), Weak<TargetState>>;
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|_, state| state.strong_count() > 0);
+    let state = |name| {
+        let key = (plugin, name);
         let state = known.get(&key).and_then(Weak::upgrade).unwrap_or_default();
         known.insert(key, Arc::downgrade(&state));
-        states.push(state);
-    }
-    states
+        state
+    };
+    names.into_iter().map(state).collect()
 }
 
 /// What makes a target the same as before: what it does, whose model it runs, and where. Not what is asked of the
@@ -224,21 +231,23 @@ mod tests {
     fn a_target_is_known_again() {
         let plugin = Uuid::from_u128(1);
         let target = |name: &str, more: Value| json!({"route_type": "llm/v1/chat", "model": {"provider": "openai", "name": name, "options": more}, "weight": 3});
-        let first =
-            states_of(plugin, &[target("a", json!({})), target("a", json!({})), target("b", json!({}))]);
+        let first = states_of(
+            plugin,
+            names(&[target("a", json!({})), target("a", json!({})), target("b", json!({}))]),
+        );
         let second = states_of(
             plugin,
-            &[
+            names(&[
                 target("b", json!({"temperature": 1})),
                 target("a", json!({"input_cost": 2.0, "upstream_url": null})),
                 target("b", json!({"upstream_url": "http://a"})),
-            ],
+            ]),
         );
         assert!(Arc::ptr_eq(&first[2], &second[0]));
         assert!(Arc::ptr_eq(&first[0], &second[1]));
         assert!(!Arc::ptr_eq(&first[0], &first[1]));
         assert!(!Arc::ptr_eq(&first[2], &second[2]));
-        let others = states_of(Uuid::from_u128(2), &[target("a", json!({}))]);
+        let others = states_of(Uuid::from_u128(2), names(&[target("a", json!({}))]));
         assert!(!Arc::ptr_eq(&first[0], &others[0]));
     }
 }

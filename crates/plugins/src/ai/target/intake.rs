@@ -6,8 +6,8 @@ use tollgate_http::{Body, Response};
 
 use crate::body::{Form, Parsed};
 
-/// Which bodies are read; a later one is more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Which bodies are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::ai) enum Reads {
     /// JSON.
     Json,
@@ -23,6 +23,12 @@ pub(in crate::ai) enum Reads {
 const LARGEST_PARTS: usize = 64 * 1024 * 1024;
 
 impl Reads {
+    /// What is read for targets that read these: of several kinds, forms before parts before JSON alone.
+    pub(in crate::ai) fn of_all(all: &[Reads]) -> Self {
+        let kinds = [Self::Forms, Self::Parts, Self::Json];
+        kinds.into_iter().find(|kind| all.contains(kind)).unwrap_or(Self::None)
+    }
+
     /// Of which form a body is, where it is of one that is read.
     fn form(self, exchange: &Exchange) -> Option<Form> {
         let form = match exchange.head.headers.get_str("content-type") {
