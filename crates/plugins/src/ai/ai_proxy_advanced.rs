@@ -14,13 +14,16 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tollgate_gateway::{Access, BuildError, Exchange, Outcome, Phases, Plugin, Scope};
+use tollgate_http::Response;
 use tollgate_http::client::Timeouts;
 use tollgate_llm::Format;
 use tollgate_llm::json::Object;
 use tollgate_model::{Config, PluginSchema};
 
 use super::target::config::TargetConfig;
-use super::target::{Policy, Reads, Target, body_limit, format, refuse_request, take_body, with_body};
+use super::target::{
+    Policy, Reads, Refusal, Target, body_limit, format, refuse_request, take_body, with_body,
+};
 use crate::read;
 use choice::{Candidate, Choice};
 pub use config::AiProxyAdvancedConfig;
@@ -107,7 +110,9 @@ struct Balancer {
     criteria: Criteria,
     breaker: BreakerSettings,
     timeouts: Timeouts,
-    /// Whether the algorithm goes by tokens.
+    /// Whether the algorithm goes by what is learnt of targets.
+    learns: bool,
+    /// Whether it goes by tokens.
     counts: bool,
 }
 
@@ -121,9 +126,11 @@ impl Balancer {
             Algorithm::LowestLatency => latency == LatencyStrategy::Tpot,
             _ => false,
         };
+        let learning = [Algorithm::LowestLatency, Algorithm::LowestUsage, Algorithm::LeastConnections];
         Self {
             algorithm,
             latency,
+            learns: learning.contains(&algorithm),
             counts,
             usage: config.tokens_count_strategy.unwrap_or(TokensCountStrategy::TotalTokens),
             hash_on_header: config.hash_on_header.unwrap_or_default(),
@@ -220,33 +227,34 @@ impl Plugin for AiProxyAdvanced {
     }
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
-        let (shared, format) = (&self.shared, self.format);
+        let (shared, reads, limit) = (&self.shared, self.reads, self.body_limit);
         if !self.has_accounts {
-            return with_body(exchange, self.reads, self.body_limit, move |exchange, body| {
-                let begun = Tries::begin(shared, exchange, body).and_then(|mut tries| {
-                    tries.first(exchange)?;
-                    Ok(tries)
-                });
-                begun
-                    .map(|tries| exchange.attempt_by(Box::new(tries)))
-                    .err()
-                    .map(|refusal| refuse_request(format, &refusal))
+            return with_body(exchange, reads, limit, |exchange, body| {
+                let begun = Tries::begin(shared, exchange, body).and_then(|tries| tries.first(exchange));
+                self.settle(exchange, begun)
             });
         }
         Access::wait(async move {
-            let body = take_body(exchange, self.reads, self.body_limit).await;
+            let body = take_body(exchange, reads, limit).await;
             let begun = match Tries::begin(shared, exchange, body) {
-                Ok(mut tries) => tries.first_with_accounts(exchange).await.map(|()| tries),
+                Ok(tries) => tries.first_with_accounts(exchange).await,
                 Err(refusal) => Err(refusal),
             };
-            match begun {
-                Ok(tries) => {
-                    exchange.attempt_by(Box::new(tries));
-                    Outcome::Continue
-                }
-                Err(refusal) => Outcome::Answer(refuse_request(format, &refusal)),
-            }
+            self.settle(exchange, begun).map_or(Outcome::Continue, Outcome::Answer)
         })
+    }
+}
+
+impl AiProxyAdvanced {
+    /// Leaves the tries to the gateway, or answers.
+    fn settle(&self, exchange: &mut Exchange, begun: Result<Tries, Refusal>) -> Option<Response> {
+        match begun {
+            Ok(tries) => {
+                exchange.attempt_by(Box::new(tries));
+                None
+            }
+            Err(refusal) => Some(refuse_request(self.format, &refusal)),
+        }
     }
 }
 

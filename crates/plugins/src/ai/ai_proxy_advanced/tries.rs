@@ -102,22 +102,24 @@ impl Tries {
     ///
     /// # Errors
     /// What the client is told where it cannot be.
-    pub(super) fn first(&mut self, exchange: &mut Exchange) -> Result<(), Refusal> {
+    pub(super) fn first(mut self, exchange: &mut Exchange) -> Result<Self, Refusal> {
         let target = self.choose().ok_or_else(|| Refusal::failure(NONE_LEFT))?;
-        self.prepare(exchange, target)
+        self.prepare(exchange, target)?;
+        Ok(self)
     }
 
     /// The same, where targets have accounts: one whose account cannot be had is passed over.
     ///
     /// # Errors
     /// What the client is told where it cannot be.
-    pub(super) async fn first_with_accounts(&mut self, exchange: &mut Exchange) -> Result<(), Refusal> {
+    pub(super) async fn first_with_accounts(mut self, exchange: &mut Exchange) -> Result<Self, Refusal> {
         let mut refusal = Refusal::failure(NONE_LEFT);
         while let Some(target) = self.choose() {
             self.wait_for(target).await;
             match self.prepare(exchange, target) {
+                Ok(()) => return Ok(self),
                 Err(failure) if failure.is_failure() => refusal = failure,
-                prepared => return prepared,
+                Err(refusal) => return Err(refusal),
             }
             self.client.restore(exchange, &self.shared.touched);
         }
@@ -156,9 +158,9 @@ impl Tries {
         else {
             return Err(Refusal::failure(NONE_LEFT));
         };
-        let told = self.told(state);
+        let told = self.shared.balancer.learns.then(|| self.told(state));
         let json = self.client.json.as_deref();
-        let filter = target.prepare(exchange, json, &self.shared.policy, Some(told))?;
+        let filter = target.prepare(exchange, json, &self.shared.policy, told)?;
         exchange.follow(filter);
         Ok(())
     }
@@ -172,15 +174,14 @@ impl Tries {
             let (state, now) = (&under_way.0, now());
             let milliseconds = finished.took.as_secs_f64() * 1000.0;
             let tokens = finished.usage;
-            if finished.complete {
-                let answered = tokens.map_or(0, |usage| usage.completion_tokens).max(1) as f64;
-                state.latency.measure(
-                    now,
-                    match latency {
-                        LatencyStrategy::E2e => milliseconds,
-                        LatencyStrategy::Tpot => milliseconds / answered,
-                    },
-                );
+            let answered = tokens.map_or(0, |usage| usage.completion_tokens);
+            let measured = match latency {
+                LatencyStrategy::E2e => milliseconds,
+                LatencyStrategy::Tpot => milliseconds / answered.max(1) as f64,
+            };
+            // Who left while nothing came yet has waited for so long at least.
+            if finished.complete || answered == 0 && measured > state.latency.get(now) {
+                state.latency.measure(now, measured);
             }
             if let Some(tokens) = tokens {
                 let used = match usage {
