@@ -2,9 +2,10 @@
 //! request what goes there, as long as the client has seen nothing of an answer.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use tollgate_http::client::{SendError, Timeouts};
-use tollgate_http::{Response, StatusCode};
+use tollgate_http::{Body, Response, StatusCode};
 use tollgate_telemetry::Level;
 
 use crate::answer;
@@ -66,7 +67,7 @@ impl Gateway {
                     Ended::Nobody(message) => exchange.error(StatusCode::SERVICE_UNAVAILABLE, message),
                 };
             }
-            forget(exchange, &ended);
+            forget(exchange, ended);
         }
     }
 
@@ -118,13 +119,28 @@ fn tell_filter(exchange: &mut Exchange) {
 }
 
 /// What came of an attempt that another took the place of is no fact of the answer.
-fn forget(exchange: &mut Exchange, ended: &Ended) {
-    if let Ended::Answered(response) = ended
-        && let Some(attempt) = exchange.facts.tries.last_mut()
-    {
-        attempt.failure = Some(response.status.as_u16());
+fn forget(exchange: &mut Exchange, ended: Ended) {
+    if let Ended::Answered(response) = ended {
+        if let Some(attempt) = exchange.facts.tries.last_mut() {
+            attempt.failure = Some(response.status.as_u16());
+        }
+        read_on(response);
     }
     exchange.facts.answered = None;
     exchange.facts.upstream_status = None;
     exchange.facts.source = Source::Error;
+}
+
+/// Longest rest of an answer that is read though nobody will see it, in bytes.
+const LONGEST_REST: usize = 64 * 1024;
+
+/// Reads what is left of an answer that nobody will see, so that its connection can serve again: an upstream that
+/// has too many requests as it is should not get new connections for each.
+fn read_on(mut response: Response) {
+    if matches!(response.body, Body::Stream(_)) {
+        tokio::spawn(async move {
+            let rest = response.body.buffer(LONGEST_REST);
+            drop(tokio::time::timeout(Duration::from_secs(1), rest).await);
+        });
+    }
 }

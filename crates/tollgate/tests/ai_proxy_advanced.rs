@@ -272,6 +272,27 @@ fn no_answer_is_a_failure() {
     assert_eq!(odd.requests.lock().unwrap().len(), 1);
 }
 
+/// An error whose body comes after its head costs no connection.
+#[test]
+fn connections_of_failures_are_kept() {
+    let first = Upstream::start(|_, stream| {
+        stream.write_all(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n")?;
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        stream.write_all(b"no")
+    });
+    let second = always(1);
+    let targets =
+        [target("a", first.port, &json!({"weight": 2})), target("b", second.port, &json!({"weight": 1}))];
+    let balancer = json!({"algorithm": "priority", "failover_criteria": EVERY});
+    let tollgate = Tollgate::with_file(&file(&targets, &balancer), &[]);
+    for _ in 0..30 {
+        assert_eq!(ask(tollgate.proxy(), ""), (200, "openai/b".to_owned()));
+    }
+    assert_eq!(first.requests.lock().unwrap().len(), 30);
+    let accepted = first.accepted.load(Ordering::SeqCst);
+    assert!(accepted < 15, "{accepted} connections for 30 requests");
+}
+
 /// A body that is too large to be kept is gone once it was sent: nobody gets half a request.
 #[test]
 fn what_cannot_be_repeated_is_not() {
