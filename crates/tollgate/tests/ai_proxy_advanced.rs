@@ -430,13 +430,15 @@ fn a_change_of_the_configuration_keeps_what_is_known() {
         let mostly_second = || (0..20).filter(|_| answers("second")).count() >= 17;
         assert!(mostly_second(), "{balancer}");
         let path = format!("/plugins/{}", plugin["id"].as_str().unwrap());
-        for weight in [50, 60, 70] {
+        // Were it forgotten, the first would have its turn after each change. One request in a hundred goes there
+        // all the same where latency decides.
+        let changed = (50..58).filter(|weight: &u32| {
             let mut targets = targets.clone();
-            targets.iter_mut().for_each(|target| target["weight"] = weight.into());
+            targets.iter_mut().for_each(|target| target["weight"] = (*weight).into());
             call("PATCH", &path, json!({"config": {"targets": targets}}));
-            // Were it forgotten, the first would have its turn.
-            assert!(answers("second"), "{balancer} {weight}");
-        }
+            answers("second")
+        });
+        assert!(changed.count() >= 5, "{balancer}");
         cheap.requests.lock().unwrap().clear();
     }
 }
