@@ -293,6 +293,39 @@ fn connections_of_failures_are_kept() {
     assert!(accepted < 15, "{accepted} connections for 30 requests");
 }
 
+/// A body of parts is the client's again for the next target, which has its own model set.
+#[test]
+fn parts_are_sent_again() {
+    let first = Upstream::start(|request, stream| {
+        respond(stream, request.method, "500 Internal Server Error", "text/plain", "", b"no")
+    });
+    let second = always(1);
+    let transcription = |port: u16, name: &str, weight: u32| {
+        let url = format!("http://127.0.0.1:{port}/v1/audio/transcriptions");
+        json!({"route_type": "audio/v1/audio/transcriptions", "weight": weight, "model": {"provider": "openai", "name": name, "options": {"upstream_url": url}}})
+    };
+    let targets = [transcription(first.port, "first", 2), transcription(second.port, "second", 1)];
+    let balancer = json!({"algorithm": "priority", "failover_criteria": EVERY});
+    let tollgate = Tollgate::with_file(&file(&targets, &balancer), &[]);
+    let body =
+        "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nsound\r\n--b--\r\n";
+    let request = format!(
+        "POST /ai HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = exchange(tollgate.proxy(), request.as_bytes());
+    assert_eq!((answer.status, answer.header("x-kong-llm-model")), (200, Some("openai/second")));
+    for (upstream, own, others) in [(&first, "\r\nfirst\r\n", "second"), (&second, "\r\nsecond\r\n", "first")]
+    {
+        let received = String::from_utf8(upstream.requests.lock().unwrap()[0].clone()).unwrap();
+        assert!(
+            received.contains("multipart/form-data; boundary=b") && received.ends_with(body),
+            "{received}"
+        );
+        assert!(received.contains(own) && !received.contains(others), "{received}");
+    }
+}
+
 /// A body that is too large to be kept is gone once it was sent: nobody gets half a request.
 #[test]
 fn what_cannot_be_repeated_is_not() {
