@@ -3,6 +3,7 @@
 //! [`request`] reads top to bottom and is the place to start.
 
 pub mod answer;
+pub mod attempts;
 pub mod balancer;
 pub mod chain;
 pub mod clock;

@@ -19,6 +19,7 @@ use tollgate_telemetry::Level;
 
 use crate::answer;
 use crate::balancer::probe::Prober;
+use crate::destination::Destination;
 use crate::exchange::{Exchange, Facts, Source, Try};
 use crate::path;
 use crate::plugin::{Access, Outcome, Phases};
@@ -126,6 +127,7 @@ impl Gateway {
             collected: None,
             entry: None,
             lease: None,
+            attempts: None,
             head,
             body,
             connection,
@@ -187,9 +189,10 @@ impl Gateway {
             None => run_access(exchange).await,
             refusal => refusal,
         };
-        match answer {
-            Some(answer) => answer,
-            None => self.send(exchange).await,
+        match (answer, exchange.attempts.take()) {
+            (Some(answer), _) => answer,
+            (None, None) => self.send(exchange).await,
+            (None, Some(attempts)) => Box::pin(self.send_by(exchange, attempts)).await,
         }
     }
 
@@ -285,24 +288,10 @@ impl Gateway {
                 return exchange.error(StatusCode::SERVICE_UNAVAILABLE, none.message());
             }
         };
-        // From here on the answer is the upstream's, or an error in its place.
-        exchange.facts.proxied = Some(target.chosen);
-        exchange.facts.source = Source::Error;
-        if matches!(exchange.body, Body::Stream(_))
-            && !destination.http2
-            && exchange.route.as_ref().is_none_or(|route| route.request_buffering)
-        {
-            match Box::pin(exchange.body.buffer(BUFFERED_AT_MOST)).await {
-                // A larger one goes on as it comes.
-                Ok(_) | Err(BodyError::TooLarge { limit: BUFFERED_AT_MOST }) => {}
-                Err(error) => return upstream_error(exchange, upstream::status_of_body(&error)),
-            }
-            exchange.facts.proxied = Some(Instant::now());
+        if let Err(refusal) = self.take_in(exchange, &destination, target.chosen).await {
+            return refusal;
         }
         set_target(exchange);
-        if response::chain(exchange).has(Phases::ENTRY) {
-            exchange.facts.request_headers = Some(exchange.head.headers.clone());
-        }
         let own_host = own_host(exchange);
         forwarded::prepare_request(
             exchange,
@@ -333,8 +322,35 @@ impl Gateway {
         }
     }
 
+    /// Reads what is to be there before an upstream is bothered, and notes what the log wants to know. From here on
+    /// the answer is the upstream's, or an error in its place. The error is one of the client's body.
+    pub(crate) async fn take_in(
+        &self,
+        exchange: &mut Exchange,
+        destination: &Destination,
+        chosen: Instant,
+    ) -> Result<(), Response> {
+        exchange.facts.proxied = Some(chosen);
+        exchange.facts.source = Source::Error;
+        if matches!(exchange.body, Body::Stream(_))
+            && !destination.http2
+            && exchange.route.as_ref().is_none_or(|route| route.request_buffering)
+        {
+            match Box::pin(exchange.body.buffer(BUFFERED_AT_MOST)).await {
+                // A larger one goes on as it comes.
+                Ok(_) | Err(BodyError::TooLarge { limit: BUFFERED_AT_MOST }) => {}
+                Err(error) => return Err(upstream_error(exchange, upstream::status_of_body(&error))),
+            }
+            exchange.facts.proxied = Some(Instant::now());
+        }
+        if response::chain(exchange).has(Phases::ENTRY) {
+            exchange.facts.request_headers = Some(exchange.head.headers.clone());
+        }
+        Ok(())
+    }
+
     /// One try: sends the request to `target` and waits for the head of the answer.
-    async fn attempt(
+    pub(crate) async fn attempt(
         &self,
         exchange: &mut Exchange,
         target: &Target<'_>,
@@ -367,9 +383,11 @@ impl Gateway {
 
 /// `Host` to send on where it is not the target's: what a plugin set, or the client's (`preserve_host`).
 fn own_host(exchange: &Exchange) -> Option<Box<[u8]>> {
-    if let Some(host) = &exchange.upstream_host {
-        return Some(host.as_bytes().into());
-    }
+    exchange.upstream_host.as_ref().map(|host| host.as_bytes().into()).or_else(|| kept_host(exchange))
+}
+
+/// The client's `Host`, where it is sent on (`preserve_host`).
+pub(crate) fn kept_host(exchange: &Exchange) -> Option<Box<[u8]>> {
     exchange.route.as_ref().filter(|route| route.preserve_host)?;
     exchange.head.headers.get("host").filter(|host| !host.is_empty()).map(Box::from)
 }
@@ -394,7 +412,7 @@ fn follow_on(received: &Bytes, path: &Bytes, query: &Bytes) -> Option<Bytes> {
 }
 
 /// Reads the answer whole where a plugin wants it so.
-async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
+pub(crate) async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
     let wanted = exchange.filters.iter().filter_map(|(_, filter)| filter.wants_whole(&response)).max();
     let Some(limit) = wanted else { return response };
     match Box::pin(response.body.buffer(limit)).await {
@@ -428,7 +446,7 @@ async fn wait_for_filters(exchange: &mut Exchange, response: &mut Response) {
 }
 
 /// The answer where the upstream gives none.
-fn upstream_error(exchange: &Exchange, status: StatusCode) -> Response {
+pub(crate) fn upstream_error(exchange: &Exchange, status: StatusCode) -> Response {
     answer::low_level(
         status,
         &answer::default_message(status),

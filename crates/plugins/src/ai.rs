@@ -5,6 +5,7 @@ pub mod ai_prompt_decorator;
 pub mod ai_prompt_guard;
 pub mod ai_prompt_template;
 pub mod ai_proxy;
+pub mod ai_proxy_advanced;
 pub mod ai_rate_limiting_advanced;
 mod pattern;
 mod request_body;

@@ -19,6 +19,7 @@ const PLUGINS: &[Entry] = &[
     (ai::ai_prompt_guard::schema, ai::ai_prompt_guard::build),
     (ai::ai_prompt_template::schema, ai::ai_prompt_template::build),
     (ai::ai_proxy::schema, ai::ai_proxy::build),
+    (ai::ai_proxy_advanced::schema, ai::ai_proxy_advanced::build),
     (ai::ai_rate_limiting_advanced::schema, ai::ai_rate_limiting_advanced::build),
     (auth::key_auth::schema, auth::key_auth::build),
     (observe::file_log::schema, observe::file_log::build),

@@ -34,7 +34,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let config: AiProxyConfig = read(config)?;
     let AiProxyConfig { route_type, auth, model, logging, .. } = config;
     let format = format(config.llm_format.as_deref())?;
-    let target = TargetConfig { route_type, auth, model, logging };
+    let target = TargetConfig { route_type, auth, model, logging, counts: false };
     Ok(Arc::new(AiProxy {
         target: Target::new(target, format, "config", scope)?,
         format,
@@ -84,7 +84,7 @@ impl AiProxy {
 
     /// Makes the request the provider's, or refuses it.
     fn decide(&self, exchange: &mut Exchange, body: Option<Bytes>) -> Option<Response> {
-        match self.target.prepare(exchange, body.as_deref(), &self.policy) {
+        match self.target.prepare(exchange, body.as_deref(), &self.policy, None) {
             Ok(filter) => {
                 exchange.follow(filter);
                 None

@@ -17,18 +17,20 @@ use serde_json::{Value, json};
 use tollgate_gateway::destination::Destination;
 use tollgate_gateway::{BuildError, Exchange, ResponseFilter, Scope, query};
 use tollgate_http::{Response, StatusCode};
-use tollgate_llm::json::Object;
+use tollgate_llm::json::{Object, quote};
 use tollgate_llm::price::Prices;
 use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming};
 use tollgate_llm::template::{Place, Template};
 use tollgate_llm::{Format, Operation, Provider, provider};
 
 use super::accounts::FAILED;
+use super::refuse;
 use account::TargetAccount;
 use answer::{Plain, Preserved, Streamed};
 use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
-pub(super) use intake::{Reads, body_limit, with_body};
-use log::{Azure, Record};
+pub(super) use intake::{Reads, body_limit, take_body, with_body};
+use log::{Azure, Record, Watch};
+pub(super) use log::{Finished, Told};
 use upstream::Upstream;
 
 /// What the answer's side needs to know too.
@@ -70,12 +72,16 @@ impl Policy {
 pub(super) struct Target {
     upstream: Upstream,
     model: Option<Template>,
+    /// What clients may call the model.
+    alias: Option<String>,
     /// `X-Kong-LLM-Model` of a model without placeholders.
     fixed_header: Option<Arc<str>>,
     options: Options,
     auth: Auth,
     /// Who answers for requests, where that is a cloud's account.
     account: Option<TargetAccount>,
+    /// Whether tokens are to be known, logged or not.
+    counts: bool,
     shared: Arc<Shared>,
 }
 
@@ -90,11 +96,6 @@ pub(super) fn format(configured: Option<&str>) -> Result<Format, BuildError> {
     })
 }
 
-/// An error as clients of this format read it.
-fn refuse(format: Format, status: StatusCode, message: &str) -> Response {
-    tollgate_gateway::answer::json(status, &format.refusal(status.as_u16(), message))
-}
-
 /// Why a request is not sent on.
 pub(super) struct Refusal {
     status: StatusCode,
@@ -105,6 +106,23 @@ impl From<String> for Refusal {
     /// What is wrong with the request.
     fn from(message: String) -> Self {
         Self { status: StatusCode::BAD_REQUEST, message }
+    }
+}
+
+impl Refusal {
+    /// What is wrong here, and not with the request.
+    pub(super) fn failure(message: &str) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, message: message.to_owned() }
+    }
+
+    /// Whether nothing is wrong with the request.
+    pub(super) fn is_failure(&self) -> bool {
+        self.status.is_server_error()
+    }
+
+    /// What the client is told.
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 }
 
@@ -153,6 +171,7 @@ impl Target {
             upstream,
             fixed_header: model.as_ref().and_then(Template::fixed).map(header_of),
             model,
+            alias: config.model.model_alias,
             options: Options {
                 max_tokens: count(options.max_tokens),
                 temperature: number(options.temperature),
@@ -162,6 +181,7 @@ impl Target {
             },
             auth,
             account,
+            counts: config.counts,
             shared: Arc::new(Shared {
                 provider,
                 format,
@@ -181,6 +201,15 @@ impl Target {
         names.chain(self.account.iter().flat_map(TargetAccount::secret_names)).collect()
     }
 
+    /// Names of header fields that it sets or takes away.
+    pub(super) fn touched(&self) -> Vec<String> {
+        let mut names = vec!["accept-encoding".to_owned(), "content-type".to_owned()];
+        names.extend(self.upstream.header_names().map(str::to_ascii_lowercase));
+        names.extend(self.auth.header_name.as_ref().map(|name| name.to_ascii_lowercase()));
+        names.extend(self.account.iter().flat_map(|_| account::FIELDS).map(str::to_owned));
+        names
+    }
+
     /// Kong's name of who answers.
     pub(super) fn llm_provider(&self) -> &'static str {
         self.shared.provider.name()
@@ -197,6 +226,11 @@ impl Target {
         }
     }
 
+    /// Whether requests may have to wait for [`Target::ready`].
+    pub(super) fn has_account(&self) -> bool {
+        self.account.is_some()
+    }
+
     /// Whether requests can be prepared at once; where not, [`Target::ready`] is to be waited for.
     pub(super) fn is_ready(&self) -> bool {
         self.account.as_ref().is_none_or(|account| account.held().is_some())
@@ -209,8 +243,8 @@ impl Target {
         }
     }
 
-    /// Checks the request and makes it the provider's; what it returns is to follow the answer. `None` stands for a
-    /// body that is not read.
+    /// Checks the request and makes it the provider's; what it returns is to follow the answer, and tells `told` how
+    /// it ended. `None` stands for a body that is not read.
     ///
     /// # Errors
     /// What the client is told.
@@ -219,6 +253,7 @@ impl Target {
         exchange: &mut Exchange,
         body: Option<&[u8]>,
         policy: &Policy,
+        told: Option<Told>,
     ) -> Result<Box<dyn ResponseFilter>, Refusal> {
         let model = match &self.model {
             Some(template) => match template.fixed() {
@@ -228,6 +263,8 @@ impl Target {
             None => None,
         };
         let (destination, mut path) = self.upstream.resolve(exchange)?;
+        let renamed = self.without_alias(body, model.as_deref());
+        let body = renamed.as_deref().or(body);
         // Formats that name the model in the path read it as the client wrote it.
         let (received, captures) = (exchange.received_target.clone(), exchange.captures.clone());
         let client_path = received.split(|byte| *byte == b'?').next().unwrap_or_default();
@@ -239,11 +276,12 @@ impl Target {
             model: model.as_deref().filter(|model| !model.is_empty()),
             streaming: policy.streaming,
             options: &self.options,
-            want_usage: self.shared.statistics || exchange.wants_llm_usage(),
+            want_usage: self.shared.statistics || self.counts || exchange.wants_llm_usage(),
             auth: self.body_auth(),
         };
+        let watch = Watch { noted: exchange.facts.tries.len(), told };
         if self.shared.operation.passes() {
-            let filter = self.pass(exchange, body, &rules, policy)?;
+            let filter = self.pass(exchange, body, &rules, policy, watch)?;
             let path = passing::below(path, self.shared.operation, rules.path);
             self.prove(exchange, &destination, &path, body.unwrap_or_default())?;
             exchange.upstream_path = path;
@@ -251,7 +289,7 @@ impl Target {
             return Ok(filter);
         }
         let call = request::check(body.and_then(Object::parse), &rules).map_err(String::from)?;
-        let (body, filter) = self.convert(exchange, &call, &rules, policy)?;
+        let (body, filter) = self.convert(exchange, &call, &rules, policy, watch)?;
         if path.is_empty() {
             path = self.shared.provider.call_path(&call, self.shared.format).into();
         }
@@ -262,6 +300,14 @@ impl Target {
         exchange.upstream_path = path;
         exchange.destination = Some(destination);
         Ok(filter)
+    }
+
+    /// A body that names the model by its alias, with the model's name; `None` for any other.
+    fn without_alias(&self, body: Option<&[u8]>, model: Option<&str>) -> Option<Vec<u8>> {
+        let (alias, model) = (self.alias.as_deref()?, model?);
+        let object = Object::parse(body?)?;
+        let names_alias = object.get_str("model").as_deref() == Some(alias);
+        names_alias.then(|| object.edit(&[("model", Some(&quote(model)))]))
     }
 
     /// Has the account, where there is one, answer for the request.
@@ -278,9 +324,7 @@ impl Target {
         if let Some(account) = &self.account
             && !(self.keeps_own_auth() && exchange.head.headers.contains("authorization"))
         {
-            let refusal =
-                || Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message: FAILED.to_owned() };
-            let proof = account.held().ok_or_else(refusal)?;
+            let proof = account.held().ok_or_else(|| Refusal::failure(FAILED))?;
             account.prove(&proof, exchange, destination, path, body)?;
         }
         Ok(())
@@ -296,18 +340,19 @@ impl Target {
         call: &request::Call<'_>,
         rules: &Rules<'_>,
         policy: &Policy,
+        watch: Watch,
     ) -> Result<(Bytes, Box<dyn ResponseFilter>), String> {
         let takes_gzip = exchange.head.headers.get_str("accept-encoding").is_some_and(has_gzip);
         let header = self.header(exchange, call.model.as_deref(), policy);
         if self.shared.operation == Operation::Preserve {
-            return Ok((Bytes::new(), Box::new(Preserved::new(header, takes_gzip))));
+            return Ok((Bytes::new(), Box::new(Preserved::new(header, takes_gzip, watch))));
         }
         let sent = self.shared.provider.request(call, rules)?;
         let body = Bytes::from(sent.body);
         exchange.set_body(body.clone());
         exchange.head.headers.set("Content-Type", "application/json");
         let model = call.model.as_deref().unwrap_or_default();
-        let record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage);
+        let record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage, watch);
         let filter: Box<dyn ResponseFilter> = match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),

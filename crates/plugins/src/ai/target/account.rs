@@ -16,7 +16,8 @@ use crate::ai::accounts::gcp::{self, GcpAccount, GcpSettings};
 use crate::ai::accounts::{Account, AccountError, Proof, environment};
 
 /// Fields of a signature; the client's own must not reach AWS beside them.
-const FIELDS: [&str; 4] = ["authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"];
+pub(super) const FIELDS: [&str; 4] =
+    ["authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"];
 
 /// The account that answers for a target's requests.
 pub(super) struct TargetAccount {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -13,7 +14,7 @@ use tollgate_http::{Body, Response, StatusCode};
 use tollgate_llm::provider::{Stream, StreamWishes};
 
 use super::gunzip::{Gunzip, NotGzip};
-use super::log::Record;
+use super::log::{Record, Watch};
 use super::refuse;
 
 /// Largest plain answer that is taken in, in bytes, also after gzip is taken off.
@@ -131,8 +132,12 @@ impl ResponseFilter for Plain {
         }
     }
 
-    fn finish(&mut self, exchange: &mut Exchange, _: bool) {
-        self.record.write(exchange);
+    fn failed(&mut self, exchange: &mut Exchange) {
+        self.record.failed(exchange);
+    }
+
+    fn finish(&mut self, exchange: &mut Exchange, complete: bool) {
+        self.record.write(exchange, complete);
     }
 }
 
@@ -229,11 +234,15 @@ impl ResponseFilter for Streamed {
         self.events.as_mut().map(|events| events.end()).unwrap_or_default()
     }
 
-    fn finish(&mut self, exchange: &mut Exchange, _: bool) {
+    fn failed(&mut self, exchange: &mut Exchange) {
+        self.record.failed(exchange);
+    }
+
+    fn finish(&mut self, exchange: &mut Exchange, complete: bool) {
         if let Some(events) = &mut self.events {
             self.record.seen = events.take_seen();
         }
-        self.record.write(exchange);
+        self.record.write(exchange, complete);
     }
 }
 
@@ -247,11 +256,14 @@ pub(super) struct Preserved {
     model: Option<Arc<str>>,
     takes_gzip: bool,
     gunzip: Option<Gunzip>,
+    started: Instant,
+    good: bool,
+    watch: Watch,
 }
 
 impl Preserved {
-    pub(super) fn new(model: Option<Arc<str>>, takes_gzip: bool) -> Self {
-        Self { model, takes_gzip, gunzip: None }
+    pub(super) fn new(model: Option<Arc<str>>, takes_gzip: bool, watch: Watch) -> Self {
+        Self { model, takes_gzip, gunzip: None, started: Instant::now(), good: false, watch }
     }
 }
 
@@ -261,7 +273,7 @@ impl ResponseFilter for Preserved {
     }
 
     fn head(&mut self, exchange: &mut Exchange, response: &mut Response) {
-        mark(exchange, response, self.model.as_ref());
+        self.good = mark(exchange, response, self.model.as_ref());
         // The provider was told that gzip is welcome; the client may not think so.
         if !self.takes_gzip && exchange.facts.source == Source::Upstream && is_gzip(response) {
             self.gunzip = Some(Gunzip::new());
@@ -274,5 +286,8 @@ impl ResponseFilter for Preserved {
             Some(gunzip) => gunzip.chunk(&chunk).unwrap_or_default(),
             None => chunk,
         }
+    }
+    fn finish(&mut self, _: &mut Exchange, complete: bool) {
+        self.watch.tell(None, self.started, complete && self.good);
     }
 }

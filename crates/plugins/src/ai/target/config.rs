@@ -63,6 +63,8 @@ pub(in crate::ai) struct TargetConfig {
     pub model: Model,
     /// What is written to the log.
     pub logging: Option<Logging>,
+    /// Whether tokens are to be known, logged or not.
+    pub counts: bool,
 }
 
 /// When answers are streamed.
@@ -175,6 +177,9 @@ pub struct Model {
     /// The provider's name for the model; may hold `$(headers.x)`, `$(uri_captures.x)`, `$(query_params.x)`.
     #[config(optional)]
     pub name: Option<String>,
+    /// What clients call the model, in their body's `model`; of several targets, the request goes to those it names.
+    #[config(optional)]
+    pub model_alias: Option<String>,
     /// What is asked of the model.
     #[config(optional)]
     pub options: Option<Options>,

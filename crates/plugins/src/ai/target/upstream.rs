@@ -113,6 +113,11 @@ impl Upstream {
         Ok(Self { server, path, headers, query })
     }
 
+    /// Names of the header fields that the provider wants on every request.
+    pub(super) fn header_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.headers.iter().map(|(name, _)| *name)
+    }
+
     /// Sets what the provider wants on every request.
     ///
     /// # Errors
