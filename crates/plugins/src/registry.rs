@@ -19,6 +19,8 @@ const PLUGINS: &[Entry] = &[
     (ai::ai_prompt_guard::schema, ai::ai_prompt_guard::build),
     (ai::ai_prompt_template::schema, ai::ai_prompt_template::build),
     (ai::ai_proxy::schema, ai::ai_proxy::build),
+    (ai::ai_request_transformer::schema, ai::ai_request_transformer::build),
+    (ai::ai_response_transformer::schema, ai::ai_response_transformer::build),
     (auth::key_auth::schema, auth::key_auth::build),
     (observe::file_log::schema, observe::file_log::build),
     (observe::prometheus::schema, observe::prometheus::build),

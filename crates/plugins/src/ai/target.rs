@@ -20,6 +20,8 @@ use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming};
 use tollgate_llm::template::{Place, Template};
 use tollgate_llm::{Format, Operation, Provider, provider};
 
+use super::refuse;
+pub(super) use answer::{LARGEST_ANSWER, plain_body};
 use answer::{Plain, Preserved, Streamed};
 use aws::Aws;
 use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
@@ -84,11 +86,6 @@ pub(super) fn format(configured: Option<&str>) -> Result<Format, BuildError> {
         field: "config.llm_format".to_owned(),
         message: "cannot be served".to_owned(),
     })
-}
-
-/// An error as clients of this format read it.
-fn refuse(format: Format, status: StatusCode, message: &str) -> Response {
-    tollgate_gateway::answer::json(status, &format.refusal(status.as_u16(), message))
 }
 
 /// The answer to a request that cannot be sent on.
@@ -156,6 +153,12 @@ impl Target {
     pub(super) fn secret_names(&self) -> Vec<String> {
         let names = [&self.auth.header_name, &self.auth.param_name].into_iter().flatten().cloned();
         names.chain(self.aws.iter().map(|_| "x-amz-security-token".to_owned())).collect()
+    }
+
+    /// Whether its model takes instructions, as far as that is plain when it is configured.
+    pub(super) fn takes_system(&self) -> bool {
+        let model = self.model.as_ref().and_then(Template::fixed);
+        model.is_none_or(|model| self.shared.provider.takes_system(model))
     }
 
     /// Which bodies it has to read.
@@ -306,21 +309,21 @@ fn has_gzip(list: &str) -> bool {
 /// # Errors
 /// Kong's message for a placeholder that is malformed or has no value.
 fn render(template: &Template, exchange: &Exchange) -> Result<String, String> {
+    let (headers, query) = match &exchange.on_behalf_of {
+        Some(head) => (&head.headers, head.query()),
+        None => (&exchange.head.headers, exchange.query.as_deref()),
+    };
     template.render(|place, key| match place {
         Place::Headers => {
-            let headers = &exchange.head.headers;
             let value = headers.get_str(key);
             value.or_else(|| headers.get_str(&key.replace('_', "-"))).map(str::to_owned)
         }
         Place::UriCaptures => {
             exchange.captures.iter().find(|(name, _)| **name == *key).map(|(_, value)| value.to_string())
         }
-        Place::QueryParams => {
-            let query = exchange.query.as_deref().unwrap_or_default();
-            query::parse(query)
-                .find(|(name, _)| name == key)
-                .and_then(|(_, value)| value.map(|value| value.into_owned()))
-        }
+        Place::QueryParams => query::parse(query.unwrap_or_default())
+            .find(|(name, _)| name == key)
+            .and_then(|(_, value)| value.map(|value| value.into_owned())),
     })
 }
 
