@@ -72,6 +72,11 @@ pub trait Plugin: Send + Sync {
         Vec::new()
     }
 
+    /// LLM providers, by Kong's names, that this instance may send a request to.
+    fn llm_providers(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// Decides about a request, and may change it: `exchange.head`, `query`, `upstream_path`, `body`,
     /// `destination`. Runs in order of priority.
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {

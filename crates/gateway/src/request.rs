@@ -121,6 +121,7 @@ impl Gateway {
             response_headers: Headers::new(),
             facts: Facts { request_size, request_counted, ..Facts::default() },
             filters: Vec::new(),
+            llm_usage_observers: Vec::new(),
             running: 0,
             collected: None,
             entry: None,

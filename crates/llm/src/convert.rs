@@ -9,6 +9,7 @@ pub(crate) mod chat;
 pub(crate) mod events;
 pub(crate) mod ollama;
 pub(crate) mod openai;
+pub(crate) mod responses;
 
 use std::borrow::Cow;
 

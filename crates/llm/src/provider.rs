@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::{Map, Value};
 
 use crate::request::{Call, Rules};
 use crate::usage::Seen;
@@ -107,6 +108,8 @@ pub struct Asked<'a> {
     pub id: &'a str,
     /// When, in seconds since 1970.
     pub created: u64,
+    /// Members of the request that the answer repeats.
+    pub kept: &'a Map<String, Value>,
 }
 
 /// What is configured about the provider's account and manners (Kong's `model.options`).
@@ -196,6 +199,8 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
 pub fn serves(provider: &dyn Provider, operation: Operation) -> bool {
     match operation {
         Operation::Preserve => !provider.wants_signature(),
+        // What a provider does not serve is sent as a chat.
+        Operation::Responses => [operation, Operation::Chat].iter().any(|of| provider.path(*of).is_some()),
         operation => provider.path(operation).is_some(),
     }
 }

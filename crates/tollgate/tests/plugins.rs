@@ -251,19 +251,6 @@ fn counts_outlive_changes_of_the_configuration() {
     assert_eq!(left(&tollgate), Some(94));
 }
 
-/// A policy that is not served is refused before it takes effect, and the old configuration stays.
-#[test]
-fn redis_is_refused() {
-    let tollgate = Tollgate::with_store(&[]);
-    let plugin =
-        json!({"name": "rate-limiting", "config": {"hour": 1, "policy": "redis", "redis_host": "localhost"}});
-    let (status, answer) = tollgate.admin_call("POST", "/plugins", Some(&plugin));
-    assert_eq!(status, 400, "{answer}");
-    let message = answer["message"].as_str().unwrap();
-    assert!(message.contains("config.policy") && message.contains("use 'local'"), "{message}");
-    assert_eq!(tollgate.admin_call("GET", "/plugins", None).1["data"], json!([]));
-}
-
 /// Deprecated names are read, stand for their heirs, and are shown beside them.
 #[test]
 fn deprecated_names() {

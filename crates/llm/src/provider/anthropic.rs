@@ -28,7 +28,7 @@ impl Provider for Anthropic {
         match operation {
             Operation::Chat => Some("/v1/messages".into()),
             Operation::Completions => Some("/v1/complete".into()),
-            Operation::Embeddings | Operation::Preserve => None,
+            _ => None,
         }
     }
 

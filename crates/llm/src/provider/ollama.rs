@@ -29,7 +29,7 @@ impl Provider for Ollama {
         match operation {
             Operation::Chat => Some("/api/chat".into()),
             Operation::Completions => Some("/api/generate".into()),
-            Operation::Embeddings | Operation::Preserve => None,
+            _ => None,
         }
     }
 

@@ -4,7 +4,7 @@ mod stream;
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::convert::chat::Chat;
 use crate::convert::openai::{answer_reader, request_writer};
@@ -14,7 +14,7 @@ use crate::request::{Call, Rules};
 use crate::usage::Seen;
 use crate::{Format, Operation};
 
-use stream::Watched;
+use stream::{Watched, WatchedResponse};
 
 /// OpenAI's API as somebody serves it.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub(super) struct OpenAi {
     pub(super) completions: Option<Cow<'static, str>>,
     /// Path of embeddings, where they are served.
     pub(super) embeddings: Option<Cow<'static, str>>,
+    /// Paths of operations that pass, where they are served.
+    pub(super) others: Vec<(Operation, Cow<'static, str>)>,
     pub(super) query: Option<(&'static str, String)>,
     pub(super) headers: Vec<(&'static str, &'static str)>,
     /// Members that it refuses.
@@ -50,6 +52,7 @@ impl Provider for OpenAi {
             Operation::Completions => self.completions.as_ref()?,
             Operation::Embeddings => self.embeddings.as_ref()?,
             Operation::Preserve => return None,
+            other => &self.others.iter().find(|(operation, _)| *operation == other)?.1,
         };
         Some(Cow::Borrowed(path))
     }
@@ -77,7 +80,7 @@ impl Provider for OpenAi {
         let written = Value::Object(written).to_string();
         let body = Object::parse(written.as_bytes()).unwrap_or_default();
         let (model, stream) = (call.model.clone(), call.stream);
-        Ok(self.edit(&Call { body, model, stream }, rules))
+        Ok(self.edit(&Call { body, model, stream, kept: Map::new() }, rules))
     }
 
     fn answer(
@@ -96,6 +99,12 @@ impl Provider for OpenAi {
         let Some(object) = Object::parse(body) else {
             return Err(failed(&format!("failed to decode {name} response")));
         };
+        if operation.passes() {
+            if let Some(seen) = seen {
+                seen.take(&object);
+            }
+            return Ok(None);
+        }
         let needed = if operation == Operation::Embeddings { "data" } else { "choices" };
         if object.get(needed).is_none() {
             return Err(failed(&format!("'{needed}' not in {name} response")));
@@ -109,6 +118,7 @@ impl Provider for OpenAi {
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
         match self.translates(asked.format) {
             true => Box::new(answer_reader::Reader::new(self.name, asked, wishes)),
+            false if asked.operation == Operation::Responses => Box::new(WatchedResponse::new(wishes)),
             false => Box::new(Watched::new(wishes)),
         }
     }
@@ -152,7 +162,9 @@ impl OpenAi {
             }
             edits.set("stream", if call.stream { "true" } else { "false" });
         }
-        let asks_usage = call.stream && rules.want_usage && !self.refused.contains(&"stream_options");
+        // Clients of other formats are always told.
+        let wants_usage = rules.want_usage || self.translates(rules.format);
+        let asks_usage = call.stream && wants_usage && !self.refused.contains(&"stream_options");
         let stream_options = asks_usage.then(|| usage_option(object)).flatten();
         edits.set_some("stream_options", stream_options.as_deref());
         let auth = rules.auth.filter(|auth| !(auth.keep_own && object.get(auth.name).is_some()));

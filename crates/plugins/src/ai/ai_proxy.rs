@@ -60,6 +60,10 @@ impl Plugin for AiProxy {
         self.target.secret_names()
     }
 
+    fn llm_providers(&self) -> Vec<&'static str> {
+        vec![self.target.llm_provider()]
+    }
+
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         let reads = self.target.reads();
         with_body(exchange, reads, self.body_limit, |exchange, body| self.decide(exchange, body))

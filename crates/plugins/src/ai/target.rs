@@ -7,6 +7,7 @@ pub(super) mod config;
 mod gunzip;
 mod intake;
 mod log;
+mod passing;
 mod upstream;
 
 use std::sync::Arc;
@@ -112,6 +113,13 @@ impl Target {
         let options = config.model.options.unwrap_or_default();
         let provider = provider::configured(&config.model.provider, &options.settings())
             .ok_or_else(|| unknown("model.provider"))?;
+        // What the provider does not serve is sent as a chat.
+        let (format, operation) = match operation {
+            Operation::Responses if provider.path(operation).is_none() => {
+                (Format::Responses, Operation::Chat)
+            }
+            operation => (format, operation),
+        };
         let upstream = Upstream::new(&*provider, (format, operation), &options).map_err(under)?;
         let auth = config.auth.unwrap_or_default();
         let aws = Aws::of(&*provider, &auth, &options).map_err(under)?;
@@ -161,9 +169,20 @@ impl Target {
         model.is_none_or(|model| self.shared.provider.takes_system(model))
     }
 
+    /// Kong's name of who answers.
+    pub(super) fn llm_provider(&self) -> &'static str {
+        self.shared.provider.name()
+    }
+
     /// Which bodies it has to read.
     pub(super) fn reads(&self) -> Reads {
-        if self.shared.operation == Operation::Preserve { Reads::Json } else { Reads::Forms }
+        match self.shared.operation {
+            Operation::Preserve => Reads::Json,
+            // What has no model is not looked at; files may be of any size.
+            Operation::Files | Operation::Realtime => Reads::None,
+            operation if operation.passes() => Reads::Parts,
+            _ => Reads::Forms,
+        }
     }
 
     /// Checks the request and makes it the provider's; what it returns is to follow the answer. `None` stands for a
@@ -196,9 +215,15 @@ impl Target {
             model: model.as_deref().filter(|model| !model.is_empty()),
             streaming: policy.streaming,
             options: &self.options,
-            want_usage: self.shared.statistics,
+            want_usage: self.shared.statistics || exchange.wants_llm_usage(),
             auth: self.body_auth(),
         };
+        if self.shared.operation.passes() {
+            let filter = self.pass(exchange, body, &rules, policy)?;
+            exchange.upstream_path = passing::below(path, self.shared.operation, rules.path);
+            exchange.destination = Some(destination);
+            return Ok(filter);
+        }
         let call = request::check(body.and_then(Object::parse), &rules)?;
         let (body, filter) = self.convert(exchange, &call, &rules, policy)?;
         if path.is_empty() {
@@ -236,7 +261,7 @@ impl Target {
         exchange.set_body(body.clone());
         exchange.head.headers.set("Content-Type", "application/json");
         let model = call.model.as_deref().unwrap_or_default();
-        let record = Record::new(&self.shared, model, call.stream, body.clone());
+        let record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage);
         let filter: Box<dyn ResponseFilter> = match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),

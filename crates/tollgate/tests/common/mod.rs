@@ -5,6 +5,7 @@
 pub mod cases;
 pub mod logging;
 pub mod mock;
+pub mod redis;
 pub mod relay;
 pub mod upstream;
 

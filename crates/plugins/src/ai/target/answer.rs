@@ -23,12 +23,12 @@ pub(in crate::ai) const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 const BROKEN: &[u8] =
     b"data: {\"error\":{\"message\":\"the provider's answer is not the gzip it says it is\"}}\n\n";
 
-fn is_gzip(response: &Response) -> bool {
+pub(super) fn is_gzip(response: &Response) -> bool {
     response.headers.get("content-encoding").is_some_and(|value| value.eq_ignore_ascii_case(b"gzip"))
 }
 
 /// What is said of every good answer of the provider; `false` for any other.
-fn mark(exchange: &Exchange, response: &mut Response, model: Option<&Arc<str>>) -> bool {
+pub(super) fn mark(exchange: &Exchange, response: &mut Response, model: Option<&Arc<str>>) -> bool {
     let good = exchange.facts.source == Source::Upstream && response.status == StatusCode::OK;
     if good && let Some(model) = model {
         response.headers.set("X-Kong-LLM-Model", &**model);
@@ -243,7 +243,7 @@ impl ResponseFilter for Streamed {
     }
 }
 
-fn is_event_stream(content_type: &str) -> bool {
+pub(super) fn is_event_stream(content_type: &str) -> bool {
     let name = content_type.split(';').next().unwrap_or_default().trim();
     name.eq_ignore_ascii_case("text/event-stream")
 }

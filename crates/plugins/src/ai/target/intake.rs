@@ -15,7 +15,14 @@ pub(in crate::ai) enum Reads {
     Forms,
     /// All, as they are.
     AsIs,
+    /// JSON, and parts as they are.
+    Parts,
+    /// None.
+    None,
 }
+
+/// Bodies of parts hold files: up to this size they are read whatever is configured, in bytes.
+const LARGEST_PARTS: usize = 64 * 1024 * 1024;
 
 impl Reads {
     /// Of which form a body is, where it is of one that is read.
@@ -27,8 +34,12 @@ impl Reads {
             Some(content_type) => Form::of(content_type)?,
             None => Form::Json,
         };
-        let is_read = form == Form::Json || self == Self::Forms;
-        (is_read && !matches!(form, Form::Multipart(_))).then_some(form)
+        let is_read = match form {
+            Form::Json => self != Self::None,
+            Form::UrlEncoded => self == Self::Forms,
+            Form::Multipart(_) => self == Self::Parts,
+        };
+        is_read.then_some(form)
     }
 }
 
@@ -40,8 +51,8 @@ pub(in crate::ai) fn body_limit(configured: Option<u64>) -> usize {
     }
 }
 
-/// Decides about a request with its body as JSON text, or as it is; `None` stands for one that is not read, cannot be, or is
-/// too large. What `decide` gives is the answer of a request that is not sent on.
+/// Decides about a request with its body as JSON text, of parts, or as it is; `None` stands for one that is not read,
+/// cannot be, or is too large. What `decide` gives is the answer of a request that is not sent on.
 pub(in crate::ai) fn with_body<'a>(
     exchange: &'a mut Exchange,
     reads: Reads,
@@ -49,13 +60,14 @@ pub(in crate::ai) fn with_body<'a>(
     decide: impl FnOnce(&mut Exchange, Option<Bytes>) -> Option<Response> + Send + 'a,
 ) -> Access<'a> {
     let form = reads.form(exchange);
+    let limit = if matches!(form, Some(Form::Multipart(_))) { limit.max(LARGEST_PARTS) } else { limit };
     // Nearly always the body has come along with the head: nothing needs to be waited for.
     let at_hand = match (&form, &exchange.body) {
         (None, _) => None,
         (Some(_), Body::Stream(_)) => {
             return Access::wait(async move {
                 let bytes = exchange.buffer_body(limit).await.ok();
-                match decide(exchange, as_json(form, bytes)) {
+                match decide(exchange, as_text(form, bytes)) {
                     None => Outcome::Continue,
                     Some(refusal) => Outcome::Answer(refusal),
                 }
@@ -64,15 +76,15 @@ pub(in crate::ai) fn with_body<'a>(
         (Some(_), Body::Full(bytes)) => Some(bytes.clone()).filter(|bytes| bytes.len() <= limit),
         (Some(_), Body::Empty) => Some(Bytes::new()),
     };
-    match decide(exchange, as_json(form, at_hand)) {
+    match decide(exchange, as_text(form, at_hand)) {
         None => Access::Continue,
         Some(refusal) => Access::Answer(refusal),
     }
 }
 
-fn as_json(form: Option<Form>, body: Option<Bytes>) -> Option<Bytes> {
+fn as_text(form: Option<Form>, body: Option<Bytes>) -> Option<Bytes> {
     match form? {
-        Form::Json => body,
+        Form::Json | Form::Multipart(_) => body,
         form => Some(Parsed::read(form, &body?)?.to_json().to_string().into()),
     }
 }

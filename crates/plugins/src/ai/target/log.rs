@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tollgate_gateway::Exchange;
 use tollgate_gateway::balancer::PeerHost;
 use tollgate_gateway::destination::Host;
-use tollgate_gateway::exchange::Source;
+use tollgate_gateway::exchange::{LlmUsage, Source};
 use tollgate_llm::provider::Asked;
+use tollgate_llm::request::Call;
 use tollgate_llm::template::Template;
 use tollgate_llm::usage::{Seen, Usage};
 use tollgate_llm::{Format, Provider};
@@ -47,7 +48,11 @@ pub(super) struct Record {
     model: Box<str>,
     /// Identifies the call, for providers that do not do so.
     id: String,
+    /// What the answer repeats of the request.
+    kept: Map<String, Value>,
     stream: bool,
+    /// Whether anybody is to know what the call used.
+    wanted: bool,
     started: Instant,
     answered: Option<Instant>,
     first_chunk: Option<Instant>,
@@ -59,16 +64,24 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(shared: &Arc<Shared>, model: &str, stream: bool, request: Bytes) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        model: &str,
+        call: &Call<'_>,
+        request: Bytes,
+        wanted: bool,
+    ) -> Self {
         Self {
             shared: Arc::clone(shared),
-            model: if shared.statistics || shared.provider.translates(shared.format) {
+            model: if wanted || shared.provider.translates(shared.format) {
                 model.into()
             } else {
                 Box::default()
             },
             id: String::new(),
-            stream,
+            kept: call.kept.clone(),
+            stream: call.stream,
+            wanted,
             started: Instant::now(),
             answered: None,
             first_chunk: None,
@@ -102,12 +115,12 @@ impl Record {
     pub(super) fn asked(&self) -> Asked<'_> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (format, operation, model) = (self.shared.format, self.shared.operation, &*self.model);
-        Asked { format, operation, model, id: &self.id, created: now.as_secs() }
+        Asked { format, operation, model, id: &self.id, created: now.as_secs(), kept: &self.kept }
     }
 
-    /// Whether anything of the call is logged.
+    /// Whether anybody is to know what the call used.
     pub(super) fn is_wanted(&self) -> bool {
-        self.shared.statistics
+        self.wanted
     }
 
     /// Whether the text of a streamed answer is logged.
@@ -133,7 +146,7 @@ impl Record {
     /// # Errors
     /// Why it cannot be passed on.
     pub(super) fn read_answer(&mut self, answer: &Bytes) -> Result<Bytes, String> {
-        let mut seen = self.shared.statistics.then(Seen::default);
+        let mut seen = self.wanted.then(Seen::default);
         let translated = self.shared.provider.answer(answer, &self.asked(), seen.as_mut())?;
         self.seen = seen.unwrap_or_default();
         let answer = translated.map_or_else(|| answer.clone(), Bytes::from);
@@ -143,9 +156,9 @@ impl Record {
         Ok(answer)
     }
 
-    /// Writes the section. Runs once, also when the client has gone.
+    /// Tells what the call used, and writes the section. Runs once, also when the client has gone.
     pub(super) fn write(&mut self, exchange: &mut Exchange) {
-        if !self.shared.statistics || exchange.facts.source == Source::Exit && self.answered.is_none() {
+        if !self.wanted || exchange.facts.source == Source::Exit && self.answered.is_none() {
             return;
         }
         let milliseconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
@@ -155,6 +168,18 @@ impl Record {
             Some(_) => self.seen.tokens(&self.request, self.stream),
             None => Usage::default(),
         };
+        let cost = usage.cost(self.shared.input_cost, self.shared.output_cost);
+        exchange.facts.llm_usage = self.answered.map(|_| LlmUsage {
+            provider: self.shared.provider.name(),
+            model: self.model.clone(),
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            total_tokens: usage.total_tokens,
+            cost,
+        });
+        if !self.shared.statistics {
+            return;
+        }
         let per_token =
             if usage.completion_tokens == 0 { 0.0 } else { latency as f64 / usage.completion_tokens as f64 };
         let first = self.first_chunk.or(self.answered).unwrap_or(end);
@@ -175,7 +200,7 @@ impl Record {
                 "completion_tokens_details": usage.completion_tokens_details,
                 "time_per_token": per_token,
                 "time_to_first_token": milliseconds(self.started, first),
-                "cost": usage.cost(self.shared.input_cost, self.shared.output_cost),
+                "cost": cost,
             },
             "tried_targets": self.tried(exchange),
         });
