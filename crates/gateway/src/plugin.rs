@@ -59,6 +59,15 @@ impl<'a> Access<'a> {
     pub fn wait(future: impl Future<Output = Outcome> + Send + 'a) -> Self {
         Access::Wait(Box::pin(future))
     }
+
+    /// The decision, waited for where it needs waiting.
+    pub async fn outcome(self) -> Outcome {
+        match self {
+            Access::Continue => Outcome::Continue,
+            Access::Answer(answer) => Outcome::Answer(answer),
+            Access::Wait(future) => future.await,
+        }
+    }
 }
 
 /// One configured plugin, compiled for the request path.

@@ -7,8 +7,12 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use common::cases::{self, Scripted};
 use common::mock::Mock;
+use common::upstream::{Upstream, respond};
 use common::{Tollgate, eventually, exchange};
 use serde_json::{Value, json};
 
@@ -186,8 +190,7 @@ fn by_the_providers_there_are() {
 /// An LLM that cannot be reached, and one that does not answer in time.
 #[test]
 fn without_an_answer() {
-    let hanging = common::upstream::Upstream::start(|_, stream| {
-        use std::io::Read;
+    let hanging = Upstream::start(|_, stream| {
         let _ = stream.read(&mut [0; 16])?;
         Err(std::io::ErrorKind::ConnectionAborted.into())
     });
@@ -209,4 +212,86 @@ fn without_an_answer() {
         let begins = "failed to introspect request with AI service: request to ai service failed: ";
         assert!(message.starts_with(begins), "{message}");
     }
+}
+
+/// A proxy that notes the first line of every request; what it is told to connect to, it connects to, and all else it
+/// answers as an LLM.
+fn forward_proxy() -> Upstream {
+    Upstream::start(|request, stream| {
+        if request.method != "CONNECT" {
+            let body = saying(&json!("by way of the proxy"))["body"].to_string();
+            return respond(stream, request.method, "200 OK", "application/json", "", body.as_bytes());
+        }
+        let mut server = TcpStream::connect(request.path)?;
+        stream.write_all(b"HTTP/1.1 200 Connection established\r\nx-proxy: 1\r\n\r\n")?;
+        let (mut from, mut to) = (stream.try_clone()?, server.try_clone()?);
+        let there = std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        std::io::copy(&mut server, stream)?;
+        let _ = there.join();
+        Err(std::io::ErrorKind::ConnectionAborted.into())
+    })
+}
+
+/// LLMs behind proxies, plain and with TLS; certificates are checked unless they need not be.
+#[test]
+fn by_way_of_proxies_and_with_tls() {
+    let llm = Scripted::start();
+    llm.answer_with(&saying(&json!("by way of TLS")));
+    let behind = llm.upstream.port;
+    let services =
+        format!("[{{name: a, url: 'http://127.0.0.1:{behind}', routes: [{{name: a, paths: [/]}}]}}]");
+    let with_tls = Tollgate::with_file(&format!("_format_version: '3.0'\nservices: {services}"), &[]);
+    let proxy = forward_proxy();
+    let to = |scheme: &str| {
+        json!({
+            "http": "http://llm.test/v1/chat/completions",
+            "https": format!("https://127.0.0.1:{}/v1/chat/completions", with_tls.port("proxy_tls")),
+            "nobody": "https://nobody.test/v1/chat/completions",
+        })[scheme]
+            .clone()
+    };
+    let case = |scheme: &str, verify: bool, by_proxy: bool| {
+        let (host, port) =
+            if by_proxy { (json!("127.0.0.1"), json!(proxy.port)) } else { (Value::Null, Value::Null) };
+        json!({"plugin": "ai-request-transformer", "config": {
+            "https_verify": verify, "http_proxy_host": host, "http_proxy_port": port, "https_proxy_host": host,
+            "https_proxy_port": port, "llm": {"model": {"options": {"upstream_url": to(scheme)}}},
+        }})
+    };
+    let cases = [
+        case("http", true, true),
+        case("https", false, true),
+        case("https", false, false),
+        case("https", true, true),
+        case("nobody", false, true),
+    ];
+    let upstream = Scripted::start();
+    upstream.answer_with(&json!({"body": "x"}));
+    let tollgate = start(&cases, upstream.upstream.port, behind);
+    let ask = |number: usize| {
+        let request = json!({"method": "POST", "body": "x"});
+        exchange(tollgate.proxy(), &cases::request_bytes(&format!("case{number}"), &request))
+    };
+    let sent = || String::from_utf8(upstream.received().unwrap()).unwrap();
+    let lines = || -> Vec<String> {
+        let requests = proxy.requests.lock().unwrap().split_off(0);
+        let text = requests.iter().map(|request| String::from_utf8_lossy(request).into_owned());
+        text.map(|request| request.lines().next().unwrap().to_owned()).collect()
+    };
+
+    assert_eq!(ask(0).status, 200);
+    assert!(sent().ends_with("by way of the proxy"));
+    assert_eq!(lines(), ["POST http://llm.test/v1/chat/completions HTTP/1.1"]);
+    for number in [1, 2] {
+        let answer = ask(number);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(sent().ends_with("by way of TLS"));
+    }
+    assert_eq!(lines(), [format!("CONNECT 127.0.0.1:{} HTTP/1.1", with_tls.port("proxy_tls"))]);
+    let unchecked = ask(3);
+    assert_eq!(unchecked.status, 400, "{}", unchecked.text());
+    assert!(unchecked.text().contains("TLS"), "{}", unchecked.text());
+    let nobody = ask(4);
+    assert_eq!(nobody.status, 400);
+    assert!(nobody.text().contains("does not connect to nobody.test:443"), "{}", nobody.text());
 }

@@ -65,12 +65,23 @@ impl Plugin for AiProxy {
     }
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
-        let reads = self.target.reads();
-        with_body(exchange, reads, self.body_limit, |exchange, body| self.decide(exchange, body))
+        if self.target.is_ready() {
+            return self.take(exchange);
+        }
+        Access::wait(async move {
+            self.target.ready().await;
+            self.take(exchange).outcome().await
+        })
     }
 }
 
 impl AiProxy {
+    /// Reads the body and decides.
+    fn take<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
+        let reads = self.target.reads();
+        with_body(exchange, reads, self.body_limit, |exchange, body| self.decide(exchange, body))
+    }
+
     /// Makes the request the provider's, or refuses it.
     fn decide(&self, exchange: &mut Exchange, body: Option<Bytes>) -> Option<Response> {
         match self.target.prepare(exchange, body.as_deref(), &self.policy) {
@@ -78,7 +89,7 @@ impl AiProxy {
                 exchange.follow(filter);
                 None
             }
-            Err(message) => Some(refuse_request(self.format, &message)),
+            Err(refusal) => Some(refuse_request(self.format, &refusal)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `ai-request-transformer`: an LLM rewrites the request's body before it goes on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tollgate_gateway::{Access, BuildError, Exchange, Outcome, Phases, Plugin, Scope};
 use tollgate_http::{BodyError, StatusCode};
@@ -8,6 +9,7 @@ use tollgate_llm::Format;
 use tollgate_model::{Config, Map, PluginSchema, Value};
 use tollgate_telemetry::Level;
 
+use super::ask::Manner;
 use super::refuse;
 use super::target::body_limit;
 use super::transformation::{self, LlmConfig, Settings, Transformation};
@@ -25,10 +27,10 @@ pub struct AiRequestTransformerConfig {
     pub transformation_extract_pattern: Option<String>,
     /// How long each part of the call may take, in milliseconds.
     #[config(required, default = 60_000)]
-    pub http_timeout: Option<u64>,
+    pub http_timeout: u64,
     /// Whether the LLM's certificate is checked.
     #[config(required, default = true)]
-    pub https_verify: Option<bool>,
+    pub https_verify: bool,
     /// Largest body that is read, in bytes; 0 for no limit. A larger one is refused.
     #[config(default = 1_048_576)]
     pub max_request_body_size: Option<u64>,
@@ -69,8 +71,14 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
         prompt: config.prompt,
         pattern: config.transformation_extract_pattern,
         llm: config.llm,
-        timeout: config.http_timeout,
-        verify: config.https_verify,
+        manner: Manner {
+            timeout: Duration::from_millis(config.http_timeout),
+            verify: config.https_verify,
+            proxies: [
+                config.http_proxy_host.zip(config.http_proxy_port),
+                config.https_proxy_host.zip(config.https_proxy_port),
+            ],
+        },
     };
     Ok(Arc::new(AiRequestTransformer {
         transformation: Transformation::new(NAME, settings, scope)?,
@@ -94,27 +102,23 @@ impl Plugin for AiRequestTransformer {
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         Access::wait(async move {
-            match self.transform(exchange).await {
-                Ok(()) => Outcome::Continue,
-                Err(message) => {
-                    exchange.write_error_log(Level::Info, &message);
-                    Outcome::Answer(refuse(Format::OpenAi, StatusCode::BAD_REQUEST, &message))
+            let (status, message) = match exchange.buffer_body(self.body_limit).await {
+                Ok(body) => match self.transformation.transform(exchange, &body).await {
+                    Ok(text) => {
+                        exchange.set_body(text.into());
+                        return Outcome::Continue;
+                    }
+                    Err(error) => (error.status(), error.to_string()),
+                },
+                Err(BodyError::TooLarge { limit }) => {
+                    let message =
+                        format!("request body is larger than {limit} bytes (max_request_body_size)");
+                    (StatusCode::BAD_REQUEST, message)
                 }
-            }
+                Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
+            };
+            exchange.write_error_log(Level::Info, &message);
+            Outcome::Answer(refuse(Format::OpenAi, status, &message))
         })
-    }
-}
-
-impl AiRequestTransformer {
-    async fn transform(&self, exchange: &mut Exchange) -> Result<(), String> {
-        let body = exchange.buffer_body(self.body_limit).await.map_err(|error| match error {
-            BodyError::TooLarge { limit } => {
-                format!("request body is larger than {limit} bytes (max_request_body_size)")
-            }
-            error => error.to_string(),
-        })?;
-        let transformed = self.transformation.transform(exchange, &body).await;
-        exchange.set_body(transformed.map_err(|error| error.to_string())?.into());
-        Ok(())
     }
 }

@@ -4,6 +4,7 @@ mod instructions;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tollgate_gateway::exchange::Source;
 use tollgate_gateway::{Access, BuildError, Exchange, Phases, Plugin, ResponseFilter, Scope};
@@ -12,6 +13,7 @@ use tollgate_llm::Format;
 use tollgate_model::{Config, Map, PluginSchema, Value};
 use tollgate_telemetry::Level;
 
+use super::ask::Manner;
 use super::refuse;
 use super::target::{LARGEST_ANSWER, plain_body};
 use super::transformation::{self, LlmConfig, Settings, Transformation};
@@ -33,10 +35,10 @@ pub struct AiResponseTransformerConfig {
     pub parse_llm_response_json_instructions: bool,
     /// How long each part of the call may take, in milliseconds.
     #[config(required, default = 60_000)]
-    pub http_timeout: Option<u64>,
+    pub http_timeout: u64,
     /// Whether the LLM's certificate is checked.
     #[config(required, default = true)]
-    pub https_verify: Option<bool>,
+    pub https_verify: bool,
     /// Accepted as Kong has it; the request's body is not read.
     #[config(default = 1_048_576)]
     pub max_request_body_size: Option<u64>,
@@ -76,8 +78,14 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
         prompt: config.prompt,
         pattern: config.transformation_extract_pattern,
         llm: config.llm,
-        timeout: config.http_timeout,
-        verify: config.https_verify,
+        manner: Manner {
+            timeout: Duration::from_millis(config.http_timeout),
+            verify: config.https_verify,
+            proxies: [
+                config.http_proxy_host.zip(config.http_proxy_port),
+                config.https_proxy_host.zip(config.https_proxy_port),
+            ],
+        },
     };
     Ok(Arc::new(AiResponseTransformer(Arc::new(Shared {
         transformation: Transformation::new(NAME, settings, scope)?,
@@ -137,7 +145,7 @@ impl ResponseFilter for Answer {
                     Ok(()) => (response.status, None),
                     Err(message) => (StatusCode::INTERNAL_SERVER_ERROR, Some(message)),
                 },
-                Err(error) => (StatusCode::BAD_REQUEST, Some(error.to_string())),
+                Err(error) => (error.status(), Some(error.to_string())),
             };
             if let Some(message) = message {
                 let level = if status.is_server_error() { Level::Error } else { Level::Info };

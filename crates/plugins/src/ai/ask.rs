@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tollgate_gateway::balancer::Peer;
 use tollgate_gateway::destination::Destination;
 use tollgate_gateway::own_request::FetchError;
 use tollgate_gateway::{BuildError, Exchange, ResponseFilter, Scope};
@@ -13,7 +14,7 @@ use tollgate_http::{Body, Method, Response, StatusCode};
 use tollgate_llm::Format;
 
 use super::target::config::TargetConfig;
-use super::target::{LARGEST_ANSWER, Policy, Target};
+use super::target::{LARGEST_ANSWER, Policy, Refusal, Target};
 
 /// An LLM that the gateway asks.
 pub(super) struct Llm {
@@ -22,6 +23,18 @@ pub(super) struct Llm {
     timeouts: Timeouts,
     /// How to speak TLS where certificates are not checked.
     trusting: Option<Arc<TlsProfile>>,
+    /// By which way `http` addresses are reached, and `https` ones.
+    proxies: [Option<Peer>; 2],
+}
+
+/// How an LLM is asked.
+pub(super) struct Manner {
+    /// How long each part of the call may take.
+    pub timeout: Duration,
+    /// Whether its certificate is checked.
+    pub verify: bool,
+    /// Proxies by host and port: for `http` addresses, and for `https` ones.
+    pub proxies: [Option<(String, u16)>; 2],
 }
 
 /// What the LLM said.
@@ -36,8 +49,8 @@ pub(super) struct Reply {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
     /// The request cannot be made the provider's.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{}", .0.message)]
+    Refused(Refusal),
     /// The provider cannot be reached, or breaks off.
     #[error("request to ai service failed: {0}")]
     Failed(#[from] FetchError),
@@ -50,8 +63,7 @@ pub(super) enum AskError {
 }
 
 impl Llm {
-    /// Compiles what is configured at `field`. Each part of a call may take `timeout`; without `verify` the
-    /// provider's certificate is not checked.
+    /// Compiles what is configured at `field`.
     ///
     /// # Errors
     /// A target that cannot be one.
@@ -59,9 +71,9 @@ impl Llm {
         config: TargetConfig,
         field: &str,
         scope: &Scope,
-        timeout: Duration,
-        verify: bool,
+        manner: Manner,
     ) -> Result<Self, BuildError> {
+        let Manner { timeout, verify, proxies } = manner;
         let trusting = match verify {
             true => None,
             false => Some(TlsProfile::new(false, &[], None).map(Arc::new).map_err(|error| BuildError {
@@ -74,6 +86,7 @@ impl Llm {
             policy: Policy::new(None, Some(false)),
             timeouts: Timeouts { connect: timeout, write: timeout, read: timeout },
             trusting,
+            proxies: proxies.map(|proxy| proxy.map(|(host, port)| Peer::new(&host, port, None))),
         })
     }
 
@@ -100,6 +113,9 @@ impl Llm {
         let mut own = exchange.own_request(Method::POST);
         let request = Bytes::from(request.to_string());
         async move {
+            if !self.target.is_ready() {
+                self.target.ready().await;
+            }
             let prepared = self.target.prepare(&mut own, Some(&request), &self.policy);
             let filter = prepared.map_err(AskError::Refused)?;
             if let (Some(trusting), Some(destination)) = (&self.trusting, &own.destination)
@@ -108,7 +124,10 @@ impl Llm {
                 let tls = Some(Arc::clone(trusting));
                 own.destination = Some(Arc::new(Destination { tls, ..Destination::clone(destination) }));
             }
-            let response = own.fetch(&self.timeouts, LARGEST_ANSWER).await?;
+            let https = own.destination.as_ref().is_some_and(|destination| destination.tls.is_some());
+            let [for_http, for_https] = &self.proxies;
+            let proxy = if https { for_https } else { for_http };
+            let response = own.fetch(proxy.as_ref(), &self.timeouts, LARGEST_ANSWER).await?;
             read(own, filter, response)
         }
     }

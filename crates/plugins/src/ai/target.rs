@@ -1,8 +1,8 @@
 //! A target: one model of one provider, and all that it takes to send a request there: its address, its key, what
 //! is asked of it, and what becomes of its answer. `ai-proxy` has one, `ai-proxy-advanced` chooses among many.
 
+mod account;
 mod answer;
-mod aws;
 pub(super) mod config;
 mod gunzip;
 mod intake;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tollgate_gateway::destination::Destination;
 use tollgate_gateway::{BuildError, Exchange, ResponseFilter, Scope, query};
 use tollgate_http::{Response, StatusCode};
 use tollgate_llm::json::Object;
@@ -21,10 +22,11 @@ use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming};
 use tollgate_llm::template::{Place, Template};
 use tollgate_llm::{Format, Operation, Provider, provider};
 
+use super::accounts::FAILED;
 use super::refuse;
+use account::TargetAccount;
 pub(super) use answer::{LARGEST_ANSWER, plain_body};
 use answer::{Plain, Preserved, Streamed};
-use aws::Aws;
 use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
 pub(super) use intake::{Reads, body_limit, with_body};
 use log::{Azure, Record};
@@ -73,8 +75,8 @@ pub(super) struct Target {
     fixed_header: Option<Arc<str>>,
     options: Options,
     auth: Auth,
-    /// Who signs requests, where they must be signed.
-    aws: Option<Aws>,
+    /// Who answers for requests, where that is a cloud's account.
+    account: Option<TargetAccount>,
     shared: Arc<Shared>,
 }
 
@@ -89,9 +91,23 @@ pub(super) fn format(configured: Option<&str>) -> Result<Format, BuildError> {
     })
 }
 
-/// The answer to a request that cannot be sent on.
-pub(super) fn refuse_request(format: Format, message: &str) -> Response {
-    refuse(format, StatusCode::BAD_REQUEST, message)
+/// Why a request is not sent on.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+}
+
+impl From<String> for Refusal {
+    /// What is wrong with the request.
+    fn from(message: String) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message }
+    }
+}
+
+/// The answer to a request that is not sent on.
+pub(super) fn refuse_request(format: Format, refusal: &Refusal) -> Response {
+    refuse(format, refusal.status, &refusal.message)
 }
 
 impl Target {
@@ -122,7 +138,7 @@ impl Target {
         };
         let upstream = Upstream::new(&*provider, (format, operation), &options).map_err(under)?;
         let auth = config.auth.unwrap_or_default();
-        let aws = Aws::of(&*provider, &auth, &options).map_err(under)?;
+        let account = TargetAccount::of(&*provider, &auth, &options).map_err(under)?;
         let number = |value: Option<f64>| value.map(|value| json!(value).to_string());
         let count = |value: Option<i64>| value.map(|value| value.to_string());
         let logging = config.logging.unwrap_or_default();
@@ -142,7 +158,7 @@ impl Target {
                 dimensions: count(options.embeddings_dimensions),
             },
             auth,
-            aws,
+            account,
             shared: Arc::new(Shared {
                 provider,
                 format,
@@ -160,7 +176,7 @@ impl Target {
     /// Names under which it sends secrets.
     pub(super) fn secret_names(&self) -> Vec<String> {
         let names = [&self.auth.header_name, &self.auth.param_name].into_iter().flatten().cloned();
-        names.chain(self.aws.iter().map(|_| "x-amz-security-token".to_owned())).collect()
+        names.chain(self.account.iter().flat_map(TargetAccount::secret_names)).collect()
     }
 
     /// Whether its model takes instructions, as far as that is plain when it is configured.
@@ -185,17 +201,29 @@ impl Target {
         }
     }
 
+    /// Whether requests can be prepared at once; where not, [`Target::ready`] is to be waited for.
+    pub(super) fn is_ready(&self) -> bool {
+        self.account.as_ref().is_none_or(|account| account.held().is_some())
+    }
+
+    /// Waits until requests can be prepared, or cannot: they are refused then, and the error log has the cause.
+    pub(super) async fn ready(&self) {
+        if let Some(account) = &self.account {
+            drop(account.ready().await);
+        }
+    }
+
     /// Checks the request and makes it the provider's; what it returns is to follow the answer. `None` stands for a
     /// body that is not read.
     ///
     /// # Errors
-    /// What the client is told (status 400).
+    /// What the client is told.
     pub(super) fn prepare(
         &self,
         exchange: &mut Exchange,
         body: Option<&[u8]>,
         policy: &Policy,
-    ) -> Result<Box<dyn ResponseFilter>, String> {
+    ) -> Result<Box<dyn ResponseFilter>, Refusal> {
         let model = match &self.model {
             Some(template) => match template.fixed() {
                 Some(model) => Some(model.into()),
@@ -220,11 +248,13 @@ impl Target {
         };
         if self.shared.operation.passes() {
             let filter = self.pass(exchange, body, &rules, policy)?;
-            exchange.upstream_path = passing::below(path, self.shared.operation, rules.path);
+            let path = passing::below(path, self.shared.operation, rules.path);
+            self.prove(exchange, &destination, &path, body.unwrap_or_default())?;
+            exchange.upstream_path = path;
             exchange.destination = Some(destination);
             return Ok(filter);
         }
-        let call = request::check(body.and_then(Object::parse), &rules)?;
+        let call = request::check(body.and_then(Object::parse), &rules).map_err(String::from)?;
         let (body, filter) = self.convert(exchange, &call, &rules, policy)?;
         if path.is_empty() {
             path = self.shared.provider.call_path(&call, self.shared.format).into();
@@ -232,12 +262,32 @@ impl Target {
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
         self.upstream.mark(exchange)?;
         self.authenticate(exchange);
-        if let Some(aws) = &self.aws {
-            aws.sign(exchange, &destination, &path, &body)?;
-        }
+        self.prove(exchange, &destination, &path, &body)?;
         exchange.upstream_path = path;
         exchange.destination = Some(destination);
         Ok(filter)
+    }
+
+    /// Has the account, where there is one, answer for the request.
+    ///
+    /// # Errors
+    /// Its credential cannot be had.
+    fn prove(
+        &self,
+        exchange: &mut Exchange,
+        destination: &Destination,
+        path: &[u8],
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        if let Some(account) = &self.account
+            && !(self.keeps_own_auth() && exchange.head.headers.contains("authorization"))
+        {
+            let refusal =
+                || Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message: FAILED.to_owned() };
+            let proof = account.held().ok_or_else(refusal)?;
+            account.prove(&proof, exchange, destination, path, body)?;
+        }
+        Ok(())
     }
 
     /// Sets the body to send, which it returns too, with what is to follow the answer.

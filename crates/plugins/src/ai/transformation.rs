@@ -1,14 +1,14 @@
 //! A text made another by an LLM: what `ai-request-transformer` and `ai-response-transformer` have in common.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tollgate_gateway::{BuildError, Exchange, Scope};
+use tollgate_http::StatusCode;
 use tollgate_model::schema::{Constraint, EntityCheck};
 use tollgate_model::{Config, FieldErrors, Map};
 
-use super::ask::{AskError, Llm};
+use super::ask::{AskError, Llm, Manner};
 use super::pattern::Pattern;
+use super::target::Refusal;
 use super::target::config::{Auth, Logging, Model, RouteType, TargetConfig, refuse_target, target_checks};
 
 /// The LLM that is asked.
@@ -56,9 +56,7 @@ pub(super) struct Settings {
     pub prompt: String,
     pub pattern: Option<String>,
     pub llm: LlmConfig,
-    /// In milliseconds.
-    pub timeout: Option<u64>,
-    pub verify: Option<bool>,
+    pub manner: Manner,
 }
 
 /// What makes a text another.
@@ -73,8 +71,8 @@ pub(super) struct Transformation {
 /// Why a text is not transformed (Kong 3.11's words).
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransformError {
-    #[error("{0}")]
-    Refused(String),
+    #[error("{}", .0.message)]
+    Refused(Refusal),
     #[error("failed to introspect request with AI service: {0}")]
     Unanswered(AskError),
     #[error("failed to convert AI response to Kong format: {0}")]
@@ -87,10 +85,20 @@ pub(super) enum TransformError {
     NoMatch,
 }
 
+impl TransformError {
+    /// The status that the client is told it with.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(refusal) => refusal.status,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
 impl From<AskError> for TransformError {
     fn from(error: AskError) -> Self {
         match error {
-            AskError::Refused(message) => Self::Refused(message),
+            AskError::Refused(refusal) => Self::Refused(refusal),
             AskError::Answer(message) => Self::Answer(message),
             AskError::Failed(_) | AskError::Status(_) => Self::Unanswered(error),
         }
@@ -105,10 +113,8 @@ impl Transformation {
     pub(super) fn new(name: &'static str, settings: Settings, scope: &Scope) -> Result<Self, BuildError> {
         let LlmConfig { route_type, auth, model, logging } = settings.llm;
         let target = TargetConfig { route_type, auth, model, logging };
-        let timeout = Duration::from_millis(settings.timeout.unwrap_or_default());
-        let verify = settings.verify != Some(false);
         Ok(Self {
-            llm: Llm::new(target, "config.llm", scope, timeout, verify)?,
+            llm: Llm::new(target, "config.llm", scope, settings.manner)?,
             prompt: settings.prompt,
             pattern: settings.pattern.as_deref().map(Pattern::of_lines),
             name,

@@ -45,8 +45,10 @@ pub struct AwsSettings {
 /// Why an account cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AwsSettingsError {
-    /// A key id without a secret key, or the other way round.
-    HalfAKey,
+    /// A secret key without a key id.
+    NoKeyId,
+    /// A key id without a secret key.
+    NoSecretKey,
     /// The token service's address is none.
     StsEndpoint,
     /// Nothing says where keys could come from.
@@ -101,10 +103,9 @@ impl AwsAccount {
             return Err(AwsSettingsError::StsEndpoint);
         }
         let environment = Environment { variable };
-        let origins = match (&settings.key_id, &settings.secret_key) {
-            (Some(id), Some(secret)) => vec![Origin::Keys(AwsKeys::new(id.expose(), secret.expose(), None))],
-            (None, None) => environment.origins(),
-            _ => return Err(AwsSettingsError::HalfAKey),
+        let origins = match settings.key_id.is_some() || settings.secret_key.is_some() {
+            true => vec![Origin::Keys(configured_keys(settings, variable)?)],
+            false => environment.origins(),
         };
         if origins.is_empty() {
             return Err(AwsSettingsError::Nowhere);
@@ -154,6 +155,17 @@ impl Source for AwsAccount {
             Some(role) => self.sts.assume(role, &base.into_credential()).await,
         }
     }
+}
+
+/// Keys of which at least one half is configured; the environment may know the other. Its session token belongs to
+/// its own keys.
+fn configured_keys(settings: &AwsSettings, variable: Variables<'_>) -> Result<AwsKeys, AwsSettingsError> {
+    let half = |configured: &Option<Secret>, name: &str| {
+        configured.clone().or_else(|| variable(name).map(Secret::new))
+    };
+    let id = half(&settings.key_id, "AWS_ACCESS_KEY_ID").ok_or(AwsSettingsError::NoKeyId)?;
+    let secret = half(&settings.secret_key, "AWS_SECRET_ACCESS_KEY").ok_or(AwsSettingsError::NoSecretKey)?;
+    Ok(AwsKeys::new(id.expose(), secret.expose(), None))
 }
 
 /// What the environment says of AWS.
@@ -265,7 +277,10 @@ mod tests {
         assert_eq!(account, AwsSettingsError::StsEndpoint, "an endpoint of the environment is no address");
         assert_eq!(origins(&both, environment), Ok(vec!["keys"]));
         let half = AwsSettings { secret_key: None, ..both.clone() };
-        assert_eq!(origins(&half, environment), Err(AwsSettingsError::HalfAKey));
+        assert_eq!(origins(&half, ""), Err(AwsSettingsError::NoSecretKey));
+        assert_eq!(origins(&half, environment), Ok(vec!["keys"]));
+        let half = AwsSettings { key_id: None, ..both.clone() };
+        assert_eq!(origins(&half, ""), Err(AwsSettingsError::NoKeyId));
         let account = AwsAccount::new(&both, &|_| None).unwrap();
         let keys = account.fixed().unwrap();
         assert_eq!((&*keys.id, keys.secret.expose(), keys.token), ("i", "s", None));

@@ -96,28 +96,37 @@ pub struct Auth {
     /// Whether the parameter goes into the query or the body.
     #[config(optional)]
     pub param_location: Option<ParamLocation>,
-    /// Client id of a user-assigned Azure identity.
+    /// Client id of an Azure app or user-assigned identity; else `AZURE_CLIENT_ID` of the environment.
     #[config(optional, referenceable)]
     pub azure_client_id: Option<String>,
-    /// Secret of that Azure identity.
+    /// Secret of that Azure app; else `AZURE_CLIENT_SECRET` of the environment.
     #[config(optional, referenceable, encrypted)]
     pub azure_client_secret: Option<Secret>,
-    /// Tenant of that Azure identity.
+    /// Tenant of that Azure app; else `AZURE_TENANT_ID` of the environment.
     #[config(optional, referenceable)]
     pub azure_tenant_id: Option<String>,
-    /// Whether a token of the Azure identity stands in for a key.
+    /// Whether a token of Entra ID stands in for a key: of the app with a secret, else of the workload
+    /// (`AZURE_FEDERATED_TOKEN_FILE`), else of the identity that App Service or the machine has.
     #[config(optional, default = false)]
     pub azure_use_managed_identity: Option<bool>,
     /// Whether a token of a GCP service account stands in for a key.
     #[config(optional, default = false)]
     pub gcp_use_service_account: Option<bool>,
-    /// JSON of that service account; else `GCP_SERVICE_ACCOUNT` of the environment.
+    /// JSON of that service account; else `GCP_SERVICE_ACCOUNT` of the environment, else the file that
+    /// `GOOGLE_APPLICATION_CREDENTIALS` names (also of a workload), else the machine's own account.
     #[config(optional, referenceable, encrypted)]
     pub gcp_service_account_json: Option<Secret>,
-    /// AWS key id; else `AWS_ACCESS_KEY_ID` of the environment.
+    /// Address of the machine's token, in place of its metadata server's (Kong 3.14).
+    #[config(optional, referenceable)]
+    pub gcp_metadata_url: Option<String>,
+    /// Address of OAuth tokens, in place of the one in the service account (Kong 3.14).
+    #[config(optional, referenceable)]
+    pub gcp_oauth_token_url: Option<String>,
+    /// AWS key id. Without keys here, they come from where AWS's SDKs look: `AWS_ACCESS_KEY_ID`, profiles in AWS's
+    /// files, `AWS_WEB_IDENTITY_TOKEN_FILE`, the container's or the instance's role.
     #[config(optional, referenceable, encrypted)]
     pub aws_access_key_id: Option<Secret>,
-    /// AWS secret key; else `AWS_SECRET_ACCESS_KEY` of the environment.
+    /// AWS secret key beside that id.
     #[config(optional, referenceable, encrypted)]
     pub aws_secret_access_key: Option<Secret>,
     /// Whether a key that the client sent is kept.
@@ -247,7 +256,7 @@ impl Options {
             azure_deployment_id: self.azure_deployment_id.clone(),
             azure_api_version: self.azure_api_version.clone(),
             anthropic_version: self.anthropic_version.clone(),
-            aws_region: super::aws::region(self),
+            aws_region: super::account::region(self),
             bedrock_latency: self.bedrock.as_ref().and_then(|of| of.performance_config_latency.clone()),
             llama2_format: self.llama2_format.clone(),
             mistral_format: self.mistral_format.clone(),
@@ -280,7 +289,7 @@ pub struct Bedrock {
     /// Region; else `AWS_REGION` of the environment.
     #[config(optional)]
     pub aws_region: Option<String>,
-    /// Role to assume.
+    /// Role to assume with whatever keys there are.
     #[config(optional)]
     pub aws_assume_role_arn: Option<String>,
     /// Name of the session under that role.
@@ -454,17 +463,6 @@ fn refuse_provider<'a>(
         && !provider::serves(&*provider, operation)
     {
         errors.add_at("route_type", format!("{named} has no '{}' that could be served", operation.name()));
-    }
-    let role = "model.options.bedrock.aws_assume_role_arn";
-    if name == "bedrock" && known(role).is_some() {
-        errors.add_at(role, "roles cannot be assumed yet; leave it out and use keys that may call the model");
-    }
-    let identity = fields.get("auth").and_then(|auth| auth.get("azure_use_managed_identity"));
-    if name == "azure" && identity == Some(&Value::Bool(true)) {
-        errors.add_at(
-            "auth.azure_use_managed_identity",
-            "managed identities cannot be used yet; leave it out and give a key as 'header_value'",
-        );
     }
     let is_set = |path: &[&str]| text(fields, &[&["model", "options"], path].concat()).is_some();
     let found = match name {
