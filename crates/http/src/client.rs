@@ -7,6 +7,7 @@ mod http2;
 mod pool;
 mod resolver;
 mod tls;
+mod tunnel;
 
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;

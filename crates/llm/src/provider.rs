@@ -77,6 +77,12 @@ pub trait Provider: Send + Sync {
     /// What follows a streamed answer on its way.
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream>;
 
+    /// Whether this model takes instructions (`system`).
+    fn takes_system(&self, model: &str) -> bool {
+        let _ = model;
+        true
+    }
+
     /// Whether requests have to be signed ([`crate::sigv4`]).
     fn wants_signature(&self) -> bool {
         false

@@ -7,9 +7,12 @@ pub mod ai_prompt_template;
 pub mod ai_proxy;
 pub mod ai_proxy_advanced;
 pub mod ai_rate_limiting_advanced;
+pub mod ai_request_transformer;
+pub mod ai_response_transformer;
+mod ask;
 mod pattern;
-mod request_body;
 mod target;
+mod transformation;
 
 use tollgate_http::{Response, StatusCode};
 use tollgate_llm::Format;

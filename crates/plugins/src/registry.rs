@@ -21,6 +21,8 @@ const PLUGINS: &[Entry] = &[
     (ai::ai_proxy::schema, ai::ai_proxy::build),
     (ai::ai_proxy_advanced::schema, ai::ai_proxy_advanced::build),
     (ai::ai_rate_limiting_advanced::schema, ai::ai_rate_limiting_advanced::build),
+    (ai::ai_request_transformer::schema, ai::ai_request_transformer::build),
+    (ai::ai_response_transformer::schema, ai::ai_response_transformer::build),
     (auth::key_auth::schema, auth::key_auth::build),
     (observe::file_log::schema, observe::file_log::build),
     (observe::prometheus::schema, observe::prometheus::build),

@@ -72,6 +72,10 @@ impl Provider for Bedrock {
         Box::new(answer_reader::Reader::new(asked, wishes))
     }
 
+    fn takes_system(&self, model: &str) -> bool {
+        request_writer::takes_system(model)
+    }
+
     fn wants_signature(&self) -> bool {
         true
     }

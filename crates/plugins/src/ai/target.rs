@@ -26,6 +26,7 @@ use tollgate_llm::{Format, Operation, Provider, provider};
 use super::accounts::FAILED;
 use super::refuse;
 use account::TargetAccount;
+pub(super) use answer::{LARGEST_ANSWER, plain_body};
 use answer::{Plain, Preserved, Streamed};
 use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
 pub(super) use intake::{Reads, body_limit, take_body, with_body};
@@ -97,9 +98,10 @@ pub(super) fn format(configured: Option<&str>) -> Result<Format, BuildError> {
 }
 
 /// Why a request is not sent on.
+#[derive(Debug)]
 pub(super) struct Refusal {
-    status: StatusCode,
-    message: String,
+    pub(super) status: StatusCode,
+    pub(super) message: String,
 }
 
 impl From<String> for Refusal {
@@ -208,6 +210,12 @@ impl Target {
         names.extend(self.auth.header_name.as_ref().map(|name| name.to_ascii_lowercase()));
         names.extend(self.account.iter().flat_map(|_| account::FIELDS).map(str::to_owned));
         names
+    }
+
+    /// Whether its model takes instructions, as far as that is plain when it is configured.
+    pub(super) fn takes_system(&self) -> bool {
+        let model = self.model.as_ref().and_then(Template::fixed);
+        model.is_none_or(|model| self.shared.provider.takes_system(model))
     }
 
     /// Kong's name of who answers.
@@ -425,21 +433,21 @@ fn has_gzip(list: &str) -> bool {
 /// # Errors
 /// Kong's message for a placeholder that is malformed or has no value.
 fn render(template: &Template, exchange: &Exchange) -> Result<String, String> {
+    let (headers, query) = match &exchange.on_behalf_of {
+        Some(head) => (&head.headers, head.query()),
+        None => (&exchange.head.headers, exchange.query.as_deref()),
+    };
     template.render(|place, key| match place {
         Place::Headers => {
-            let headers = &exchange.head.headers;
             let value = headers.get_str(key);
             value.or_else(|| headers.get_str(&key.replace('_', "-"))).map(str::to_owned)
         }
         Place::UriCaptures => {
             exchange.captures.iter().find(|(name, _)| **name == *key).map(|(_, value)| value.to_string())
         }
-        Place::QueryParams => {
-            let query = exchange.query.as_deref().unwrap_or_default();
-            query::parse(query)
-                .find(|(name, _)| name == key)
-                .and_then(|(_, value)| value.map(|value| value.into_owned()))
-        }
+        Place::QueryParams => query::parse(query.unwrap_or_default())
+            .find(|(name, _)| name == key)
+            .and_then(|(_, value)| value.map(|value| value.into_owned())),
     })
 }
 

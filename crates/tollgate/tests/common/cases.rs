@@ -228,7 +228,8 @@ fn check_body(text: &str, expect: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn check_sent(received: Option<Vec<u8>>, expected: &Value) -> Result<(), String> {
+/// Compares what an upstream received with what is expected of it.
+pub fn check_sent(received: Option<Vec<u8>>, expected: &Value) -> Result<(), String> {
     let received = match (received, expected) {
         (_, Value::Null) => return Ok(()),
         (None, Value::Bool(false)) => return Ok(()),

@@ -13,12 +13,12 @@ use tollgate_gateway::{Exchange, ResponseFilter};
 use tollgate_http::{Body, Response, StatusCode};
 use tollgate_llm::provider::{Stream, StreamWishes};
 
+use super::super::refuse;
 use super::gunzip::{Gunzip, NotGzip};
 use super::log::{Record, Watch};
-use super::refuse;
 
 /// Largest plain answer that is taken in, in bytes, also after gzip is taken off.
-const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+pub(in crate::ai) const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// What a stream ends with where the rest of it cannot be read.
 const BROKEN: &[u8] =
@@ -80,6 +80,12 @@ fn gunzip(body: &[u8]) -> Option<Bytes> {
     let limit = LARGEST_ANSWER as u64 + 1;
     MultiGzDecoder::new(body).take(limit).read_to_end(&mut plain).ok()?;
     (plain.len() <= LARGEST_ANSWER).then(|| plain.into())
+}
+
+/// The body of an answer that is there whole, without gzip. What says gzip and is none is given as it is.
+pub(in crate::ai) fn plain_body(response: &Response) -> Bytes {
+    let Body::Full(came) = &response.body else { return Bytes::new() };
+    is_gzip(response).then(|| gunzip(came)).flatten().unwrap_or_else(|| came.clone())
 }
 
 impl ResponseFilter for Plain {

@@ -13,6 +13,8 @@ pub(in crate::ai) enum Reads {
     Json,
     /// JSON, and forms as JSON.
     Forms,
+    /// All, as they are.
+    AsIs,
     /// JSON, and parts as they are.
     Parts,
     /// None.
@@ -31,6 +33,9 @@ impl Reads {
 
     /// Of which form a body is, where it is of one that is read.
     fn form(self, exchange: &Exchange) -> Option<Form> {
+        if self == Self::AsIs {
+            return Some(Form::Json);
+        }
         let form = match exchange.head.headers.get_str("content-type") {
             Some(content_type) => Form::of(content_type)?,
             None => Form::Json,
@@ -57,8 +62,8 @@ pub(in crate::ai) fn body_limit(configured: Option<u64>) -> usize {
     }
 }
 
-/// Decides about a request with its body as JSON text, or of parts; `None` stands for one that is not read, cannot be, or is
-/// too large. What `decide` gives is the answer of a request that is not sent on.
+/// Decides about a request with its body as JSON text, of parts, or as it is; `None` stands for one that is not read,
+/// cannot be, or is too large. What `decide` gives is the answer of a request that is not sent on.
 pub(in crate::ai) fn with_body<'a>(
     exchange: &'a mut Exchange,
     reads: Reads,
