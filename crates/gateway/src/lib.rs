@@ -27,6 +27,7 @@ pub mod router;
 pub mod secrets;
 pub mod settings;
 pub mod snapshot;
+mod table;
 mod upstream;
 
 pub use exchange::Exchange;

@@ -4,8 +4,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Instant;
 
@@ -34,6 +34,8 @@ use crate::{forwarded, logging, received};
 /// The data plane: answers requests by the current snapshot.
 pub struct Gateway {
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Snapshots that requests under way may still hold, so that none of them has to free one.
+    retired: Mutex<Vec<Arc<Snapshot>>>,
     client: Client,
     settings: Arc<Settings>,
     counters: Counters,
@@ -52,6 +54,7 @@ impl Gateway {
     pub fn new(snapshot: Snapshot, client: Client, settings: Settings) -> Self {
         let gateway = Self {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            retired: Mutex::default(),
             client,
             settings: Arc::new(settings),
             counters: Counters::default(),
@@ -69,7 +72,10 @@ impl Gateway {
     /// Serves another configuration from now on; requests under way end with theirs.
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
         self.prober.follow(&snapshot, &self.snapshot);
-        self.snapshot.store(snapshot);
+        let old = self.snapshot.swap(snapshot);
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.push(old);
+        retired.retain(|old| Arc::strong_count(old) > 1);
     }
 
     /// The node's settings.
@@ -211,9 +217,9 @@ impl Gateway {
             port: exchange.client_port(),
             tls: exchange.connection.tls.is_some(),
         });
-        let Some((found, route)) =
-            found.and_then(|found| snapshot.routes.get(found.route).cloned().map(|route| (found, route)))
-        else {
+        let Some((found, route)) = found.and_then(|found| {
+            snapshot.routes.get(found.route).cloned().flatten().map(|route| (found, route))
+        }) else {
             return Some(exchange.error(StatusCode::NOT_FOUND, answer::NO_ROUTE));
         };
         if let Some(refusal) = route.protocols.demand(&route, exchange) {
