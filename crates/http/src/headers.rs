@@ -446,16 +446,20 @@ fn same_name(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
-    let (a_eights, a_rest) = a.as_chunks::<8>();
-    let (b_eights, b_rest) = b.as_chunks::<8>();
-    let mut different = 0;
-    for (a, b) in a_eights.iter().zip(b_eights) {
-        different |= lower(u64::from_ne_bytes(*a)) ^ lower(u64::from_ne_bytes(*b));
+    let differ = |a: &[u8; 8], b: &[u8; 8]| lower(u64::from_ne_bytes(*a)) ^ lower(u64::from_ne_bytes(*b));
+    // The last bytes overlap those before.
+    if let (Some(a_last), Some(b_last)) = (a.last_chunk(), b.last_chunk()) {
+        let eights = a.as_chunks().0.iter().zip(b.as_chunks().0);
+        return eights.fold(differ(a_last, b_last), |all, (a, b)| all | differ(a, b)) == 0;
     }
-    for (a, b) in a_rest.iter().zip(b_rest) {
-        different |= u64::from(a.to_ascii_lowercase() ^ b.to_ascii_lowercase());
+    let both_ends = |name: &[u8]| {
+        let (first, last) = (name.first_chunk()?, name.last_chunk()?);
+        Some(u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last)))
+    };
+    match (both_ends(a), both_ends(b)) {
+        (Some(a), Some(b)) => lower(a) == lower(b),
+        _ => a.eq_ignore_ascii_case(b),
     }
-    different == 0
 }
 
 /// Eight bytes with their capital letters made small.
