@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use tollgate_http::client::Client;
 use tollgate_http::{Body, BodyError, Connection, Headers, RequestHead, Response, StatusCode};
 use tollgate_model::{Map, Value};
 use tollgate_telemetry::Level;
@@ -43,6 +44,10 @@ pub struct Exchange {
     pub client_scheme: &'static str,
     /// The node's settings.
     pub settings: Arc<Settings>,
+    /// What sends requests to upstreams.
+    pub(crate) client: Client,
+    /// The request on whose behalf the gateway makes this one ([`Exchange::own_request`]).
+    pub on_behalf_of: Option<Box<RequestHead>>,
     /// Configuration this request is served by.
     pub snapshot: Arc<Snapshot>,
     /// The matched route; `None` for a request that matched none.
@@ -71,6 +76,7 @@ pub struct Exchange {
     /// What happened, for the log phase.
     pub facts: Facts,
     pub(crate) filters: Vec<(usize, Box<dyn ResponseFilter>)>,
+    pub(crate) llm_usage_observers: Vec<LlmUsageObserver>,
     pub(crate) running: usize,
     /// Plugins that ran, where consumer-scoped configuration decided; else the route's own list counts.
     pub(crate) collected: Option<Vec<Arc<crate::chain::Configured>>>,
@@ -105,6 +111,26 @@ pub struct Try {
     /// The status a failure stands for (502, 504); `None` when it worked, or was not over when the client left.
     pub failure: Option<u16>,
 }
+
+/// What a call of an LLM used, as its provider counted, or as it was estimated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LlmUsage {
+    /// Who answered, by Kong's name.
+    pub provider: &'static str,
+    /// The model asked.
+    pub model: Box<str>,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Tokens of the answer.
+    pub completion_tokens: u64,
+    /// Both.
+    pub total_tokens: u64,
+    /// Price of the call, by the prices configured for the model.
+    pub cost: f64,
+}
+
+/// Is told what the exchange's LLM call used; `None` where nothing was answered.
+pub type LlmUsageObserver = Box<dyn FnOnce(Option<&LlmUsage>) + Send>;
 
 /// What happened to a request, for headers, log and metrics.
 #[derive(Debug, Clone)]
@@ -143,10 +169,24 @@ pub struct Facts {
     pub upstream_uri: Bytes,
     /// The log's `ai` section.
     pub ai: Option<Value>,
+    /// What the LLM call used, where somebody asked ([`Exchange::wants_llm_usage`]).
+    pub llm_usage: Option<LlmUsage>,
     /// The log's `correlation_id`.
     pub correlation_id: Option<Box<str>>,
     /// Further members of the log entry.
     pub custom: Map<String, Value>,
+}
+
+impl Facts {
+    /// Writes a part of the log's `ai` section.
+    pub fn log_ai(&mut self, name: &str, part: Value) {
+        match &mut self.ai {
+            Some(Value::Object(parts)) => {
+                parts.insert(name.to_owned(), part);
+            }
+            section => *section = Some(Value::Object(Map::from_iter([(name.to_owned(), part)]))),
+        }
+    }
 }
 
 impl Default for Facts {
@@ -168,6 +208,7 @@ impl Default for Facts {
             response_head_size: 0,
             upstream_uri: Bytes::new(),
             ai: None,
+            llm_usage: None,
             correlation_id: None,
             custom: Map::new(),
         }
@@ -233,6 +274,25 @@ impl Exchange {
     /// Leaves a filter for this plugin's response phase. Only in access; at most one a plugin.
     pub fn follow(&mut self, filter: Box<dyn ResponseFilter>) {
         self.filters.push((self.running, filter));
+    }
+
+    /// Names of the providers that the route's plugins may send this request to, as far as the consumer is known.
+    pub fn llm_providers(&self) -> Vec<&'static str> {
+        let Some(route) = &self.route else { return Vec::new() };
+        let consumer = self.consumer.as_ref().map(|consumer| consumer.id);
+        let plugins = (0..route.chain.len()).filter_map(|place| route.chain.resolve(place, consumer));
+        plugins.flat_map(|configured| configured.plugin.llm_providers()).collect()
+    }
+
+    /// Has `observer` told what this exchange's LLM call used, once the answer has ended however it did.
+    pub fn observe_llm_usage(&mut self, observer: LlmUsageObserver) {
+        self.llm_usage_observers.push(observer);
+    }
+
+    /// Whether somebody is to be told what the LLM call uses, so that it has to be found out
+    /// ([`Facts::llm_usage`]).
+    pub fn wants_llm_usage(&self) -> bool {
+        !self.llm_usage_observers.is_empty()
     }
 
     /// Makes `consumer` the one who asks, and tells the upstream (Kong 3.11: `X-Consumer-*`,

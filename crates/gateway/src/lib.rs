@@ -13,6 +13,7 @@ pub mod exchange;
 pub mod forwarded;
 pub mod log_entry;
 pub mod logging;
+pub mod own_request;
 pub mod path;
 pub mod plugin;
 mod protocol;

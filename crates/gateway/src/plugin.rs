@@ -59,6 +59,15 @@ impl<'a> Access<'a> {
     pub fn wait(future: impl Future<Output = Outcome> + Send + 'a) -> Self {
         Access::Wait(Box::pin(future))
     }
+
+    /// The decision, waited for where it needs waiting.
+    pub async fn outcome(self) -> Outcome {
+        match self {
+            Access::Continue => Outcome::Continue,
+            Access::Answer(answer) => Outcome::Answer(answer),
+            Access::Wait(future) => future.await,
+        }
+    }
 }
 
 /// One configured plugin, compiled for the request path.
@@ -69,6 +78,11 @@ pub trait Plugin: Send + Sync {
     /// Names of header fields, query arguments and body fields under which this instance takes or sends
     /// secrets; what stands there is not logged.
     fn secret_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// LLM providers, by Kong's names, that this instance may send a request to.
+    fn llm_providers(&self) -> Vec<&'static str> {
         Vec::new()
     }
 
@@ -103,6 +117,22 @@ pub trait ResponseFilter: Send {
     fn wants_whole(&self, response: &Response) -> Option<usize> {
         let _ = response;
         None
+    }
+
+    /// Whether [`ResponseFilter::wait`] has something to do.
+    fn waits(&self) -> bool {
+        false
+    }
+
+    /// The upstream's answer is there whole, as the filter wanted it: it may be changed by what has to be waited for.
+    /// Runs before any filter's [`ResponseFilter::head`].
+    fn wait<'a>(
+        &'a mut self,
+        exchange: &'a mut Exchange,
+        response: &'a mut Response,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        let _ = (exchange, response);
+        Box::pin(std::future::ready(()))
     }
 
     /// The head is there; where the filter wanted it whole, so is the body.

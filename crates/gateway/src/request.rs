@@ -82,18 +82,30 @@ impl Gateway {
     }
 
     fn open(&self, request: Request) -> Box<Exchange> {
+        Self::begin(request, self.snapshot.load_full(), &self.settings, &self.client)
+    }
+
+    /// A request that has just begun.
+    pub(crate) fn begin(
+        request: Request,
+        snapshot: Arc<Snapshot>,
+        settings: &Arc<Settings>,
+        sender: &Client,
+    ) -> Box<Exchange> {
         let Request { head, mut body, connection } = request;
         let request_size = received::head_size(&head) + body.remaining().unwrap_or(0);
         let request_counted = received::count_unknown(&mut body);
-        let client = forwarded::client(&self.settings.forwarded, &head.headers, &connection);
+        let client = forwarded::client(&settings.forwarded, &head.headers, &connection);
         Box::new(Exchange {
             received_target: head.target.clone(),
             request_id: RequestId::new(),
             started: Instant::now(),
             client_ip: client.ip,
             client_scheme: client.scheme,
-            settings: Arc::clone(&self.settings),
-            snapshot: self.snapshot.load_full(),
+            settings: Arc::clone(settings),
+            client: sender.clone(),
+            on_behalf_of: None,
+            snapshot,
             route: None,
             captures: Vec::new(),
             consumer: None,
@@ -108,6 +120,7 @@ impl Gateway {
             response_headers: Headers::new(),
             facts: Facts { request_size, request_counted, ..Facts::default() },
             filters: Vec::new(),
+            llm_usage_observers: Vec::new(),
             running: 0,
             collected: None,
             entry: None,
@@ -361,7 +374,7 @@ fn own_host(exchange: &Exchange) -> Option<Box<[u8]>> {
 }
 
 /// Writes the target that is sent on into the head.
-fn set_target(exchange: &mut Exchange) {
+pub(crate) fn set_target(exchange: &mut Exchange) {
     let target = match &exchange.query {
         None => exchange.upstream_path.clone(),
         Some(query) => follow_on(&exchange.received_target, &exchange.upstream_path, query)
@@ -384,7 +397,10 @@ async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
     let wanted = exchange.filters.iter().filter_map(|(_, filter)| filter.wants_whole(&response)).max();
     let Some(limit) = wanted else { return response };
     match Box::pin(response.body.buffer(limit)).await {
-        Ok(_) => response,
+        Ok(_) => {
+            wait_for_filters(exchange, &mut response).await;
+            response
+        }
         Err(error) => {
             exchange.facts.source = Source::Error;
             logging::about(
@@ -393,6 +409,19 @@ async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
                 &format_args!("upstream broke off ({error}) while reading upstream"),
             );
             upstream_error(exchange, StatusCode::BAD_GATEWAY)
+        }
+    }
+}
+
+/// Lets those filters change an answer that is there whole that have to wait for something. The filter that waits is
+/// lost where the client leaves meanwhile; the others are finished as ever.
+async fn wait_for_filters(exchange: &mut Exchange, response: &mut Response) {
+    for place in 0..exchange.filters.len() {
+        if exchange.filters.get(place).is_some_and(|(_, filter)| filter.waits()) {
+            forwarded::clean_response(&mut response.headers, &exchange.head.headers);
+            let (owner, mut filter) = exchange.filters.remove(place);
+            filter.wait(exchange, response).await;
+            exchange.filters.insert(place, (owner, filter));
         }
     }
 }

@@ -64,6 +64,12 @@ impl Drop for InFlight {
         for mut filter in self.filters.drain(..).chain(unused.into_iter().map(|(_, filter)| filter)) {
             filter.finish(exchange, self.complete);
         }
+        for observer in std::mem::take(&mut exchange.llm_usage_observers) {
+            let usage = exchange.facts.llm_usage.as_ref();
+            if catch_unwind(AssertUnwindSafe(|| observer(usage))).is_err() {
+                logging::about(exchange, Level::Error, &"an observer of the LLM's usage failed");
+            }
+        }
         if chain(exchange).has(Phases::LOG) {
             exchange.facts.ended = Some(Instant::now());
         }

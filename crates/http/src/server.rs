@@ -11,7 +11,7 @@ mod worker;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -100,6 +100,8 @@ pub struct ServerConfig {
 /// A running server. Dropping it ends it at once.
 pub struct ServerHandle {
     addresses: Vec<SocketAddr>,
+    /// The sockets of each address, kept for a server that takes over.
+    sockets: Mutex<Vec<Vec<StdListener>>>,
     workers: Vec<Worker>,
 }
 
@@ -124,15 +126,33 @@ impl ServerHandle {
         self.workers.iter().map(Worker::runtime)
     }
 
-    /// Stops accepting, lets requests under way end for as long as `grace`, then ends. Blocks the thread.
-    pub fn stop(self, grace: Duration) {
+    /// Begins to stop: connections that wait are accepted, none after. Blocks the thread until the last one is in.
+    pub fn stop_accepting(&self) {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for worker in &self.workers {
             worker.stop();
         }
-        let deadline = std::time::Instant::now() + grace;
-        while self.open_connections() > 0 && std::time::Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
+        let accepting = || self.workers.iter().any(|worker| worker.state().is_accepting());
+        wait_while(accepting, ACCEPT_AT_MOST);
+    }
+
+    /// Stops accepting, lets requests under way end for as long as `grace`, then ends. Connections on which nothing
+    /// was asked yet have a second for it. Blocks the thread.
+    pub fn stop(self, grace: Duration) {
+        if !grace.is_zero() {
+            self.stop_accepting();
         }
+        wait_while(|| self.open_connections() > 0, grace);
+    }
+}
+
+/// For how long workers may be too busy to accept the last connections.
+const ACCEPT_AT_MOST: Duration = Duration::from_secs(1);
+
+fn wait_while(holds: impl Fn() -> bool, at_most: Duration) {
+    let deadline = std::time::Instant::now() + at_most;
+    while holds() && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -146,36 +166,49 @@ pub fn serve<H: Handler>(config: ServerConfig, handler: Arc<H>) -> io::Result<Se
         // SO_REUSEPORT would let a second server share the port silently: see first that nobody has it.
         drop(bind(listener.address, false).map_err(|error| cannot_listen(listener, &error))?);
     }
-    serve_beside(config, handler)
+    start(config, handler, None)
 }
 
 fn cannot_listen(listener: &Listener, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {}: {error}", listener.address))
 }
 
-/// As [`serve`], on addresses that another server of this process may still have: for taking over from it
-/// without a moment in which nobody listens.
+/// As [`serve`], taking over from another server of this process: the addresses they share are served from the
+/// very same sockets, so that no connection that waits in one is lost when `before` stops.
 ///
 /// # Errors
 /// As [`serve`].
-pub fn serve_beside<H: Handler>(config: ServerConfig, handler: Arc<H>) -> io::Result<ServerHandle> {
-    let mut addresses = Vec::new();
-    let mut sockets: Vec<Vec<(Listener, StdListener)>> =
-        (0..config.workers.max(1)).map(|_| Vec::new()).collect();
+pub fn serve_beside<H: Handler>(
+    config: ServerConfig,
+    handler: Arc<H>,
+    before: &ServerHandle,
+) -> io::Result<ServerHandle> {
+    start(config, handler, Some(before))
+}
+
+fn start<H: Handler>(
+    config: ServerConfig,
+    handler: Arc<H>,
+    before: Option<&ServerHandle>,
+) -> io::Result<ServerHandle> {
+    let workers = config.workers.max(1);
+    let (mut addresses, mut kept) = (Vec::new(), Vec::new());
+    let mut of_workers: Vec<Vec<(Listener, StdListener)>> = (0..workers).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
-        let mut address = listener.address;
-        let named = |error: io::Error| cannot_listen(listener, &error);
-        for worker in &mut sockets {
-            let socket = bind(address, true).map_err(named)?;
-            socket.listen(listener.backlog).map_err(named)?;
-            address = socket.local_addr()?.as_socket().unwrap_or(address);
-            worker.push((listener.clone(), socket.into()));
+        let (address, sockets) =
+            listen(listener, workers, before).map_err(|error| cannot_listen(listener, &error))?;
+        // Where there were more workers before, some of the new ones accept from several sockets.
+        for (number, socket) in sockets.iter().enumerate() {
+            if let Some(worker) = of_workers.get_mut(number % workers) {
+                worker.push((listener.clone(), socket.try_clone()?));
+            }
         }
         addresses.push(address);
+        kept.push(sockets);
     }
     let tls = Tls::new(config.certificates).map_err(io::Error::other)?;
     let mut workers = Vec::new();
-    for (number, sockets) in sockets.into_iter().enumerate() {
+    for (number, sockets) in of_workers.into_iter().enumerate() {
         let shared = Shared {
             limits: config.limits,
             handler: Arc::clone(&handler),
@@ -184,7 +217,34 @@ pub fn serve_beside<H: Handler>(config: ServerConfig, handler: Arc<H>) -> io::Re
         };
         workers.push(Worker::start(number, sockets, shared, config.pool)?);
     }
-    Ok(ServerHandle { addresses, workers })
+    Ok(ServerHandle { addresses, sockets: Mutex::new(kept), workers })
+}
+
+/// The sockets of a listener, at least one for each worker: those there were before, and new ones.
+fn listen(
+    listener: &Listener,
+    workers: usize,
+    before: Option<&ServerHandle>,
+) -> io::Result<(SocketAddr, Vec<StdListener>)> {
+    let mut sockets = Vec::with_capacity(workers);
+    if let Some(before) = before {
+        let had = before.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        let had = before.addresses.iter().zip(had.iter());
+        for socket in had.filter(|(address, _)| **address == listener.address).flat_map(|(_, had)| had) {
+            let socket = Socket::from(socket.try_clone()?);
+            // Only sets the length of the queue anew.
+            socket.listen(listener.backlog)?;
+            sockets.push(StdListener::from(socket));
+        }
+    }
+    let mut address = listener.address;
+    while sockets.len() < workers {
+        let socket = bind(address, true)?;
+        socket.listen(listener.backlog)?;
+        address = socket.local_addr()?.as_socket().unwrap_or(address);
+        sockets.push(socket.into());
+    }
+    Ok((address, sockets))
 }
 
 fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {

@@ -469,11 +469,17 @@ async fn stopping_lets_requests_end() {
         describe(request).await
     });
     let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(GET).await.unwrap();
+    read_until(&mut idle, "Host=a\n").await;
+    let mut new = TcpStream::connect(address).await.unwrap();
     let mut busy = TcpStream::connect(address).await.unwrap();
     busy.write_all(GET).await.unwrap();
     tokio::time::sleep(Duration::from_millis(30)).await;
     let stopping = tokio::task::spawn_blocking(move || server.stop(common::PATIENCE));
     assert_eq!(read_all(&mut idle).await, "");
+    new.write_all(GET).await.unwrap();
+    let got = read_all(&mut new).await;
+    assert!(got.starts_with("HTTP/1.1 200 OK") && got.contains("Connection: close"), "{got:?}");
     let got = read_all(&mut busy).await;
     assert!(got.starts_with("HTTP/1.1 200 OK") && got.contains("Connection: close"), "{got:?}");
     soon(stopping).await.unwrap();

@@ -7,9 +7,10 @@ mod common;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use common::{any_port, config, describe, soon, start_with, talk, text};
+use common::{Answers, any_port, config, describe, soon, start_with, talk, text};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -18,7 +19,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tollgate_http::client::{Client, Endpoint, SendErrorKind, Timeouts, TlsProfile};
-use tollgate_http::server::{Certificates, Limits, Listener, self_signed};
+use tollgate_http::server::{Certificates, Limits, Listener, ServerConfig, self_signed, serve_beside};
 use tollgate_http::{
     Body, BodyError, BodyStream, Headers, Method, Request, RequestHead, Response, StatusCode, Version,
 };
@@ -67,10 +68,8 @@ async fn the_server_name_chooses_the_certificate() {
     let default = named("default.test");
     let certificates = Arc::new(Certificates::new((&default.0, &default.1), true).unwrap());
     let kept = certificates.clone();
-    let (_server, address) = start_with(
-        tollgate_http::server::ServerConfig { certificates, ..config(Limits::default(), tls_listener()) },
-        tell_tls,
-    );
+    let (_server, address) =
+        start_with(ServerConfig { certificates, ..config(Limits::default(), tls_listener()) }, tell_tls);
     // The name certificates are stored under, and the name that is asked for.
     let cases = [
         ("a.example.test", "a.example.test"),
@@ -388,6 +387,63 @@ async fn stopping_lets_streams_end() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
+#[tokio::test]
+async fn a_server_that_takes_over_loses_no_connection() {
+    let pair = self_signed().unwrap();
+    let certificates = Arc::new(Certificates::new((&pair.0, &pair.1), true).unwrap());
+    let settings = |addresses: [SocketAddr; 2], workers| {
+        let listener = |ssl, address| Listener { ssl, http2: true, ..Listener::plain(address) };
+        let listeners = vec![listener(false, addresses[0]), listener(true, addresses[1])];
+        let certificates = certificates.clone();
+        ServerConfig { listeners, workers, certificates, ..config(Limits::default(), any_port()) }
+    };
+    let (mut server, _) = start_with(settings([any_port().address; 2], 3), describe);
+    let [plain, tls] = [server.addresses()[0], server.addresses()[1]];
+    let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut load = Vec::new();
+    for number in 0..8 {
+        let (done, answered, certificate) = (done.clone(), answered.clone(), pair.0.clone());
+        load.push(tokio::spawn(async move {
+            while !done.load(Ordering::Relaxed) {
+                match number % 4 {
+                    0 | 1 => {
+                        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+                        let answer = talk(plain, request).await;
+                        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer:?}");
+                    }
+                    kind => {
+                        let (address, certificate) =
+                            if kind == 2 { (plain, None) } else { (tls, Some(certificate.as_str())) };
+                        let mut sender = http2::<Empty<Bytes>>(address, certificate).await;
+                        let request = http::Request::get("http://a/").body(Empty::new()).unwrap();
+                        assert_eq!(soon(sender.send_request(request)).await.unwrap().status(), 200);
+                    }
+                }
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    for round in 0..50 {
+        // More workers than before, and fewer.
+        let handler = Arc::new(Answers(Box::new(|request| Box::pin(describe(request)))));
+        let next = serve_beside(settings([plain, tls], 1 + round * 2 % 5), handler, &server).unwrap();
+        assert_eq!(next.addresses(), [plain, tls]);
+        let old = std::mem::replace(&mut server, next);
+        let before = answered.load(Ordering::Relaxed);
+        tokio::task::spawn_blocking(move || old.stop(common::PATIENCE)).await.unwrap();
+        soon(async {
+            while answered.load(Ordering::Relaxed) < before + 8 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    done.store(true, Ordering::Relaxed);
+    for one in load {
+        soon(one).await.unwrap();
+    }
+}
+
 /// Breaks off at once.
 struct Breaks;
 
@@ -406,8 +462,7 @@ async fn http2_is_spoken_to_upstreams_that_want_it() {
     for ssl in [false, true] {
         let certificates = Arc::new(Certificates::new((&pair.0, &pair.1), true).unwrap());
         let listener = Listener { ssl, http2: true, ..any_port() };
-        let settings =
-            tollgate_http::server::ServerConfig { certificates, ..config(Limits::default(), listener) };
+        let settings = ServerConfig { certificates, ..config(Limits::default(), listener) };
         let (server, address) = start_with(settings, |mut request| async move {
             if request.head.target.as_ref() == b"/fails" {
                 let mut response = Response::new(StatusCode::OK);

@@ -22,7 +22,8 @@ pub(crate) struct Table {
 
 type Bucket = [Slot; BUCKET];
 
-/// One counter.
+/// One counter: of a count, or of an amount whose bits stand in place of the count (amounts are never negative, so
+/// that larger ones have larger bits).
 #[derive(Default)]
 pub(crate) struct Slot {
     /// Hash of the key; 0 while the slot is free. Set once, but for eviction.
@@ -82,6 +83,27 @@ impl Slot {
         let _ = self
             .count
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(1)));
+    }
+
+    /// The amount.
+    pub(crate) fn amount(&self) -> f64 {
+        f64::from_bits(self.count())
+    }
+
+    /// Adds to the amount, or takes from it; it never gets below 0.
+    pub(crate) fn add_amount(&self, amount: f64) {
+        let add = |bits| Some((f64::from_bits(bits) + amount).max(0.0).to_bits());
+        let _ = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// Adds to the amount where it is below `most`; the amount before, as `Err` where it was not.
+    pub(crate) fn add_amount_below(&self, most: f64, amount: f64) -> Result<f64, f64> {
+        let add = |bits| {
+            let before = f64::from_bits(bits);
+            (before < most).then(|| (before + amount).max(0.0).to_bits())
+        };
+        let before = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        before.map(f64::from_bits).map_err(f64::from_bits)
     }
 }
 

@@ -1,13 +1,57 @@
-//! From one format to another: a file for each pair and direction. What the pairs share is what they all read
-//! ([`chat`]) and what they all write ([`chunks`], [`answer`]).
+//! From one format to another, by way of what they have in common: a chat ([`chat`]), its whole answer
+//! ([`answer`]) and its streamed one ([`events`]). A folder for each format says how requests are read
+//! (`request_reader`) and written (`request_writer`), and answers (`answer_reader`, `answer_writer`).
 
 pub(crate) mod answer;
-pub(crate) mod anthropic_to_openai;
-pub(crate) mod bedrock_to_openai;
+pub(crate) mod anthropic;
+pub(crate) mod bedrock;
 pub(crate) mod chat;
-pub(crate) mod chunks;
-pub(crate) mod completion;
-pub(crate) mod ollama_to_openai;
-pub(crate) mod openai_to_anthropic;
-pub(crate) mod openai_to_bedrock;
-pub(crate) mod openai_to_ollama;
+pub(crate) mod events;
+pub(crate) mod ollama;
+pub(crate) mod openai;
+pub(crate) mod responses;
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use crate::json::Object;
+use crate::provider::Asked;
+use crate::request::{Call, Rules};
+
+use answer::{Answer, Failure};
+use chat::Chat;
+use events::Writer;
+
+/// A format that clients speak. Which there are is in [`Format::client`](crate::Format).
+pub(crate) trait ClientFormat: Sync {
+    /// Checks a request against what the route allows, and finds model and manner of the answer; `None` stands for
+    /// a body that could not be read.
+    ///
+    /// # Errors
+    /// Kong's message; the status is 400.
+    fn check<'a>(&self, body: Option<Object<'a>>, rules: &Rules<'a>) -> Result<Call<'a>, Cow<'static, str>>;
+
+    /// Reads a chat.
+    ///
+    /// # Errors
+    /// What cannot be understood, and where.
+    fn read(&self, body: Map<String, Value>) -> Result<Chat, String>;
+
+    /// Writes a whole answer to a chat.
+    fn write(&self, answer: Answer, asked: &Asked<'_>) -> Value;
+
+    /// What writes a streamed answer; `hide_usage` where the client has not asked for tokens and may.
+    fn writer(&self, asked: &Asked<'_>, hide_usage: bool) -> Box<dyn Writer>;
+
+    /// Writes an error of the provider's.
+    fn error(&self, failure: &Failure<'_>) -> Value;
+
+    /// Writes an error of the gateway's own.
+    fn refusal(&self, status: u16, message: &str) -> Value;
+
+    /// `Content-Type` of streamed answers.
+    fn stream_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+}

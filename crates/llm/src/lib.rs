@@ -7,12 +7,15 @@
 //! 3. [`usage`] and [`estimate`] say what it cost.
 //!
 //! Where client and provider speak the same format, bytes pass and only the members that must change are
-//! edited ([`json::Object`]). Where they do not, `convert` has a file for each pair and direction.
+//! edited ([`json::Object`]). Where they do not, `convert` reads the one and writes the other, by way of what all
+//! formats have in common.
 
 mod aws_events;
 mod convert;
 pub mod estimate;
 pub mod json;
+pub mod passing;
+pub mod prompt;
 pub mod provider;
 pub mod request;
 pub mod sigv4;
@@ -21,6 +24,42 @@ pub mod template;
 pub mod usage;
 
 pub use provider::Provider;
+
+/// What a client speaks, by Kong's names (`llm_format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// OpenAI's API.
+    #[default]
+    OpenAi,
+    /// OpenAI's Responses where the provider does not serve them: not a name of `llm_format`, but what
+    /// `llm/v1/responses` becomes there.
+    Responses,
+}
+
+impl Format {
+    /// The format of this name; `None` for one that is not served yet.
+    pub fn named(name: &str) -> Option<Self> {
+        (name == "openai").then_some(Self::OpenAi)
+    }
+
+    /// What is to be known of it.
+    pub(crate) fn client(self) -> &'static dyn convert::ClientFormat {
+        match self {
+            Self::OpenAi => &convert::openai::OpenAi,
+            Self::Responses => &convert::responses::Responses,
+        }
+    }
+
+    /// An error of the gateway's own.
+    pub fn refusal(self, status: u16, message: &str) -> serde_json::Value {
+        self.client().refusal(status, message)
+    }
+
+    /// `Content-Type` of streamed answers.
+    pub fn stream_type(self) -> &'static str {
+        self.client().stream_type()
+    }
+}
 
 /// Operations of an LLM, by Kong's names of route types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,25 +70,77 @@ pub enum Operation {
     Completions,
     /// `llm/v1/embeddings`
     Embeddings,
+    /// `llm/v1/responses`
+    Responses,
+    /// `llm/v1/assistants`
+    Assistants,
+    /// `llm/v1/files`
+    Files,
+    /// `llm/v1/batches`
+    Batches,
+    /// `audio/v1/audio/speech`
+    Speech,
+    /// `audio/v1/audio/transcriptions`
+    Transcriptions,
+    /// `audio/v1/audio/translations`
+    Translations,
+    /// `image/v1/images/generations`
+    Images,
+    /// `image/v1/images/edits`
+    ImageEdits,
+    /// `realtime/v1/realtime`
+    Realtime,
     /// `preserve`: whatever the client sends.
     Preserve,
 }
 
 impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Chat,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::Assistants,
+        Self::Files,
+        Self::Batches,
+        Self::Speech,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::Images,
+        Self::ImageEdits,
+        Self::Realtime,
+        Self::Preserve,
+    ];
+
     /// The route type.
     pub fn name(self) -> &'static str {
         match self {
             Self::Chat => "llm/v1/chat",
             Self::Completions => "llm/v1/completions",
             Self::Embeddings => "llm/v1/embeddings",
+            Self::Responses => "llm/v1/responses",
+            Self::Assistants => "llm/v1/assistants",
+            Self::Files => "llm/v1/files",
+            Self::Batches => "llm/v1/batches",
+            Self::Speech => "audio/v1/audio/speech",
+            Self::Transcriptions => "audio/v1/audio/transcriptions",
+            Self::Translations => "audio/v1/audio/translations",
+            Self::Images => "image/v1/images/generations",
+            Self::ImageEdits => "image/v1/images/edits",
+            Self::Realtime => "realtime/v1/realtime",
             Self::Preserve => "preserve",
         }
     }
 
-    /// The operation of a route type; `None` for one that is not served yet.
+    /// The operation of a route type.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Chat, Self::Completions, Self::Embeddings, Self::Preserve]
-            .into_iter()
-            .find(|operation| operation.name() == name)
+        Self::ALL.into_iter().find(|operation| operation.name() == name)
+    }
+
+    /// Whether it is OpenAI's own, and passes between its clients and those who serve it: only the model is checked
+    /// and set ([`passing`]).
+    pub fn passes(self) -> bool {
+        !matches!(self, Self::Chat | Self::Completions | Self::Embeddings | Self::Preserve)
     }
 }

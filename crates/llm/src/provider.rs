@@ -10,10 +10,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::{Map, Value};
 
-use crate::Operation;
 use crate::request::{Call, Rules};
 use crate::usage::Seen;
+use crate::{Format, Operation};
 
 /// Someone who runs models: where its API is, what it is sent, what its answers mean.
 ///
@@ -28,10 +29,16 @@ pub trait Provider: Send + Sync {
     /// Path of an operation; `None` for one that it does not serve, and where the client's own path is kept.
     fn path(&self, operation: Operation) -> Option<Cow<'_, str>>;
 
-    /// Path of one call, where that depends on the call; stands in for [`Provider::path`].
-    fn call_path(&self, model: &str, stream: bool) -> Option<String> {
-        let _ = (model, stream);
-        None
+    /// Whether the path depends on the call; [`Provider::call_path`] then stands in for [`Provider::path`].
+    fn has_call_paths(&self, format: Format) -> bool {
+        let _ = format;
+        false
+    }
+
+    /// Path of one call, where that depends on the call. May end in a query of its own.
+    fn call_path(&self, call: &Call<'_>, format: Format) -> String {
+        let _ = (call, format);
+        String::new()
     }
 
     /// What the configured path (`upstream_path`) is appended to.
@@ -75,21 +82,18 @@ pub trait Provider: Send + Sync {
         false
     }
 
-    /// Whether answers have to be translated.
-    fn translates(&self) -> bool {
-        false
-    }
+    /// Whether answers have to be translated for a client of this format.
+    fn translates(&self, format: Format) -> bool;
 
     /// The answer of another status in the client's format; `None` where it can only be passed on as it is.
-    fn error(&self, status: u16, body: &[u8]) -> Option<Vec<u8>> {
-        let _ = (status, body);
-        None
-    }
+    fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>>;
 }
 
 /// What was asked of the provider.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
+    /// The client's format.
+    pub format: Format,
     /// What it is to do.
     pub operation: Operation,
     /// The model asked.
@@ -98,6 +102,8 @@ pub struct Asked<'a> {
     pub id: &'a str,
     /// When, in seconds since 1970.
     pub created: u64,
+    /// Members of the request that the answer repeats.
+    pub kept: &'a Map<String, Value>,
 }
 
 /// What is configured about the provider's account and manners (Kong's `model.options`).
@@ -145,6 +151,8 @@ pub struct StreamWishes {
     pub hide_usage: bool,
     /// Keep the text of the answer.
     pub keep_text: bool,
+    /// Write nothing: the answer passes as it is.
+    pub silent: bool,
 }
 
 /// A streamed answer on its way.
@@ -185,6 +193,8 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
 pub fn serves(provider: &dyn Provider, operation: Operation) -> bool {
     match operation {
         Operation::Preserve => !provider.wants_signature(),
+        // What a provider does not serve is sent as a chat.
+        Operation::Responses => [operation, Operation::Chat].iter().any(|of| provider.path(*of).is_some()),
         operation => provider.path(operation).is_some(),
     }
 }

@@ -3,8 +3,10 @@
 
 use std::borrow::Cow;
 
-use crate::Operation;
+use serde_json::{Map, Value};
+
 use crate::json::Object;
+use crate::{Format, Operation};
 
 /// When answers are streamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +37,14 @@ pub struct Options {
 /// What the route allows and wants.
 #[derive(Debug)]
 pub struct Rules<'a> {
+    /// The client's format.
+    pub format: Format,
     /// The route's operation.
     pub operation: Operation,
+    /// The client's path, as received: some formats name the model there.
+    pub path: &'a str,
+    /// What the route's path has captured; a `model` among them names the model to those formats.
+    pub captures: &'a [(Box<str>, Box<str>)],
     /// The configured model, templates filled in.
     pub model: Option<&'a str>,
     /// Streaming policy.
@@ -68,7 +76,7 @@ impl std::fmt::Debug for BodyAuth<'_> {
 }
 
 /// A request that the route allows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Call<'a> {
     /// The client's body.
     pub body: Object<'a>,
@@ -76,13 +84,26 @@ pub struct Call<'a> {
     pub model: Option<Cow<'a, str>>,
     /// Whether the answer is to be streamed.
     pub stream: bool,
+    /// Members of the request that the answer repeats.
+    pub kept: Map<String, Value>,
 }
 
-/// Checks a body; `None` stands for one that could not be read.
+/// Checks a body in the client's format; `None` stands for one that could not be read.
 ///
 /// # Errors
 /// Kong's message; the status is 400.
 pub fn check<'a>(body: Option<Object<'a>>, rules: &Rules<'a>) -> Result<Call<'a>, Cow<'static, str>> {
+    rules.format.client().check(body, rules)
+}
+
+/// Checks a body in OpenAI's format.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_openai<'a>(
+    body: Option<Object<'a>>,
+    rules: &Rules<'a>,
+) -> Result<Call<'a>, Cow<'static, str>> {
     let body = body.unwrap_or_default();
     let found = Found::look(&body, rules.operation);
     if !found.is_enough_for(rules.operation) {
@@ -91,25 +112,45 @@ pub fn check<'a>(body: Option<Object<'a>>, rules: &Rules<'a>) -> Result<Call<'a>
             _ => "request body doesn't contain valid prompts".into(),
         });
     }
-    let own = body.get_str("model").filter(|model| !model.is_empty());
-    let model = match (rules.model, own) {
-        (Some(model), Some(own)) if own != model => {
-            return Err(format!("cannot use own model - must be: {model}").into());
-        }
-        (Some(model), _) => Some(Cow::Borrowed(model)),
-        (None, Some(own)) => Some(own),
-        (None, None) if rules.operation == Operation::Preserve => None,
-        (None, None) => {
+    let model = match model(&body, rules)? {
+        None if rules.operation != Operation::Preserve => {
             return Err("model parameter not found in request, nor in gateway configuration".into());
         }
+        model => model,
     };
     found.must_fit(rules.operation)?;
-    let client_streams = body.is_truthy("stream") && rules.operation != Operation::Embeddings;
-    if client_streams && rules.streaming == Streaming::Deny {
+    let stream = rules.operation != Operation::Embeddings && streams(&body, rules)?;
+    Ok(Call { stream, body, model, kept: Map::new() })
+}
+
+/// The model to ask, by a body that names it as OpenAI's clients do; `None` where nobody names one.
+///
+/// # Errors
+/// The client names another one than is configured.
+pub(crate) fn model<'a>(
+    body: &Object<'a>,
+    rules: &Rules<'a>,
+) -> Result<Option<Cow<'a, str>>, Cow<'static, str>> {
+    let own = body.get_str("model").filter(|model| !model.is_empty());
+    match (rules.model, own) {
+        (Some(model), Some(own)) if own != model => {
+            Err(format!("cannot use own model - must be: {model}").into())
+        }
+        (Some(model), _) => Ok(Some(Cow::Borrowed(model))),
+        (None, own) => Ok(own),
+    }
+}
+
+/// Whether the answer is to be streamed, by a body that says so as OpenAI's clients do.
+///
+/// # Errors
+/// The client asks for what is not allowed.
+pub(crate) fn streams(body: &Object<'_>, rules: &Rules<'_>) -> Result<bool, Cow<'static, str>> {
+    let asked = body.is_truthy("stream");
+    if asked && rules.streaming == Streaming::Deny {
         return Err("response streaming is not enabled for this LLM".into());
     }
-    let always = rules.streaming == Streaming::Always && rules.operation != Operation::Embeddings;
-    Ok(Call { stream: client_streams || always, body, model })
+    Ok(asked || rules.streaming == Streaming::Always)
 }
 
 /// What a body holds that tells its operation.
@@ -135,9 +176,9 @@ impl Found {
 
     fn is_enough_for(&self, operation: Operation) -> bool {
         match operation {
-            Operation::Preserve => true,
             Operation::Embeddings => self.input,
             Operation::Chat | Operation::Completions => self.messages || self.prompt,
+            _ => true,
         }
     }
 
@@ -170,7 +211,10 @@ mod tests {
     fn messages_come_in_kongs_order() {
         let options = Options::default();
         let rules = |model| Rules {
+            format: Format::OpenAi,
             operation: Operation::Completions,
+            path: "/",
+            captures: &[],
             model,
             streaming: Streaming::Deny,
             options: &options,

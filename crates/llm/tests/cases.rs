@@ -8,24 +8,26 @@ use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use bytes::Bytes;
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tollgate_llm::json::Object;
 use tollgate_llm::provider::{self, Asked, Sent, Settings, StreamWishes};
-use tollgate_llm::request::{self, Options, Rules, Streaming};
+use tollgate_llm::request::{self, Call, Options, Rules, Streaming};
 use tollgate_llm::usage::Seen;
-use tollgate_llm::{Operation, Provider};
+use tollgate_llm::{Format, Operation, Provider};
 
 const PLAIN: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_plain.json")),
     ("anthropic", include_str!("../cases/anthropic_plain.json")),
     ("bedrock", include_str!("../cases/bedrock_plain.json")),
     ("ollama", include_str!("../cases/ollama_plain.json")),
+    ("responses", include_str!("../cases/responses_plain.json")),
 ];
 const STREAMED: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_streamed.json")),
     ("anthropic", include_str!("../cases/anthropic_streamed.json")),
     ("bedrock", include_str!("../cases/bedrock_streamed.json")),
     ("ollama", include_str!("../cases/ollama_streamed.json")),
+    ("responses", include_str!("../cases/responses_streamed.json")),
 ];
 
 fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
@@ -50,8 +52,18 @@ fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
 fn each_case(tables: &[(&str, &str)], run: impl Fn(&dyn Provider, &Value)) {
     for (name, table) in tables {
         for case in serde_json::from_str::<Vec<Value>>(table).unwrap() {
-            run(&*provider(name, &case), &case);
+            // A table of a client's format has cases of several providers.
+            run(&*provider(case["provider"].as_str().unwrap_or(name), &case), &case);
         }
+    }
+}
+
+/// What the client speaks.
+fn format(case: &Value) -> Format {
+    match case["format"].as_str() {
+        None => Format::OpenAi,
+        Some("responses") => Format::Responses,
+        Some(name) => Format::named(name).unwrap(),
     }
 }
 
@@ -59,12 +71,14 @@ fn operation(case: &Value) -> Operation {
     Operation::named(case["operation"].as_str().unwrap_or("llm/v1/chat")).unwrap()
 }
 
-fn asked(case: &Value) -> Asked<'_> {
+fn asked<'a>(case: &'a Value, kept: &'a Map<String, Value>) -> Asked<'a> {
     Asked {
+        format: format(case),
         operation: operation(case),
         model: case["model"].as_str().unwrap_or_default(),
         id: "7PbQ",
         created: 1_741_569_952,
+        kept,
     }
 }
 
@@ -83,7 +97,7 @@ fn check(actual: &[u8], expected: &Value, title: &Value) {
 }
 
 /// What is sent; `None` where the case is that it cannot be.
-fn send(provider: &dyn Provider, case: &Value) -> Option<Sent> {
+fn send(provider: &dyn Provider, case: &Value) -> Option<(Sent, Map<String, Value>)> {
     let option = |name: &str| case["options"][name].as_str().map(str::to_owned);
     let options = Options {
         max_tokens: option("max_tokens"),
@@ -93,7 +107,10 @@ fn send(provider: &dyn Provider, case: &Value) -> Option<Sent> {
         dimensions: option("dimensions"),
     };
     let rules = Rules {
+        format: format(case),
         operation: operation(case),
+        path: "/",
+        captures: &[],
         model: case["model"].as_str(),
         streaming: Streaming::Allow,
         options: &options,
@@ -107,7 +124,7 @@ fn send(provider: &dyn Provider, case: &Value) -> Option<Sent> {
             if !case["sent"].is_null() {
                 check(&sent.body, &case["sent"], &case["title"]);
             }
-            Some(sent)
+            Some((sent, call.kept))
         }
         (Err(refused), Some(expected)) => {
             assert_eq!(refused, expected, "{}", case["title"]);
@@ -158,9 +175,16 @@ fn addresses_and_manners() {
         if !case["request"].is_null() {
             send(&*provider, case);
         }
-        for call in case["calls"].as_array().into_iter().flatten() {
-            let path = provider.call_path(call[0].as_str().unwrap(), call[1].as_bool().unwrap());
-            assert_eq!(path.as_deref(), call[2].as_str());
+        for case in case["calls"].as_array().into_iter().flatten() {
+            let body = json!({"messages": [{"role": "user", "content": "a"}]}).to_string();
+            let call = Call {
+                body: Object::parse(body.as_bytes()).unwrap(),
+                model: case[0].as_str().map(Into::into),
+                stream: case[1].as_bool().unwrap(),
+                ..Call::default()
+            };
+            assert!(provider.has_call_paths(Format::OpenAi));
+            assert_eq!(provider.call_path(&call, Format::OpenAi), case[2].as_str().unwrap());
         }
     }
 }
@@ -168,13 +192,16 @@ fn addresses_and_manners() {
 #[test]
 fn plain_answers() {
     each_case(PLAIN, |provider, case| {
-        let Some(sent) = send(provider, case) else { return };
+        let Some((sent, kept)) = send(provider, case) else { return };
         if case["answer"].is_null() {
             return;
         }
         let answer = text(&case["answer"]);
         let mut seen = Seen::default();
-        match (provider.answer(answer.as_bytes(), &asked(case), Some(&mut seen)), case["failure"].as_str()) {
+        match (
+            provider.answer(answer.as_bytes(), &asked(case, &kept), Some(&mut seen)),
+            case["failure"].as_str(),
+        ) {
             (Ok(translated), None) => {
                 match translated {
                     Some(translated) => check(&translated, &case["client"], &case["title"]),
@@ -194,7 +221,7 @@ fn error_answers() {
     for case in &serde_json::from_str::<Vec<Value>>(include_str!("../cases/errors.json")).unwrap() {
         let provider = provider(case["provider"].as_str().unwrap(), case);
         let status = case["status"].as_u64().unwrap() as u16;
-        match provider.error(status, text(&case["answer"]).as_bytes()) {
+        match provider.error(status, text(&case["answer"]).as_bytes(), format(case)) {
             Some(error) => check(&error, &case["client"], &case["title"]),
             None => assert!(case["client"].is_null(), "{}", case["title"]),
         }
@@ -233,8 +260,16 @@ fn check_events(client: &str, case: &Value, how: &str) {
         return assert_eq!(client, case["client"].as_str().unwrap(), "{title}: {how}");
     };
     let mut events = client.split_inclusive("\n\n").map(|event| {
-        let data = event.strip_prefix("data: ").and_then(|event| event.strip_suffix("\n\n")).unwrap();
-        serde_json::from_str(data).unwrap_or_else(|_| data.into())
+        let (name, data) = match event.strip_prefix("event: ").and_then(|event| event.split_once('\n')) {
+            Some((name, data)) => (Some(name), data),
+            None => (None, event),
+        };
+        let data = data.strip_prefix("data: ").and_then(|event| event.strip_suffix("\n\n")).unwrap();
+        let event: Value = serde_json::from_str(data).unwrap_or_else(|_| data.into());
+        if let Some(name) = name {
+            assert_eq!(event["type"], name, "{title}: {how}");
+        }
+        event
     });
     for (at, expected) in expected.iter().enumerate() {
         let actual: Value = events.next().unwrap_or_default();
@@ -246,11 +281,11 @@ fn check_events(client: &str, case: &Value, how: &str) {
 #[test]
 fn streamed_answers_cut_at_every_byte() {
     each_case(STREAMED, |provider, case| {
-        let sent = send(provider, case).unwrap();
+        let (sent, kept) = send(provider, case).unwrap();
         let stream = &stream_bytes(case)[..];
-        let wishes = StreamWishes { hide_usage: sent.hide_usage, keep_text: true };
+        let wishes = StreamWishes { hide_usage: sent.hide_usage, keep_text: true, silent: false };
         let run = |how: &str, pieces: &[&[u8]]| {
-            let mut events = provider.stream(&asked(case), wishes);
+            let mut events = provider.stream(&asked(case, &kept), wishes);
             let mut client = Vec::new();
             for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
                 client.extend_from_slice(&events.chunk(Bytes::copy_from_slice(piece)));
@@ -304,7 +339,7 @@ proptest! {
         let body: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\"{space}:{space}{value}")).collect();
         let body = format!("{space}{{{space}{}{space}}}{space}", body.join(&format!("{space},")));
         let options = Options { max_tokens: Some("5".into()), ..Options::default() };
-        let rules = Rules { operation: Operation::Chat, model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None };
+        let rules = Rules { format: Format::OpenAi, operation: Operation::Chat, path: "/", captures: &[], model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None };
         prop_assume!(members.iter().filter(|(name, _)| name == "messages").count() == 1);
         let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
         let sent = provider::configured("openai", &Settings::default()).unwrap().request(&call, &rules).unwrap();

@@ -15,7 +15,7 @@
 //! - input only: `shorthand = "path.of.its.heir"` for a deprecated name, `shorthand(expand = function)` for a
 //!   field that stands for others.
 //!
-//! On the struct: `checks = [EntityCheck::…]`.
+//! On the struct: `checks = [EntityCheck::…]`, or any expression that gives a list of them.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -289,7 +289,7 @@ fn derive_struct(input: &DeriveInput, fields: &Fields) -> syn::Result<TokenStrea
             let list = list.elems.iter();
             quote!(vec![#(#list),*])
         }
-        Some(other) => return Err(syn::Error::new_spanned(other, "checks = [EntityCheck::…, …]")),
+        Some(list) => quote!(#list),
         None => quote!(Vec::new()),
     };
     let (mut definitions, mut shorthands, mut readers) = (Vec::new(), Vec::new(), Vec::new());

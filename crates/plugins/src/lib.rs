@@ -4,6 +4,8 @@ pub mod ai;
 pub mod auth;
 pub mod body;
 mod documentation;
+pub mod identifier;
+mod kept;
 pub mod observe;
 pub mod redis;
 pub mod registry;

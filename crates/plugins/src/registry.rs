@@ -15,6 +15,9 @@ type Entry = (fn() -> PluginSchema, Build);
 
 /// Every plugin.
 const PLUGINS: &[Entry] = &[
+    (ai::ai_prompt_decorator::schema, ai::ai_prompt_decorator::build),
+    (ai::ai_prompt_guard::schema, ai::ai_prompt_guard::build),
+    (ai::ai_prompt_template::schema, ai::ai_prompt_template::build),
     (ai::ai_proxy::schema, ai::ai_proxy::build),
     (auth::key_auth::schema, auth::key_auth::build),
     (observe::file_log::schema, observe::file_log::build),

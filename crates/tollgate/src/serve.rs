@@ -190,6 +190,7 @@ impl Running {
         })?;
         load(declared)?;
         let old = std::mem::replace(&mut self.servers, servers);
+        old.stop_accepting();
         std::thread::spawn(move || old.stop(CHANGE_OVER));
         Ok(())
     }

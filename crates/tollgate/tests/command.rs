@@ -5,6 +5,7 @@ mod common;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::upstream::Upstream;
 use common::{Tollgate, connect, eventually, exchange, read_answer, run};
@@ -207,6 +208,48 @@ fn reload_takes_a_good_file_and_keeps_the_old_for_a_bad_one() {
     place.write("tollgate.conf", &base.replace("database = off", "database = sqlite"));
     let (code, _, err) = place.run(&["reload"]);
     assert!(code == 1 && err.contains("prefix and database cannot change while a node runs"), "{err}");
+}
+
+#[test]
+fn reloads_under_load_lose_no_request() {
+    let upstream = Upstream::echo();
+    let place = Place::new("");
+    let file = place.path().join("kong.yml");
+    place.write("kong.yml", &declaration("/one", upstream.port));
+    let base = format!(
+        "{LISTEN}database = off\ndeclarative_config = {}\nnginx_worker_processes = 2\n",
+        file.display()
+    );
+    place.write("tollgate.conf", &base);
+    let port = Place::port(&place.ok(&["start", "--daemon"]), "proxy");
+    let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let answer = exchange(port, b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n");
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let _ends_the_load = Done(&done);
+        for round in 0..50 {
+            place.write("tollgate.conf", &format!("{base}server_token = round-{round}\n"));
+            let before = answered.load(Ordering::Relaxed);
+            place.ok(&["reload"]);
+            eventually("requests are answered", || answered.load(Ordering::Relaxed) > before);
+        }
+    });
+}
+
+/// Ends the load when dropped, so also where a reload fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! The classic plugins case by case: a table for each in `plugins/`.
+//! The plugins case by case, but for those with a file of their own: a table for each in `plugins/`.
 //!
 //! A case has a route of its own, with the plugin of the table and its `config`; `plugins` puts others beside it,
-//! `route` changes the route. In all of it `$route` is the route's name, which is also its path. Requests are
+//! `route` changes the route. In all of it `$route` is the route's name, which is also its path, and `$upstream`
+//! the upstream's port. Requests are
 //! written as in `common/cases.rs`, one or several `steps`; `error_log` is what the log must say then. Consumers `alice` and `bob` have keys of their names.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -16,6 +17,11 @@ use serde_json::{Value, json};
 /// Starts with these routes of one service, a route `elsewhere` of another, and these global plugins.
 fn start(routes: Value, plugins: Value) -> (Tollgate, Scripted) {
     let scripted = Scripted::start();
+    (start_before(&scripted, routes, plugins), scripted)
+}
+
+/// The same before an upstream that is there already.
+fn start_before(scripted: &Scripted, routes: Value, plugins: Value) -> Tollgate {
     let consumer = |name: &str| json!({"username": name, "keyauth_credentials": [{"key": name}]});
     let url = format!("http://127.0.0.1:{}", scripted.upstream.port);
     let elsewhere = json!([{"name": "elsewhere", "paths": ["/elsewhere"]}]);
@@ -26,22 +32,23 @@ fn start(routes: Value, plugins: Value) -> (Tollgate, Scripted) {
         "_format_version": "3.0", "services": services, "plugins": plugins,
         "consumers": [consumer("alice"), consumer("bob")],
     });
-    (Tollgate::with_file(&file.to_string(), &[]), scripted)
+    Tollgate::with_file(&file.to_string(), &[])
 }
 
 fn run_table(plugin: &str, table: &str) {
     let cases: Vec<Value> = serde_json::from_str(table).unwrap();
     assert!(cases.len() >= 15, "{plugin} has {} cases", cases.len());
-    let cases: Vec<Value> = cases
-        .iter()
-        .enumerate()
-        .map(|(index, case)| {
-            serde_json::from_str(&case.to_string().replace("$route", &format!("case{index}"))).unwrap()
-        })
-        .collect();
+    let scripted = Scripted::start();
+    let upstream = scripted.upstream.port.to_string();
+    let filled = |(index, case): (usize, &Value)| {
+        let text =
+            case.to_string().replace("$route", &format!("case{index}")).replace("$upstream", &upstream);
+        serde_json::from_str(&text).unwrap()
+    };
+    let cases: Vec<Value> = cases.iter().enumerate().map(filled).collect();
     let routes: Vec<Value> =
         cases.iter().enumerate().map(|(index, case)| route(plugin, index, case)).collect();
-    let (tollgate, scripted) = start(routes.into(), json!([]));
+    let tollgate = start_before(&scripted, routes.into(), json!([]));
     let mut wrong = Vec::new();
     for (index, case) in cases.iter().enumerate() {
         let one = [case.clone()];
@@ -126,6 +133,21 @@ fn cors() {
     run_table("cors", include_str!("plugins/cors.json"));
 }
 
+#[test]
+fn ai_prompt_decorator() {
+    run_table("ai-prompt-decorator", include_str!("plugins/ai-prompt-decorator.json"));
+}
+
+#[test]
+fn ai_prompt_guard() {
+    run_table("ai-prompt-guard", include_str!("plugins/ai-prompt-guard.json"));
+}
+
+#[test]
+fn ai_prompt_template() {
+    run_table("ai-prompt-template", include_str!("plugins/ai-prompt-template.json"));
+}
+
 /// What is refused, and with which words.
 #[test]
 fn configurations() {
@@ -208,19 +230,6 @@ fn counts_outlive_changes_of_the_configuration() {
     assert_eq!((left(&tollgate), left(&tollgate), left(&tollgate)), (Some(1), Some(0), None));
     call("PATCH", &path, json!({"config": {"hour": 100}}));
     assert_eq!(left(&tollgate), Some(94));
-}
-
-/// A policy that is not served is refused before it takes effect, and the old configuration stays.
-#[test]
-fn redis_is_refused() {
-    let tollgate = Tollgate::with_store(&[]);
-    let plugin =
-        json!({"name": "rate-limiting", "config": {"hour": 1, "policy": "redis", "redis_host": "localhost"}});
-    let (status, answer) = tollgate.admin_call("POST", "/plugins", Some(&plugin));
-    assert_eq!(status, 400, "{answer}");
-    let message = answer["message"].as_str().unwrap();
-    assert!(message.contains("config.policy") && message.contains("use 'local'"), "{message}");
-    assert_eq!(tollgate.admin_call("GET", "/plugins", None).1["data"], json!([]));
 }
 
 /// Deprecated names are read, stand for their heirs, and are shown beside them.

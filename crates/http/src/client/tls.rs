@@ -75,7 +75,11 @@ impl TlsProfile {
         self.identity
     }
 
-    pub(super) async fn connect(
+    /// Speaks TLS over a connection to the server of this name.
+    ///
+    /// # Errors
+    /// What the handshake failed of.
+    pub async fn connect(
         &self,
         stream: TcpStream,
         name: ServerName<'static>,

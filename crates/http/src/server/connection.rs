@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::respond::{Framing, Terms, put_head};
 use super::wire::{BodyPlan, SharedWire, Wire};
-use super::worker::{Shared, State};
+use super::worker::{FIRST_REQUEST, Shared, State};
 use super::{Limits, http2, tunnel};
 use crate::framing::Decoder;
 use crate::head::{
@@ -50,7 +50,7 @@ pub(super) async fn serve<H: Handler>(
 
     let mut count = 0;
     loop {
-        let parsed = match served.read_request(shared, http2).await {
+        let parsed = match served.read_request(shared, http2, count == 0).await {
             Ok(parsed) => parsed,
             Err(End::Quiet) => return,
             Err(End::Http2) => {
@@ -114,7 +114,12 @@ impl<'a> Served<'a> {
     }
 
     /// The next request head.
-    async fn read_request<H>(&mut self, shared: &Shared<H>, http2: bool) -> Result<ParsedRequest, End> {
+    async fn read_request<H>(
+        &mut self,
+        shared: &Shared<H>,
+        http2: bool,
+        first: bool,
+    ) -> Result<ParsedRequest, End> {
         let head_limits = HeadLimits {
             line: shared.limits.head_line,
             total: shared.limits.head_total,
@@ -122,7 +127,7 @@ impl<'a> Served<'a> {
         };
         let mut scanner = HeadScanner::default();
         let mut deadline = None;
-        let mut begun = false;
+        let (mut begun, mut hurried) = (false, false);
         let Self { wire, timer, state, limits, .. } = self;
         let (head, plain) = std::future::poll_fn(|context| {
             let mut wire = wire.lock();
@@ -156,8 +161,6 @@ impl<'a> Served<'a> {
                             return Poll::Ready(Err(End::Refused(refusal, head)));
                         }
                     }
-                } else if state.is_stopping() {
-                    return Poll::Ready(Err(End::Quiet));
                 }
                 match wire.poll_more(context) {
                     Poll::Ready(true) => {}
@@ -165,7 +168,18 @@ impl<'a> Served<'a> {
                     Poll::Pending => break,
                 }
             }
-            let allowed = if begun { limits.head_timeout } else { limits.idle_timeout };
+            let allowed = match (begun, state.is_stopping()) {
+                (true, _) => limits.head_timeout,
+                (false, false) => limits.idle_timeout,
+                // The client may have sent it before it can know.
+                (false, true) if first => {
+                    if !hurried {
+                        (hurried, deadline) = (true, None);
+                    }
+                    FIRST_REQUEST.min(limits.idle_timeout)
+                }
+                (false, true) => return Poll::Ready(Err(End::Quiet)),
+            };
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + allowed);
             timer.poll_expired(context, deadline).map(|()| {
                 Err(match begun {

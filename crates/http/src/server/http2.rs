@@ -11,9 +11,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 
 use super::Limits;
-use super::worker::Shared;
+use super::worker::{FIRST_REQUEST, Shared};
 use crate::head::{is_sound, valid_host};
 use crate::http2::{Outgoing, Received, is_connection_field};
 use crate::{
@@ -38,6 +39,7 @@ struct Streams<H> {
     connection: Arc<Connection>,
     active: AtomicUsize,
     begun: AtomicU64,
+    first: Notify,
 }
 
 /// Serves HTTP/2 on `stream` until either side ends it.
@@ -61,6 +63,7 @@ pub(super) async fn serve<H: Handler>(
         connection,
         active: AtomicUsize::new(0),
         begun: AtomicU64::new(0),
+        first: Notify::new(),
     });
     let service = {
         let streams = streams.clone();
@@ -72,15 +75,23 @@ pub(super) async fn serve<H: Handler>(
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopped = pin!(shared.state.stopped.notified());
     stopped.as_mut().enable();
-    if shared.state.is_stopping() {
-        serving.as_mut().graceful_shutdown();
-    }
+    // Before a first stream there may be a preface under way, and a connection that says farewell without it is
+    // simply closed.
+    let farewell = async {
+        if !shared.state.is_stopping() {
+            stopped.await;
+        }
+        if streams.begun.load(Ordering::Relaxed) == 0 {
+            let _ = tokio::time::timeout(FIRST_REQUEST, streams.first.notified()).await;
+        }
+    };
+    let mut farewell = pin!(farewell);
     let mut begun_before = 0;
     let mut stopping = false;
     loop {
         tokio::select! {
             _ = serving.as_mut() => return,
-            () = stopped.as_mut(), if !stopping => {
+            () = farewell.as_mut(), if !stopping => {
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
             }
@@ -100,7 +111,9 @@ async fn answer<H: Handler>(
     streams: Arc<Streams<H>>,
     request: http::Request<Incoming>,
 ) -> http::Response<Answered<H>> {
-    streams.begun.fetch_add(1, Ordering::Relaxed);
+    if streams.begun.fetch_add(1, Ordering::Relaxed) == 0 {
+        streams.first.notify_one();
+    }
     streams.active.fetch_add(1, Ordering::Relaxed);
     let active = Active(streams.clone());
     let limits = &streams.limits;

@@ -9,7 +9,6 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::worker::Shared;
@@ -157,16 +156,16 @@ pub(super) async fn serve<H: Handler>(
 ) {
     let mut first = [0];
     let limit = shared.limits.head_timeout;
-    match timeout(limit, stream.peek(&mut first)).await {
-        Ok(Ok(1)) if first != HANDSHAKE_RECORD => {
+    match shared.state.in_time(limit, stream.peek(&mut first)).await {
+        Some(Ok(1)) if first != HANDSHAKE_RECORD => {
             return connection::refuse(Transport::Plain(stream), Refusal::PlainOnTls, connection, shared)
                 .await;
         }
-        Ok(Ok(1)) => {}
+        Some(Ok(1)) => {}
         _ => return,
     }
     let acceptor = if listener.http2 { &shared.tls.http2 } else { &shared.tls.http1 };
-    let Ok(Ok(stream)) = timeout(limit, acceptor.accept(stream)).await else { return };
+    let Some(Ok(stream)) = shared.state.in_time(limit, acceptor.accept(stream)).await else { return };
     let session = stream.get_ref().1;
     let version = match session.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",

@@ -34,10 +34,15 @@ pub(super) struct Shared<H> {
 pub(super) struct State {
     open: AtomicUsize,
     accepted: AtomicUsize,
+    /// Sockets that are accepted from.
+    accepting: AtomicUsize,
     stopping: AtomicBool,
     /// Told once, when stopping begins.
     pub(super) stopped: Notify,
 }
+
+/// What a new connection has for its first request once stopping has begun.
+pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 impl State {
     pub(super) fn open(&self) -> usize {
@@ -48,8 +53,29 @@ impl State {
         self.accepted.load(Ordering::Relaxed)
     }
 
+    pub(super) fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::Relaxed) > 0
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// What comes before a first request: within `limit`, and soon once stopping has begun.
+    pub(super) async fn in_time<T>(&self, limit: Duration, step: impl Future<Output = T>) -> Option<T> {
+        let mut stopped = std::pin::pin!(self.stopped.notified());
+        stopped.as_mut().enable();
+        let overdue = async {
+            if !self.is_stopping() {
+                stopped.await;
+            }
+            tokio::time::sleep(FIRST_REQUEST).await;
+        };
+        tokio::select! {
+            biased;
+            done = timeout(limit, step) => done.ok(),
+            () = overdue => None,
+        }
     }
 }
 
@@ -83,6 +109,7 @@ impl Worker {
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             runtime.block_on(async move {
                 for (socket, listener) in listeners {
+                    shared.state.accepting.fetch_add(1, Ordering::Relaxed);
                     tokio::spawn(accept(socket, Arc::new(listener), shared.clone()));
                 }
                 tokio::spawn(async move {
@@ -138,21 +165,33 @@ async fn accept<H: Handler>(
     stopped.as_mut().enable();
     while !shared.state.is_stopping() {
         tokio::select! {
-            () = stopped.as_mut() => return,
+            () = stopped.as_mut() => break,
             accepted = socket.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let open = Open::count(shared.state.clone());
-                    let (listener, shared) = (listener.clone(), shared.clone());
-                    tokio::spawn(async move {
-                        let _open = open;
-                        begin(stream, peer, &listener, &shared).await;
-                    });
-                }
+                Ok((stream, peer)) => take(stream, peer, &listener, &shared),
                 // Out of descriptors, most likely: others must close first.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
     }
+    // Those that wait would be reset when the last handle of the socket is closed.
+    if let Ok(socket) = socket.into_std() {
+        while let Ok((stream, peer)) = socket.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                take(stream, peer, &listener, &shared);
+            }
+        }
+    }
+    shared.state.accepting.fetch_sub(1, Ordering::Relaxed);
+}
+
+fn take<H: Handler>(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, shared: &Arc<Shared<H>>) {
+    let open = Open::count(shared.state.clone());
+    let (listener, shared) = (listener.clone(), shared.clone());
+    tokio::spawn(async move {
+        let _open = open;
+        begin(stream, peer, &listener, &shared).await;
+    });
 }
 
 /// Takes an accepted connection to the point where it speaks HTTP.
@@ -163,8 +202,8 @@ async fn begin<H: Handler>(mut stream: TcpStream, peer: SocketAddr, listener: &L
     let number = ACCEPTED.fetch_add(1, Ordering::Relaxed) + 1;
     let mut connection = Connection { peer, local, tls: None, number, requests: Arc::default() };
     if listener.proxy_protocol {
-        match timeout(shared.limits.head_timeout, proxy_protocol::read(&mut stream)).await {
-            Ok(Ok(source)) => connection.peer = source.unwrap_or(peer),
+        match shared.state.in_time(shared.limits.head_timeout, proxy_protocol::read(&mut stream)).await {
+            Some(Ok(source)) => connection.peer = source.unwrap_or(peer),
             _ => return,
         }
     }

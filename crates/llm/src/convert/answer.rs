@@ -1,46 +1,126 @@
-//! Answers in OpenAI's format, written for those that speak another.
+//! A whole answer of a chat as every format has a notion of it: read from the provider's, written for the client.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::Operation;
 use crate::provider::Asked;
+use crate::usage::Seen;
+use crate::{Format, Operation};
 
 /// A whole answer of a chat.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
-    pub id: String,
-    pub text: Option<String>,
-    pub reasoning: Option<String>,
-    pub calls: Vec<Value>,
-    pub finish_reason: &'static str,
-    /// OpenAI's `usage`, or whatever stands for it.
-    pub usage: Value,
+    /// The provider's id of it.
+    pub id: Option<String>,
+    /// The model that answered; else the one that was asked.
+    pub model: Option<String>,
+    pub choices: Vec<Choice>,
+    pub tokens: Option<Tokens>,
+    /// What OpenAI's clients get as `usage` where no tokens are told.
+    pub without_tokens: Value,
+    /// Further members of an answer in OpenAI's format.
+    pub more: Map<String, Value>,
+}
+
+/// One of the answers, of which there is nearly always only one.
+#[derive(Debug, Default)]
+pub(crate) struct Choice {
+    pub blocks: Vec<Block>,
+    /// What stands between texts where they have to be joined.
+    pub joint: &'static str,
+    pub finish: Finish,
+    /// OpenAI's `logprobs`.
+    pub logprobs: Option<Value>,
+}
+
+/// A piece of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Block {
+    Text(String),
+    /// What the model thought, with the signature that its provider knows it by.
+    Reasoning {
+        text: String,
+        signature: Option<String>,
+    },
+    /// The same, enciphered by the provider.
+    Redacted(String),
+    /// The model declines.
+    Refusal(String),
+    /// A tool called; the arguments are JSON text.
+    Call {
+        id: String,
+        name: String,
+        arguments: String,
+    },
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// The model had said all.
+    #[default]
+    Stop,
+    /// It came to a text where it was to stop.
+    Sequence(Option<String>),
+    /// There were no more tokens for it.
+    Length,
+    /// It calls tools.
+    Calls,
+    /// The provider, or the model, withholds the rest.
+    Filtered,
+    /// A guardrail of the provider's stepped in.
+    Guardrail,
+    /// Something else, in the provider's words.
+    Other(String),
+}
+
+impl Choice {
+    /// The texts as one; `None` where there is none.
+    pub fn text(&self) -> Option<String> {
+        let texts: Vec<&str> = self
+            .blocks
+            .iter()
+            .filter_map(|block| match block {
+                Block::Text(text) => Some(&**text),
+                _ => None,
+            })
+            .collect();
+        (!texts.is_empty()).then(|| texts.join(self.joint))
+    }
+
+    /// The thoughts as one; `None` where there is none.
+    pub fn reasoning(&self) -> Option<String> {
+        let thoughts: Vec<&str> = self
+            .blocks
+            .iter()
+            .filter_map(|block| match block {
+                Block::Reasoning { text, .. } => Some(&**text),
+                _ => None,
+            })
+            .collect();
+        (!thoughts.is_empty()).then(|| thoughts.join(self.joint))
+    }
+
+    /// Whether tools are called.
+    pub fn calls(&self) -> bool {
+        self.blocks.iter().any(|block| matches!(block, Block::Call { .. }))
+    }
+
+    /// Adds a tool called, of what a provider says of it; arguments that are no object count as none.
+    pub fn add_call(&mut self, id: &Value, name: &Value, arguments: &Value) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let arguments = if arguments.is_object() { arguments.to_string() } else { "{}".to_owned() };
+        self.blocks.push(Block::Call { id: text(id), name: text(name), arguments });
+    }
 }
 
 impl Answer {
-    /// Adds a tool called; `arguments` is JSON text.
-    pub fn add_call(&mut self, id: &Value, name: &Value, arguments: String) {
-        self.calls
-            .push(json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}));
-    }
-
-    /// The answer as `model` gave it.
-    pub fn write(self, asked: &Asked<'_>, model: &str) -> Value {
-        let mut message = json!({"role": "assistant", "content": self.text, "refusal": null});
-        if let Some(reasoning) = self.reasoning {
-            message["reasoning_content"] = reasoning.into();
+    /// The answer in the client's format; what it says of itself goes to `seen`.
+    pub fn write(self, asked: &Asked<'_>, seen: Option<&mut Seen>) -> Vec<u8> {
+        if let Some(seen) = seen {
+            seen.model = Some(self.model.clone().unwrap_or_else(|| asked.model.to_owned()));
+            seen.usage = self.tokens.map(Tokens::usage);
         }
-        if !self.calls.is_empty() {
-            message["tool_calls"] = self.calls.into();
-        }
-        json!({
-            "id": self.id,
-            "object": "chat.completion",
-            "created": asked.created,
-            "model": model,
-            "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": self.finish_reason}],
-            "usage": self.usage,
-        })
+        asked.format.client().write(self, asked).to_string().into_bytes()
     }
 }
 
@@ -49,9 +129,22 @@ pub(crate) fn failed(provider: &str, operation: Operation, reason: &str) -> Stri
     format!("transformation failed from type {provider}://{}: {reason}", operation.name())
 }
 
-/// An error as OpenAI's clients read it.
-pub(crate) fn error(message: &str, kind: &str) -> Value {
-    json!({"error": {"message": message, "type": kind, "param": null, "code": null}})
+/// An error, as far as formats agree on what one is.
+#[derive(Debug)]
+pub(crate) struct Failure<'a> {
+    /// What the user is told.
+    pub message: &'a str,
+    /// What it is called, in OpenAI's or Anthropic's terms, or the provider's own.
+    pub kind: &'a str,
+    /// The status of the answer that it is, or would be.
+    pub status: u16,
+}
+
+impl Failure<'_> {
+    /// The error in the client's format.
+    pub fn write(&self, format: Format) -> Value {
+        format.client().error(self)
+    }
 }
 
 /// What an error of this status is called, where the provider does not say.
@@ -67,33 +160,20 @@ pub(crate) fn kind_of(status: u16) -> &'static str {
 }
 
 /// Tokens of one call, as a provider tells them.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tokens {
     /// Of the prompt, those read from and written to a cache included.
     pub prompt: u64,
     /// Of these, read from a cache.
     pub cached: Option<u64>,
+    /// Of these, written to a cache.
+    pub cache_written: Option<u64>,
     pub completion: u64,
+    /// Of the answer's, those that were thought.
     pub reasoning: Option<u64>,
 }
 
 impl Tokens {
-    /// As OpenAI tells them.
-    pub fn write(self) -> Value {
-        let mut usage = json!({
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.completion,
-            "total_tokens": self.prompt + self.completion,
-        });
-        if let Some(cached) = self.cached {
-            usage["prompt_tokens_details"] = json!({"cached_tokens": cached});
-        }
-        if let Some(reasoning) = self.reasoning {
-            usage["completion_tokens_details"] = json!({"reasoning_tokens": reasoning});
-        }
-        usage
-    }
-
     /// As the log tells them.
     pub fn usage(self) -> crate::usage::Usage {
         let details = |name: &str, count: Option<u64>| -> Map<String, Value> {

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use super::{Asked, Provider, Sent, Stream, StreamWishes};
-use crate::Operation;
-use crate::convert::{anthropic_to_openai, chunks, openai_to_anthropic};
+use crate::convert::anthropic::{answer_reader, request_writer};
+use crate::convert::events;
 use crate::request::{Call, Rules};
 use crate::usage::Seen;
+use crate::{Format, Operation};
 
 /// Anthropic's API.
 pub(super) struct Anthropic {
@@ -27,7 +28,7 @@ impl Provider for Anthropic {
         match operation {
             Operation::Chat => Some("/v1/messages".into()),
             Operation::Completions => Some("/v1/complete".into()),
-            Operation::Embeddings | Operation::Preserve => None,
+            _ => None,
         }
     }
 
@@ -37,13 +38,13 @@ impl Provider for Anthropic {
 
     fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String> {
         let body = match rules.operation {
-            Operation::Completions => openai_to_anthropic::completion(call, rules),
-            _ => openai_to_anthropic::chat(call, rules),
+            Operation::Completions => request_writer::completion(call, rules),
+            _ => request_writer::chat(call, rules),
         };
         let failed = |reason: String| {
             format!("error transforming to anthropic://{}: {reason}", rules.operation.name())
         };
-        Ok(Sent { body: body.map_err(failed)?, hide_usage: !chunks::usage_is_wanted(call) })
+        Ok(Sent { body: body.map_err(failed)?, hide_usage: !events::usage_is_wanted(call) })
     }
 
     fn answer(
@@ -53,21 +54,21 @@ impl Provider for Anthropic {
         seen: Option<&mut Seen>,
     ) -> Result<Option<Vec<u8>>, String> {
         match asked.operation {
-            Operation::Completions => anthropic_to_openai::completion(body, asked, seen),
-            _ => anthropic_to_openai::chat(body, asked, seen),
+            Operation::Completions => answer_reader::completion(body, asked, seen),
+            _ => answer_reader::chat(body, asked, seen),
         }
         .map(Some)
     }
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
-        Box::new(anthropic_to_openai::Events::new(asked, wishes))
+        Box::new(answer_reader::Reader::new(asked, wishes))
     }
 
-    fn translates(&self) -> bool {
+    fn translates(&self, _: Format) -> bool {
         true
     }
 
-    fn error(&self, _: u16, body: &[u8]) -> Option<Vec<u8>> {
-        anthropic_to_openai::error(body)
+    fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
+        answer_reader::error(status, body, format)
     }
 }

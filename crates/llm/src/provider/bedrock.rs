@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use super::{Asked, Provider, Sent, Stream, StreamWishes};
-use crate::Operation;
-use crate::convert::{bedrock_to_openai, chunks, openai_to_bedrock};
+use crate::convert::bedrock::{answer_reader, request_writer};
+use crate::convert::events;
 use crate::request::{Call, Rules};
 use crate::usage::Seen;
+use crate::{Format, Operation};
 
 /// Bedrock's runtime API.
 pub(super) struct Bedrock {
@@ -29,32 +30,33 @@ impl Provider for Bedrock {
         (operation == Operation::Chat).then_some("/model".into())
     }
 
-    fn call_path(&self, model: &str, stream: bool) -> Option<String> {
+    fn has_call_paths(&self, _: Format) -> bool {
+        true
+    }
+
+    fn call_path(&self, call: &Call<'_>, _: Format) -> String {
         let mut path = "/model/".to_owned();
-        for byte in model.bytes() {
+        for byte in call.model.as_deref().unwrap_or_default().bytes() {
             match byte {
                 b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(byte.into()),
                 other => path.push_str(&format!("%{other:02X}")),
             }
         }
-        path.push_str(if stream { "/converse-stream" } else { "/converse" });
-        Some(path)
+        path.push_str(if call.stream { "/converse-stream" } else { "/converse" });
+        path
     }
 
     fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String> {
         let model = call.model.as_deref().unwrap_or_default();
         let body = match model {
             "" | "." | ".." => Err(format!("'{model}' cannot be a model")),
-            _ => openai_to_bedrock::chat(
-                call,
-                rules,
-                self.anthropic_version.as_deref(),
-                self.latency.as_deref(),
-            ),
+            _ => {
+                request_writer::chat(call, rules, self.anthropic_version.as_deref(), self.latency.as_deref())
+            }
         };
         let failed =
             |reason: String| format!("error transforming to bedrock://{}: {reason}", rules.operation.name());
-        Ok(Sent { body: body.map_err(failed)?, hide_usage: !chunks::usage_is_wanted(call) })
+        Ok(Sent { body: body.map_err(failed)?, hide_usage: !events::usage_is_wanted(call) })
     }
 
     fn answer(
@@ -63,22 +65,22 @@ impl Provider for Bedrock {
         asked: &Asked<'_>,
         seen: Option<&mut Seen>,
     ) -> Result<Option<Vec<u8>>, String> {
-        bedrock_to_openai::chat(body, asked, seen).map(Some)
+        answer_reader::chat(body, asked, seen).map(Some)
     }
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
-        Box::new(bedrock_to_openai::Events::new(asked, wishes))
+        Box::new(answer_reader::Reader::new(asked, wishes))
     }
 
     fn wants_signature(&self) -> bool {
         true
     }
 
-    fn translates(&self) -> bool {
+    fn translates(&self, _: Format) -> bool {
         true
     }
 
-    fn error(&self, status: u16, body: &[u8]) -> Option<Vec<u8>> {
-        bedrock_to_openai::error(status, body)
+    fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
+        answer_reader::error(status, body, format)
     }
 }

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use super::{Asked, Provider, Sent, Stream, StreamWishes};
-use crate::Operation;
-use crate::convert::{chunks, ollama_to_openai, openai_to_ollama};
+use crate::convert::events;
+use crate::convert::ollama::{answer_reader, request_writer};
 use crate::request::{Call, Rules};
 use crate::usage::Seen;
+use crate::{Format, Operation};
 
 /// A server that speaks Ollama's API; it is found by `upstream_url`.
 pub(super) struct Ollama {
@@ -28,18 +29,18 @@ impl Provider for Ollama {
         match operation {
             Operation::Chat => Some("/api/chat".into()),
             Operation::Completions => Some("/api/generate".into()),
-            Operation::Embeddings | Operation::Preserve => None,
+            _ => None,
         }
     }
 
     fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String> {
         let body = match rules.operation {
-            Operation::Completions => openai_to_ollama::completion(call, rules),
-            _ => openai_to_ollama::chat(call, rules),
+            Operation::Completions => request_writer::completion(call, rules),
+            _ => request_writer::chat(call, rules),
         };
         let (name, route, format) = (self.name, rules.operation.name(), self.format);
         let failed = |reason: String| format!("error transforming to {name}://{route}{format}: {reason}");
-        Ok(Sent { body: body.map_err(failed)?, hide_usage: !chunks::usage_is_wanted(call) })
+        Ok(Sent { body: body.map_err(failed)?, hide_usage: !events::usage_is_wanted(call) })
     }
 
     fn answer(
@@ -48,18 +49,18 @@ impl Provider for Ollama {
         asked: &Asked<'_>,
         seen: Option<&mut Seen>,
     ) -> Result<Option<Vec<u8>>, String> {
-        ollama_to_openai::whole(self.name, body, asked, seen).map(Some)
+        answer_reader::whole(self.name, body, asked, seen).map(Some)
     }
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
-        Box::new(ollama_to_openai::Lines::new(asked, wishes))
+        Box::new(answer_reader::Lines::new(asked, wishes))
     }
 
-    fn translates(&self) -> bool {
+    fn translates(&self, _: Format) -> bool {
         true
     }
 
-    fn error(&self, status: u16, body: &[u8]) -> Option<Vec<u8>> {
-        ollama_to_openai::error(status, body)
+    fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
+        answer_reader::error(status, body, format)
     }
 }

@@ -4,13 +4,17 @@ mod stream;
 
 use std::borrow::Cow;
 
-use crate::Operation;
+use serde_json::{Map, Value};
+
+use crate::convert::chat::Chat;
+use crate::convert::openai::{answer_reader, request_writer};
 use crate::json::{Object, quote};
 use crate::provider::{Asked, Provider, Sent, Stream, StreamWishes};
 use crate::request::{Call, Rules};
 use crate::usage::Seen;
+use crate::{Format, Operation};
 
-use stream::Watched;
+use stream::{Watched, WatchedResponse};
 
 /// OpenAI's API as somebody serves it.
 #[derive(Debug, Default)]
@@ -23,6 +27,8 @@ pub(super) struct OpenAi {
     pub(super) completions: Option<Cow<'static, str>>,
     /// Path of embeddings, where they are served.
     pub(super) embeddings: Option<Cow<'static, str>>,
+    /// Paths of operations that pass, where they are served.
+    pub(super) others: Vec<(Operation, Cow<'static, str>)>,
     pub(super) query: Option<(&'static str, String)>,
     pub(super) headers: Vec<(&'static str, &'static str)>,
     /// Members that it refuses.
@@ -46,6 +52,7 @@ impl Provider for OpenAi {
             Operation::Completions => self.completions.as_ref()?,
             Operation::Embeddings => self.embeddings.as_ref()?,
             Operation::Preserve => return None,
+            other => &self.others.iter().find(|(operation, _)| *operation == other)?.1,
         };
         Some(Cow::Borrowed(path))
     }
@@ -63,6 +70,71 @@ impl Provider for OpenAi {
     }
 
     fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String> {
+        if rules.format == Format::OpenAi {
+            return Ok(self.edit(call, rules));
+        }
+        let failed = |reason: String| {
+            format!("error transforming to {}://{}: {reason}", self.name, rules.operation.name())
+        };
+        let written = Chat::read(call, rules).and_then(request_writer::write).map_err(failed)?;
+        let written = Value::Object(written).to_string();
+        let body = Object::parse(written.as_bytes()).unwrap_or_default();
+        let (model, stream) = (call.model.clone(), call.stream);
+        Ok(self.edit(&Call { body, model, stream, kept: Map::new() }, rules))
+    }
+
+    fn answer(
+        &self,
+        body: &[u8],
+        asked: &Asked<'_>,
+        seen: Option<&mut Seen>,
+    ) -> Result<Option<Vec<u8>>, String> {
+        if self.translates(asked.format) {
+            return answer_reader::chat(self.name, body, asked, seen).map(Some);
+        }
+        let operation = asked.operation;
+        let name = operation.name();
+        let failed =
+            |reason: &str| format!("transformation failed from type {}://{name}: {reason}", self.name);
+        let Some(object) = Object::parse(body) else {
+            return Err(failed(&format!("failed to decode {name} response")));
+        };
+        if operation.passes() {
+            if let Some(seen) = seen {
+                seen.take(&object);
+            }
+            return Ok(None);
+        }
+        let needed = if operation == Operation::Embeddings { "data" } else { "choices" };
+        if object.get(needed).is_none() {
+            return Err(failed(&format!("'{needed}' not in {name} response")));
+        }
+        if let Some(seen) = seen {
+            seen.take(&object);
+        }
+        Ok(None)
+    }
+
+    fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
+        match self.translates(asked.format) {
+            true => Box::new(answer_reader::Reader::new(self.name, asked, wishes)),
+            false if asked.operation == Operation::Responses => Box::new(WatchedResponse::new(wishes)),
+            false => Box::new(Watched::new(wishes)),
+        }
+    }
+
+    fn translates(&self, format: Format) -> bool {
+        format != Format::OpenAi
+    }
+
+    fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
+        self.translates(format).then(|| answer_reader::error(status, body, format)).flatten()
+    }
+}
+
+impl OpenAi {
+    /// A request in OpenAI's format, edited where route and provider decide.
+    fn edit(&self, call: &Call<'_>, rules: &Rules<'_>) -> Sent {
         let object = &call.body;
         let mut edits = Edits::new();
         let model = call.model.as_deref().unwrap_or_default();
@@ -90,7 +162,9 @@ impl Provider for OpenAi {
             }
             edits.set("stream", if call.stream { "true" } else { "false" });
         }
-        let asks_usage = call.stream && rules.want_usage && !self.refused.contains(&"stream_options");
+        // Clients of other formats are always told.
+        let wants_usage = rules.want_usage || self.translates(rules.format);
+        let asks_usage = call.stream && wants_usage && !self.refused.contains(&"stream_options");
         let stream_options = asks_usage.then(|| usage_option(object)).flatten();
         edits.set_some("stream_options", stream_options.as_deref());
         let auth = rules.auth.filter(|auth| !(auth.keep_own && object.get(auth.name).is_some()));
@@ -99,34 +173,7 @@ impl Provider for OpenAi {
             edits.set(auth.name, secret);
         }
         self.refused.iter().for_each(|name| edits.remove(name));
-        Ok(Sent { body: object.edit(&edits.0), hide_usage: stream_options.is_some() })
-    }
-
-    fn answer(
-        &self,
-        body: &[u8],
-        asked: &Asked<'_>,
-        seen: Option<&mut Seen>,
-    ) -> Result<Option<Vec<u8>>, String> {
-        let operation = asked.operation;
-        let name = operation.name();
-        let failed =
-            |reason: &str| format!("transformation failed from type {}://{name}: {reason}", self.name);
-        let Some(object) = Object::parse(body) else {
-            return Err(failed(&format!("failed to decode {name} response")));
-        };
-        let needed = if operation == Operation::Embeddings { "data" } else { "choices" };
-        if object.get(needed).is_none() {
-            return Err(failed(&format!("'{needed}' not in {name} response")));
-        }
-        if let Some(seen) = seen {
-            seen.take(&object);
-        }
-        Ok(None)
-    }
-
-    fn stream(&self, _: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
-        Box::new(Watched::new(wishes))
+        Sent { body: object.edit(&edits.0), hide_usage: stream_options.is_some() }
     }
 }
 

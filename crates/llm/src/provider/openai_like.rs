@@ -4,12 +4,17 @@ use std::borrow::Cow;
 
 use super::Settings;
 use super::openai::OpenAi;
+use crate::Operation;
 
 /// The provider of this name; `None` where it speaks another API.
 pub(super) fn configured(name: &str, settings: &Settings) -> Option<OpenAi> {
     let speaks_openai = |format: &Option<String>| format.as_deref() == Some("openai");
     Some(match name {
-        "openai" => plain("openai", "api.openai.com"),
+        "openai" => {
+            let served = Operation::ALL.into_iter().filter(|operation| operation.passes());
+            let others = served.map(|operation| (operation, format!("/v1{}", end_of(operation)).into()));
+            OpenAi { others: others.collect(), ..plain("openai", "api.openai.com") }
+        }
         "azure" => azure(settings),
         "mistral" if speaks_openai(&settings.mistral_format) => OpenAi {
             // Its API refuses what it does not know. Usage comes with the last event, unasked.
@@ -20,7 +25,13 @@ pub(super) fn configured(name: &str, settings: &Settings) -> Option<OpenAi> {
         "llama2" if speaks_openai(&settings.llama2_format) => plain("llama2", "localhost"),
         "vllm" => OpenAi { takes_top_k: true, ..chat_only("vllm", "localhost") },
         "deepseek" => chat_only("deepseek", "api.deepseek.com"),
-        "xai" => chat_only("xai", "api.x.ai"),
+        "xai" => OpenAi {
+            others: vec![
+                (Operation::Responses, "/v1/responses".into()),
+                (Operation::Images, "/v1/images/generations".into()),
+            ],
+            ..chat_only("xai", "api.x.ai")
+        },
         "cerebras" => chat_only("cerebras", "api.cerebras.ai"),
         "dashscope" => OpenAi {
             chat: "/compatible-mode/v1/chat/completions".into(),
@@ -64,6 +75,23 @@ pub(super) fn configured(name: &str, settings: &Settings) -> Option<OpenAi> {
     })
 }
 
+/// Where OpenAI serves an operation that passes, below its version.
+fn end_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Responses => "/responses",
+        Operation::Assistants => "/assistants",
+        Operation::Files => "/files",
+        Operation::Batches => "/batches",
+        Operation::Speech => "/audio/speech",
+        Operation::Transcriptions => "/audio/transcriptions",
+        Operation::Translations => "/audio/translations",
+        Operation::Images => "/images/generations",
+        Operation::ImageEdits => "/images/edits",
+        Operation::Realtime => "/realtime",
+        Operation::Chat | Operation::Completions | Operation::Embeddings | Operation::Preserve => "",
+    }
+}
+
 fn chat_only(name: &'static str, host: &'static str) -> OpenAi {
     OpenAi { name, host: host.into(), chat: "/v1/chat/completions".into(), ..OpenAi::default() }
 }
@@ -88,6 +116,21 @@ fn azure(settings: &Settings) -> OpenAi {
         completions: Some(path("completions")),
         embeddings: Some(path("embeddings")),
         query: Some(("api-version", of(&settings.azure_api_version))),
+        others: Operation::ALL
+            .into_iter()
+            .filter(|operation| operation.passes())
+            .map(|operation| {
+                // These are the resource's, and not of a deployment.
+                let path = match operation {
+                    Operation::Responses => "/openai/v1/responses".to_owned(),
+                    Operation::Assistants | Operation::Files | Operation::Batches | Operation::Realtime => {
+                        format!("/openai{}", end_of(operation))
+                    }
+                    operation => format!("{base_path}{}", end_of(operation)),
+                };
+                (operation, path.into())
+            })
+            .collect(),
         base_path,
         ..OpenAi::default()
     }

@@ -1,78 +1,88 @@
 //! `rate-limiting`: so many requests in a second, minute, hour, day, month or year of the calendar.
 
 pub mod config;
+mod shared;
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::convert::Infallible;
+use std::sync::{Arc, LazyLock};
 
-use tollgate_gateway::{Access, BuildError, Exchange, Phases, Plugin, Scope, clock};
-use tollgate_http::StatusCode;
+use tollgate_gateway::{Access, BuildError, Exchange, Outcome, Phases, Plugin, Scope, answer, clock};
+use tollgate_http::{Response, StatusCode};
 use tollgate_limit::{Counters, Limit, Period, Taken};
 use tollgate_model::{Map, Value};
+use tollgate_telemetry::Level;
 use uuid::Uuid;
 
 pub use self::config::schema;
 use self::config::{LimitBy, Policy, RateLimitingConfig};
+use self::shared::InRedis;
+use crate::identifier::CountBy;
+use crate::kept::Kept;
 use crate::read;
 
 /// Compiles a configured `rate-limiting`.
 ///
 /// # Errors
-/// The policy `redis`, which is not served.
+/// A status that is none; a Redis that cannot be used.
 pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
     let config: RateLimitingConfig = read(config)?;
-    let refused = |field: &str, message: String| BuildError { field: field.into(), message };
-    if config.policy == Some(Policy::Redis) {
-        let message = "counters in Redis are not served by this version; use 'local'";
-        return Err(refused("config.policy", message.into()));
-    }
     let code = config.error_code.unwrap_or(429.0);
     let status = (code.fract() == 0.0 && (100.0..600.0).contains(&code))
         .then(|| StatusCode::from_u16(code as u16).ok())
         .flatten()
-        .ok_or_else(|| {
-            refused("config.error_code", format!("{code} is no status of HTTP; use 100 to 599"))
+        .ok_or_else(|| BuildError {
+            field: "config.error_code".into(),
+            message: format!("{code} is no status of HTTP; use 100 to 599"),
         })?;
     let limits = config.limits();
+    let counted = match config.policy {
+        Some(Policy::Redis) => Counted::InRedis(InRedis::new(&config, scope)?),
+        // A store is one node's: its counters are that node's.
+        Some(Policy::Local | Policy::Cluster) | None => Counted::Here(counters_of(scope.id)),
+    };
     Ok(Arc::new(RateLimiting {
-        counters: counters_of(scope.id),
+        counted,
         fields: limits.iter().map(Fields::of).collect(),
         limits,
         status,
         message: config.error_message.unwrap_or_default(),
-        limit_by: config.limit_by.unwrap_or(LimitBy::Ip),
-        header_name: config.header_name.unwrap_or_default(),
-        path: config.path.unwrap_or_default(),
+        count_by: match config.limit_by {
+            Some(LimitBy::Consumer) => CountBy::Consumer,
+            Some(LimitBy::Credential) => CountBy::Credential,
+            Some(LimitBy::Service) => CountBy::Service,
+            Some(LimitBy::Header) => CountBy::Header(config.header_name.unwrap_or_default().into()),
+            Some(LimitBy::Path) => CountBy::Path(config.path.unwrap_or_default().into()),
+            Some(LimitBy::Ip) | None => CountBy::Ip,
+        },
         hide_client_headers: config.hide_client_headers,
+        fault_tolerant: config.fault_tolerant,
     }))
 }
 
 /// The counters of a configured plugin. They outlive changes of its configuration.
 fn counters_of(plugin: Uuid) -> Arc<Counters> {
-    static KNOWN: LazyLock<Mutex<HashMap<Uuid, Weak<Counters>>>> = LazyLock::new(Mutex::default);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.retain(|_, counters| counters.strong_count() > 0);
-    if let Some(counters) = known.get(&plugin).and_then(Weak::upgrade) {
-        return counters;
-    }
-    let counters = Arc::new(Counters::default());
-    known.insert(plugin, Arc::downgrade(&counters));
-    counters
+    static KEPT: LazyLock<Kept<Uuid, Counters>> = LazyLock::new(Kept::default);
+    let made = KEPT.get(plugin, |_| true, || Ok::<_, Infallible>(Counters::default()));
+    made.unwrap_or_else(|never| match never {})
 }
 
 struct RateLimiting {
-    counters: Arc<Counters>,
+    counted: Counted,
     /// Never empty.
     limits: Vec<Limit>,
     /// Header fields of each limit.
     fields: Vec<Fields>,
     status: StatusCode,
     message: String,
-    limit_by: LimitBy,
-    header_name: String,
-    path: String,
+    count_by: CountBy,
     hide_client_headers: bool,
+    fault_tolerant: bool,
+}
+
+/// Where the counters are.
+enum Counted {
+    Here(Arc<Counters>),
+    InRedis(InRedis),
 }
 
 /// Names, and the value that never changes, of a limit's header fields.
@@ -96,16 +106,6 @@ impl Fields {
     }
 }
 
-/// Who or what a request is counted for.
-#[derive(Hash)]
-enum Identifier<'a> {
-    Consumer(Uuid),
-    Credential(Uuid),
-    Service(Uuid),
-    Text(&'a [u8]),
-    Address(IpAddr),
-}
-
 impl Plugin for RateLimiting {
     fn phases(&self) -> Phases {
         Phases::ACCESS
@@ -113,39 +113,43 @@ impl Plugin for RateLimiting {
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         let now = clock::seconds();
-        let taken = self.counters.take(&self.identify(exchange), &self.limits, now);
-        let reset = if self.hide_client_headers { None } else { self.tell(exchange, &taken, now) };
-        if taken.allowed {
-            return Access::Continue;
-        }
-        if let Some(seconds) = reset {
-            exchange.response_headers.set("Retry-After", itoa::Buffer::new().format(seconds));
-        }
-        Access::Answer(exchange.error(self.status, &self.message))
+        let redis = match &self.counted {
+            Counted::Here(counters) => {
+                let taken = counters.take(&self.count_by.identify(exchange), &self.limits, now);
+                return match self.decide(exchange, &taken, now) {
+                    None => Access::Continue,
+                    Some(refusal) => Access::Answer(refusal),
+                };
+            }
+            Counted::InRedis(redis) => redis,
+        };
+        let identifier = self.count_by.identify(exchange).to_string();
+        Access::wait(async move {
+            let refusal = match redis.take(&identifier, &self.limits, now).await {
+                Ok(taken) => self.decide(exchange, &taken, now),
+                Err(error) => {
+                    let message = format_args!("rate-limiting: requests are not counted: {error}");
+                    exchange.write_error_log(Level::Error, &message);
+                    let failed = || exchange.error(StatusCode::INTERNAL_SERVER_ERROR, answer::UNEXPECTED);
+                    (!self.fault_tolerant).then(failed)
+                }
+            };
+            refusal.map_or(Outcome::Continue, Outcome::Answer)
+        })
     }
 }
 
 impl RateLimiting {
-    fn identify<'a>(&'a self, exchange: &'a Exchange) -> Identifier<'a> {
-        let credential =
-            || exchange.credential.as_ref().map(|credential| Identifier::Credential(credential.id));
-        let found = match self.limit_by {
-            LimitBy::Consumer => {
-                let consumer = exchange.consumer.as_ref();
-                consumer.map(|consumer| Identifier::Consumer(consumer.id)).or_else(credential)
-            }
-            LimitBy::Credential => credential(),
-            LimitBy::Ip => None,
-            LimitBy::Service => {
-                let service = exchange.route.as_ref().and_then(|route| route.service.as_ref());
-                service.map(|service| Identifier::Service(service.id))
-            }
-            LimitBy::Header => exchange.head.headers.get(&self.header_name).map(Identifier::Text),
-            LimitBy::Path => {
-                (exchange.path == self.path.as_bytes()).then(|| Identifier::Text(&exchange.path))
-            }
-        };
-        found.unwrap_or(Identifier::Address(exchange.client_ip))
+    /// Tells the client what is left, and refuses the request where that is nothing.
+    fn decide(&self, exchange: &mut Exchange, taken: &Taken, now: u64) -> Option<Response> {
+        let reset = if self.hide_client_headers { None } else { self.tell(exchange, taken, now) };
+        if taken.allowed {
+            return None;
+        }
+        if let Some(seconds) = reset {
+            exchange.response_headers.set("Retry-After", itoa::Buffer::new().format(seconds));
+        }
+        Some(exchange.error(self.status, &self.message))
     }
 
     /// Tells the client what is left; the seconds until the narrowest limit has room again.

@@ -48,8 +48,8 @@ impl Servers {
             let property = property.to_owned();
             move |error: std::io::Error| StartError(format!("{property}: {error}"))
         };
-        let beside = before.is_some();
-        let proxy = launch(listen(0, node.workers, node.limits), Arc::clone(gateway), beside);
+        let old = |which: usize| before.and_then(|before| before.handles()[which]);
+        let proxy = launch(listen(0, node.workers, node.limits), Arc::clone(gateway), old(0));
         let proxy = Arc::new(proxy.map_err(failed("proxy_listen"))?);
         let status_source = Arc::new(NodeStatus {
             gateway: Arc::clone(gateway),
@@ -77,7 +77,7 @@ impl Servers {
             );
             let api = Logged::new(Arc::new(AdminServer::new(api)), logs.admin_access);
             let limits = Limits { body: 0, ..Limits::default() };
-            Some(launch(listen(1, 1, limits), Arc::new(api), beside).map_err(failed("admin_listen"))?)
+            Some(launch(listen(1, 1, limits), Arc::new(api), old(1)).map_err(failed("admin_listen"))?)
         };
         let status = if node.status.is_empty() {
             None
@@ -85,7 +85,7 @@ impl Servers {
             let api = StatusApi::new(status_source, node.product.clone());
             let api = Logged::new(Arc::new(api), logs.status_access);
             let config = listen(2, 1, Limits::default());
-            Some(launch(config, Arc::new(api), beside).map_err(failed("status_listen"))?)
+            Some(launch(config, Arc::new(api), old(2)).map_err(failed("status_listen"))?)
         };
         Ok(Self { listeners, proxy, admin, status })
     }
@@ -103,6 +103,11 @@ impl Servers {
                 println!("listening: {name}{} {address}", if listener.ssl { "_tls" } else { "" });
             }
         }
+    }
+
+    /// Accepts what waits and nothing after it.
+    pub(super) fn stop_accepting(&self) {
+        self.handles().into_iter().flatten().for_each(ServerHandle::stop_accepting);
     }
 
     /// Stops serving once requests under way have ended, or after the grace time.
@@ -127,6 +132,13 @@ fn keep_ports(listeners: &mut [Listener], asked: &[Listener], server: Option<&Se
     }
 }
 
-fn launch<H: Handler>(config: ServerConfig, handler: Arc<H>, beside: bool) -> std::io::Result<ServerHandle> {
-    if beside { serve_beside(config, handler) } else { serve(config, handler) }
+fn launch<H: Handler>(
+    config: ServerConfig,
+    handler: Arc<H>,
+    before: Option<&ServerHandle>,
+) -> std::io::Result<ServerHandle> {
+    match before {
+        Some(before) => serve_beside(config, handler, before),
+        None => serve(config, handler),
+    }
 }

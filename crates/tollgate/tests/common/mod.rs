@@ -5,6 +5,7 @@
 pub mod cases;
 pub mod logging;
 pub mod mock;
+pub mod redis;
 pub mod relay;
 pub mod upstream;
 
@@ -54,7 +55,9 @@ impl Tollgate {
     pub fn command(prefix: &Path, settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
         for (name, _) in std::env::vars() {
-            if ["KONG_", "TOLLGATE_", "DECK_"].iter().any(|start| name.starts_with(start)) {
+            let starts =
+                ["KONG_", "TOLLGATE_", "DECK_", "AWS_", "AZURE_", "IDENTITY_", "GCP_", "GCE_", "GOOGLE_"];
+            if starts.iter().any(|start| name.starts_with(start)) {
                 command.env_remove(name);
             }
         }

@@ -62,6 +62,57 @@ impl Stream for Watched {
     }
 }
 
+/// A streamed response (`llm/v1/responses`) that passes as it is.
+pub(super) struct WatchedResponse {
+    splitter: Splitter,
+    keep_text: bool,
+    seen: Seen,
+}
+
+static DELTA: Name = LazyLock::new(|| Finder::new(b"\"delta\""));
+static OUTPUT_TEXT: Name = LazyLock::new(|| Finder::new(b"response.output_text.delta"));
+static RESPONSE: Name = LazyLock::new(|| Finder::new(b"\"response\""));
+
+impl WatchedResponse {
+    pub(super) fn new(wishes: StreamWishes) -> Self {
+        Self { splitter: Splitter::default(), keep_text: wishes.keep_text, seen: Seen::default() }
+    }
+
+    /// Pieces of text, and the events that tell of the whole response.
+    fn look(event: &[u8], seen: &mut Seen, keep_text: bool) {
+        if OUTPUT_TEXT.find(event).is_some() {
+            if let Some(text) = string(event, &DELTA) {
+                seen.text.add(text, keep_text);
+            }
+        } else if values(event, &RESPONSE).next().is_some() {
+            for object in data(event).filter_map(Object::parse) {
+                let response = object.get("response").and_then(|text| Object::parse(text.as_bytes()));
+                if let Some(response) = response {
+                    seen.take(&response);
+                }
+            }
+        }
+    }
+}
+
+impl Stream for WatchedResponse {
+    fn chunk(&mut self, chunk: Bytes) -> Bytes {
+        let Self { splitter, keep_text, seen } = self;
+        splitter.watch(&chunk, |event| Self::look(event, seen, *keep_text));
+        chunk
+    }
+
+    fn end(&mut self) -> Bytes {
+        let rest = self.splitter.end();
+        Self::look(&rest, &mut self.seen, self.keep_text);
+        Bytes::new()
+    }
+
+    fn take_seen(&mut self) -> Seen {
+        std::mem::take(&mut self.seen)
+    }
+}
+
 /// Pieces that go on, without a copy as long as there is only one.
 #[derive(Default)]
 struct Kept {

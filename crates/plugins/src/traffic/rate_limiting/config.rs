@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use tollgate_limit::{Limit, Period};
 use tollgate_model::entity::rules;
 use tollgate_model::schema::{Constraint, EntityCheck};
-use tollgate_model::{Config, PluginSchema, Record, Value};
+use tollgate_model::{Config, PluginSchema, Record, Secret, Value};
 
 use crate::redis::RedisConfig;
 
@@ -70,8 +70,8 @@ pub struct RateLimitingConfig {
     #[config(shorthand = "redis.port")]
     pub redis_port: Option<i64>,
     /// Deprecated name of `redis.password`.
-    #[config(shorthand = "redis.password", len_min(0))]
-    pub redis_password: Option<String>,
+    #[config(shorthand = "redis.password", len_min(0), encrypted = false)]
+    pub redis_password: Option<Secret>,
     /// Deprecated name of `redis.username`.
     #[config(shorthand = "redis.username")]
     pub redis_username: Option<String>,

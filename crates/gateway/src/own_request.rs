@@ -1,0 +1,66 @@
+//! Requests that the gateway makes of its own, such as a plugin that asks an LLM about the request at hand.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tollgate_http::client::{SendError, Timeouts};
+use tollgate_http::{Body, BodyError, Connection, Headers, Method, Request, RequestHead, Response, Version};
+
+use crate::Exchange;
+use crate::exchange::Source;
+use crate::request::{Gateway, set_target};
+use crate::upstream::Choice;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// There is nobody to send to.
+    #[error("{0}")]
+    Nobody(String),
+    /// The request failed.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The answer broke off, or is too large.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+}
+
+impl Exchange {
+    /// A request of the gateway's own: with nothing of this one's in it, no route and no plugins. Values of this one
+    /// may be put into it ([`Exchange::on_behalf_of`], [`Exchange::captures`]).
+    pub fn own_request(&self, method: Method) -> Self {
+        let target = Bytes::from_static(b"/");
+        let head = RequestHead { method, target, version: Version::HTTP_11, headers: Headers::new() };
+        // It counts for nobody's connection.
+        let connection =
+            Arc::new(Connection { requests: Arc::default(), ..Connection::clone(&self.connection) });
+        let request = Request { head, body: Body::Empty, connection };
+        let mut own = Gateway::begin(request, Arc::clone(&self.snapshot), &self.settings, &self.client);
+        own.captures.clone_from(&self.captures);
+        own.on_behalf_of = Some(Box::new(self.head.clone()));
+        *own
+    }
+
+    /// Sends a request of the gateway's own to its destination, once, and reads the answer whole: at most so many
+    /// bytes of body.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn fetch(&mut self, timeouts: &Timeouts, limit: usize) -> Result<Response, FetchError> {
+        let nobody = |reason: String| FetchError::Nobody(reason);
+        let destination = self.destination.clone().ok_or_else(|| nobody("it has no destination".into()))?;
+        let mut choice = Choice::new(&destination, self);
+        let target = choice.next().await.map_err(|none| nobody(none.to_string()))?;
+        set_target(self);
+        let host = self.upstream_host.as_deref().unwrap_or(target.host);
+        self.head.headers.set("Host", host);
+        let endpoint = target.endpoint(host.as_bytes());
+        let mut response = self.client.send(&endpoint, &self.head, &mut self.body, timeouts).await?;
+        self.facts.answered = Some(Instant::now());
+        self.facts.upstream_status = Some(response.status.as_u16());
+        self.facts.source = Source::Upstream;
+        response.body.buffer(limit).await?;
+        Ok(response)
+    }
+}

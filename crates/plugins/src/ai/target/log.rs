@@ -1,0 +1,264 @@
+//! What the log's `ai` section says of a call (Kong 3.11's names).
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use tollgate_gateway::Exchange;
+use tollgate_gateway::balancer::PeerHost;
+use tollgate_gateway::destination::Host;
+use tollgate_gateway::exchange::{LlmUsage, Source};
+use tollgate_llm::provider::Asked;
+use tollgate_llm::request::Call;
+use tollgate_llm::template::Template;
+use tollgate_llm::usage::{Seen, Usage};
+use tollgate_llm::{Format, Provider};
+
+use super::config::Options;
+use super::{Shared, render, text};
+
+/// What the log says of Azure's side.
+pub(super) struct Azure([(&'static str, Template); 3]);
+
+impl Azure {
+    /// Of what is configured, where the provider is Azure.
+    pub(super) fn of(provider: &str, options: &Options) -> Option<Self> {
+        let text = |option: &Option<String>| Template::new(option.as_deref().unwrap_or_default());
+        (provider == "azure").then(|| {
+            Self([
+                ("azure_instance_id", text(&options.azure_instance)),
+                ("azure_deployment_id", text(&options.azure_deployment_id)),
+                ("azure_api_version", text(&options.azure_api_version)),
+            ])
+        })
+    }
+
+    fn write(&self, meta: &mut Value, exchange: &Exchange) {
+        for (name, value) in &self.0 {
+            meta[*name] = render(value, exchange).unwrap_or_default().into();
+        }
+    }
+}
+
+/// One call on its way into the log.
+pub(super) struct Record {
+    shared: Arc<Shared>,
+    /// The model asked; empty where nobody needs it.
+    model: Box<str>,
+    /// Identifies the call, for providers that do not do so.
+    id: String,
+    /// What the answer repeats of the request.
+    kept: Map<String, Value>,
+    stream: bool,
+    /// Whether anybody is to know what the call used.
+    wanted: bool,
+    started: Instant,
+    answered: Option<Instant>,
+    first_chunk: Option<Instant>,
+    /// The body sent.
+    request: Bytes,
+    /// A whole answer, where payloads are logged.
+    answer: Option<Bytes>,
+    pub(super) seen: Seen,
+}
+
+impl Record {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        model: &str,
+        call: &Call<'_>,
+        request: Bytes,
+        wanted: bool,
+    ) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            model: if wanted || shared.provider.translates(shared.format) {
+                model.into()
+            } else {
+                Box::default()
+            },
+            id: String::new(),
+            kept: call.kept.clone(),
+            stream: call.stream,
+            wanted,
+            started: Instant::now(),
+            answered: None,
+            first_chunk: None,
+            request,
+            answer: None,
+            seen: Seen::default(),
+        }
+    }
+
+    /// Who answers.
+    pub(super) fn provider(&self) -> &dyn Provider {
+        &*self.shared.provider
+    }
+
+    /// What the client speaks.
+    pub(super) fn format(&self) -> Format {
+        self.shared.format
+    }
+
+    /// Whether answers have to be translated.
+    pub(super) fn translates(&self) -> bool {
+        self.shared.provider.translates(self.shared.format)
+    }
+
+    /// An error answer in the client's format; `None` where it can only be passed on as it is.
+    pub(super) fn error(&self, status: u16, body: &[u8]) -> Option<Vec<u8>> {
+        self.shared.provider.error(status, body, self.shared.format)
+    }
+
+    /// What is asked.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (format, operation, model) = (self.shared.format, self.shared.operation, &*self.model);
+        Asked { format, operation, model, id: &self.id, created: now.as_secs(), kept: &self.kept }
+    }
+
+    /// Whether anybody is to know what the call used.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Whether the text of a streamed answer is logged.
+    pub(super) fn wants_text(&self) -> bool {
+        self.shared.payloads
+    }
+
+    /// The head of a good answer is there.
+    pub(super) fn answered(&mut self, exchange: &Exchange) {
+        self.answered = exchange.facts.answered;
+        if self.translates() {
+            self.id = exchange.request_id.to_string();
+        }
+    }
+
+    /// A piece of a good answer is there.
+    pub(super) fn first_chunk(&mut self) {
+        self.first_chunk.get_or_insert_with(Instant::now);
+    }
+
+    /// Checks a whole answer, takes in what it says, and gives it as the client is to get it.
+    ///
+    /// # Errors
+    /// Why it cannot be passed on.
+    pub(super) fn read_answer(&mut self, answer: &Bytes) -> Result<Bytes, String> {
+        let mut seen = self.wanted.then(Seen::default);
+        let translated = self.shared.provider.answer(answer, &self.asked(), seen.as_mut())?;
+        self.seen = seen.unwrap_or_default();
+        let answer = translated.map_or_else(|| answer.clone(), Bytes::from);
+        if self.shared.payloads {
+            self.answer = Some(answer.clone());
+        }
+        Ok(answer)
+    }
+
+    /// Tells what the call used, and writes the section. Runs once, also when the client has gone.
+    pub(super) fn write(&mut self, exchange: &mut Exchange) {
+        if !self.wanted || exchange.facts.source == Source::Exit && self.answered.is_none() {
+            return;
+        }
+        let milliseconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
+        let end = if self.stream { Instant::now() } else { self.answered.unwrap_or_else(Instant::now) };
+        let latency = milliseconds(self.started, end);
+        let usage = match self.answered {
+            Some(_) => self.seen.tokens(&self.request, self.stream),
+            None => Usage::default(),
+        };
+        let cost = usage.cost(self.shared.input_cost, self.shared.output_cost);
+        exchange.facts.llm_usage = self.answered.map(|_| LlmUsage {
+            provider: self.shared.provider.name(),
+            model: self.model.clone(),
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            total_tokens: usage.total_tokens,
+            cost,
+        });
+        if !self.shared.statistics {
+            return;
+        }
+        let per_token =
+            if usage.completion_tokens == 0 { 0.0 } else { latency as f64 / usage.completion_tokens as f64 };
+        let first = self.first_chunk.or(self.answered).unwrap_or(end);
+        let mut proxy = json!({
+            "meta": {
+                "plugin_id": self.shared.plugin_id,
+                "provider_name": self.shared.provider.name(),
+                "request_model": self.model,
+                "response_model": self.seen.model.as_deref().unwrap_or(&self.model),
+                "llm_latency": latency,
+                "request_mode": if self.stream { "stream" } else { "oneshot" },
+            },
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.total_tokens,
+                "prompt_tokens_details": usage.prompt_tokens_details,
+                "completion_tokens_details": usage.completion_tokens_details,
+                "time_per_token": per_token,
+                "time_to_first_token": milliseconds(self.started, first),
+                "cost": cost,
+            },
+            "tried_targets": self.tried(exchange),
+        });
+        if let Some(azure) = &self.shared.azure {
+            azure.write(&mut proxy["meta"], exchange);
+        }
+        if self.shared.payloads {
+            let response = self.answer.as_deref().map_or_else(|| self.composed(&usage), text);
+            proxy["payload"] = json!({"request": text(&self.request), "response": response});
+        }
+        exchange.facts.log_ai("proxy", proxy);
+    }
+
+    /// Every attempt. The query is left out: a provider's key may stand in it.
+    fn tried(&self, exchange: &Exchange) -> Value {
+        let destination = exchange.destination.as_deref();
+        let host = destination.and_then(|destination| match &destination.host {
+            Host::One(peer) => match &peer.host {
+                PeerHost::Address(ip) => Some(ip.to_string()),
+                PeerHost::Name(name) => Some(name.to_string()),
+            },
+            Host::Upstream(_) => None,
+        });
+        let path = exchange.facts.upstream_uri.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let describe = |attempt: &tollgate_gateway::exchange::Try| {
+            json!({
+                "provider": self.shared.provider.name(),
+                "model": self.model,
+                "route_type": self.shared.operation.name(),
+                "host": host,
+                "ip": attempt.ip.to_string(),
+                "port": attempt.port,
+                "upstream_scheme": if destination.is_some_and(|to| to.tls.is_some()) { "https" } else { "http" },
+                "upstream_uri": text(path),
+            })
+        };
+        exchange.facts.tries.iter().map(describe).collect()
+    }
+
+    /// A streamed answer as a whole one, as Kong logs it.
+    fn composed(&self, usage: &Usage) -> Value {
+        if self.answered.is_none() {
+            return Value::Null;
+        }
+        let answer = json!({
+            "object": "chat.completion",
+            "choices": [{
+                "index": 0,
+                "logprobs": null,
+                "finish_reason": self.seen.finish_reason,
+                "message": {"role": "assistant", "content": self.seen.text.kept},
+            }],
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.total_tokens,
+            },
+        });
+        answer.to_string().into()
+    }
+}
