@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tollgate_http::client::Client;
@@ -39,8 +39,6 @@ pub struct Exchange {
     pub request_id: RequestId,
     /// When the head was complete.
     pub started: Instant,
-    /// The same, since 1970.
-    pub started_at: Duration,
     /// The client's address after `real_ip_header` of trusted peers.
     pub client_ip: IpAddr,
     /// `http` or `https` as the client sees it (`X-Forwarded-Proto` of trusted peers).

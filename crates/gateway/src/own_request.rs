@@ -42,7 +42,7 @@ impl Exchange {
         let mut own = Gateway::begin(request, Arc::clone(&self.snapshot), &self.settings, &self.client);
         own.captures.clone_from(&self.captures);
         own.on_behalf_of = Some(Box::new(self.head.clone()));
-        own
+        *own
     }
 
     /// Sends a request of the gateway's own to its destination, once, and reads the answer whole: at most so many

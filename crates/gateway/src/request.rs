@@ -88,7 +88,7 @@ impl Gateway {
         &self.counters
     }
 
-    fn open(&self, request: Request) -> Exchange {
+    fn open(&self, request: Request) -> Box<Exchange> {
         Self::begin(request, self.snapshot.load_full(), &self.settings, &self.client)
     }
 
@@ -98,16 +98,15 @@ impl Gateway {
         snapshot: Arc<Snapshot>,
         settings: &Arc<Settings>,
         sender: &Client,
-    ) -> Exchange {
+    ) -> Box<Exchange> {
         let Request { head, mut body, connection } = request;
         let request_size = received::head_size(&head) + body.remaining().unwrap_or(0);
         let request_counted = received::count_unknown(&mut body);
         let client = forwarded::client(&settings.forwarded, &head.headers, &connection);
-        Exchange {
+        Box::new(Exchange {
             received_target: head.target.clone(),
             request_id: RequestId::new(),
             started: Instant::now(),
-            started_at: crate::clock::now(),
             client_ip: client.ip,
             client_scheme: client.scheme,
             settings: Arc::clone(settings),
@@ -137,7 +136,7 @@ impl Gateway {
             head,
             body,
             connection,
-        }
+        })
     }
 }
 

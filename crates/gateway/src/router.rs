@@ -171,7 +171,9 @@ fn split_paths(
 /// Host and port of a `Host` value or of a route's host. What follows the last colon is a port where it is
 /// one and the host is no bare IPv6 address.
 fn split_port(host: &str) -> (&str, Option<u16>) {
-    let split = host.rsplit_once(':').filter(|(name, _)| !name.contains(':') || name.ends_with(']'));
+    let split =
+        memchr::memrchr(b':', host.as_bytes()).and_then(|at| Some((host.get(..at)?, host.get(at + 1..)?)));
+    let split = split.filter(|(name, _)| name.ends_with(']') || !name.contains(':'));
     match split.map(|(name, port)| (name, port.parse())) {
         Some((name, Ok(port))) => (name, Some(port)),
         _ => (host, None),
