@@ -133,6 +133,7 @@ mod tests {
             format: Format::OpenAi,
             operation,
             path: "/",
+            query: "",
             captures: &[],
             model,
             streaming: Streaming::Allow,

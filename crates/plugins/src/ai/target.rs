@@ -28,7 +28,7 @@ use answer::{Plain, Preserved, Streamed};
 use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
 pub(super) use intake::{Reads, body_limit, with_body};
 use log::{Azure, Record};
-use upstream::Upstream;
+use upstream::{Upstream, safe_path};
 
 /// What the answer's side needs to know too.
 struct Shared {
@@ -230,11 +230,13 @@ impl Target {
         let (destination, mut path) = self.upstream.resolve(exchange)?;
         // Formats that name the model in the path read it as the client wrote it.
         let (received, captures) = (exchange.received_target.clone(), exchange.captures.clone());
-        let client_path = received.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let received = std::str::from_utf8(&received).unwrap_or_default();
+        let (client_path, client_query) = received.split_once('?').unwrap_or((received, ""));
         let rules = Rules {
             format: self.shared.format,
             operation: self.shared.operation,
-            path: std::str::from_utf8(client_path).unwrap_or_default(),
+            path: client_path,
+            query: client_query,
             captures: &captures,
             model: model.as_deref().filter(|model| !model.is_empty()),
             streaming: policy.streaming,
@@ -253,7 +255,7 @@ impl Target {
         let call = request::check(body.and_then(Object::parse), &rules).map_err(String::from)?;
         let (body, filter) = self.convert(exchange, &call, &rules, policy)?;
         if path.is_empty() {
-            path = self.shared.provider.call_path(&call, self.shared.format).into();
+            path = self.call_path(exchange, &call)?;
         }
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
         self.upstream.mark(exchange)?;
@@ -262,6 +264,23 @@ impl Target {
         exchange.upstream_path = path;
         exchange.destination = Some(destination);
         Ok(filter)
+    }
+
+    /// The path that the provider makes for a call; a query of its own is put before the client's.
+    ///
+    /// # Errors
+    /// A value that is missing or would lead elsewhere.
+    fn call_path(&self, exchange: &mut Exchange, call: &request::Call<'_>) -> Result<Bytes, String> {
+        let made = self.shared.provider.call_path(call, self.shared.format, self.shared.operation);
+        let (path, query) = made.split_once('?').unwrap_or((&made, ""));
+        if let Some((name, value)) = query.split_once('=') {
+            set_argument(exchange, name, value, false);
+        }
+        // Options with placeholders are part of some.
+        Ok(match path.contains("$(") {
+            true => safe_path(&render(&Template::new(path), exchange)?)?,
+            false => Bytes::copy_from_slice(path.as_bytes()),
+        })
     }
 
     /// Has the account, where there is one, answer for the request.

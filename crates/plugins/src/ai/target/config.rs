@@ -251,6 +251,7 @@ impl Options {
     /// What the provider is to know.
     pub(super) fn settings(&self) -> Settings {
         let huggingface = self.huggingface.clone().unwrap_or_default();
+        let gemini = self.gemini.clone().unwrap_or_default();
         Settings {
             azure_instance: self.azure_instance.clone(),
             azure_deployment_id: self.azure_deployment_id.clone(),
@@ -262,6 +263,9 @@ impl Options {
             mistral_format: self.mistral_format.clone(),
             dashscope_in_china: self.dashscope.as_ref().is_some_and(|of| of.international == Some(false)),
             databricks_workspace: self.databricks.as_ref().and_then(|of| of.workspace_instance_id.clone()),
+            gemini_api_endpoint: gemini.api_endpoint,
+            gemini_project_id: gemini.project_id,
+            gemini_location_id: gemini.location_id,
             huggingface_use_cache: huggingface.use_cache,
             huggingface_wait_for_model: huggingface.wait_for_model,
         }
