@@ -6,6 +6,7 @@ pub(crate) mod answer;
 pub(crate) mod anthropic;
 pub(crate) mod bedrock;
 pub(crate) mod chat;
+pub(crate) mod cohere;
 pub(crate) mod embeddings;
 pub(crate) mod events;
 pub(crate) mod gemini;
@@ -54,7 +55,8 @@ pub(crate) trait ClientFormat: Sync {
     fn refusal(&self, status: u16, message: &str) -> Value;
 
     /// `Content-Type` of streamed answers.
-    fn stream_type(&self) -> &'static str {
+    fn stream_type(&self, asked: &Asked<'_>) -> &'static str {
+        let _ = asked;
         "text/event-stream"
     }
 }

@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod bedrock;
+mod cohere;
 mod gemini;
 mod ollama;
 mod openai;
@@ -130,6 +131,8 @@ pub struct Settings {
     pub dashscope_in_china: bool,
     /// `databricks.workspace_instance_id`
     pub databricks_workspace: Option<String>,
+    /// `cohere.embedding_input_type`
+    pub cohere_embedding_input_type: Option<String>,
     /// `gemini.api_endpoint`
     pub gemini_api_endpoint: Option<String>,
     /// `gemini.project_id`
@@ -184,6 +187,12 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
             region: settings.aws_region.clone().unwrap_or_default(),
             anthropic_version: settings.anthropic_version.clone(),
             latency: settings.bedrock_latency.clone(),
+        }),
+        "cohere" => Arc::new(cohere::Cohere {
+            input_type: settings
+                .cohere_embedding_input_type
+                .clone()
+                .unwrap_or_else(|| "classification".to_owned()),
         }),
         "gemini" => Arc::new(gemini::Gemini {
             vertex: match (

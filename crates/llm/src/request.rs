@@ -141,7 +141,17 @@ pub(crate) fn model<'a>(
     body: &Object<'a>,
     rules: &Rules<'a>,
 ) -> Result<Option<Cow<'a, str>>, Cow<'static, str>> {
-    let own = body.get_str("model").filter(|model| !model.is_empty());
+    fitting_model(rules, body.get_str("model").filter(|model| !model.is_empty()))
+}
+
+/// The model to ask, of the one that the client names.
+///
+/// # Errors
+/// Another one is configured.
+pub(crate) fn fitting_model<'a>(
+    rules: &Rules<'a>,
+    own: Option<Cow<'a, str>>,
+) -> Result<Option<Cow<'a, str>>, Cow<'static, str>> {
     match (rules.model, own) {
         (Some(model), Some(own)) if own != model => {
             Err(format!("cannot use own model - must be: {model}").into())

@@ -22,6 +22,9 @@ const PLAIN: &[(&str, &str)] = &[
     ("ollama", include_str!("../cases/ollama_plain.json")),
     ("responses", include_str!("../cases/responses_plain.json")),
     ("gemini", include_str!("../cases/gemini_plain.json")),
+    ("gemini", include_str!("../cases/gemini-client_plain.json")),
+    ("cohere", include_str!("../cases/cohere_plain.json")),
+    ("cohere", include_str!("../cases/cohere-client_plain.json")),
 ];
 const STREAMED: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_streamed.json")),
@@ -30,6 +33,9 @@ const STREAMED: &[(&str, &str)] = &[
     ("ollama", include_str!("../cases/ollama_streamed.json")),
     ("responses", include_str!("../cases/responses_streamed.json")),
     ("gemini", include_str!("../cases/gemini_streamed.json")),
+    ("gemini", include_str!("../cases/gemini-client_streamed.json")),
+    ("cohere", include_str!("../cases/cohere_streamed.json")),
+    ("cohere", include_str!("../cases/cohere-client_streamed.json")),
 ];
 
 fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
@@ -45,6 +51,7 @@ fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
         mistral_format: of("mistral_format"),
         dashscope_in_china: case["settings"]["dashscope_in_china"] == true,
         databricks_workspace: of("databricks_workspace"),
+        cohere_embedding_input_type: of("cohere_embedding_input_type"),
         gemini_api_endpoint: of("gemini_api_endpoint"),
         gemini_project_id: of("gemini_project_id"),
         gemini_location_id: of("gemini_location_id"),

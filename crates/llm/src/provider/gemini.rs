@@ -9,6 +9,7 @@ use crate::convert::chat::Chat;
 use crate::convert::embeddings::Embeddings;
 use crate::convert::gemini::{answer_reader, request_writer};
 use crate::convert::{anthropic, events};
+use crate::json::quote;
 use crate::request::{Call, Rules};
 use crate::usage::Seen;
 use crate::{Format, Operation};
@@ -35,6 +36,11 @@ impl Gemini {
         self.vertex.is_some() && model.starts_with("claude")
     }
 
+    /// Whether the model speaks what the client speaks.
+    fn passes(&self, format: Format, model: &str) -> bool {
+        format == Format::Gemini && !self.is_claude(model)
+    }
+
     fn action(&self, call: &Call<'_>, operation: Operation) -> Cow<'static, str> {
         let model = call.model.as_deref().unwrap_or_default();
         if !call.action.is_empty() {
@@ -56,6 +62,9 @@ impl Gemini {
         let model = call.model.as_deref().unwrap_or_default();
         if matches!(model, "" | "." | "..") {
             return Err(format!("'{model}' cannot be a model"));
+        }
+        if self.passes(rules.format, model) {
+            return Ok(passing(call, rules));
         }
         let claude = self.is_claude(model);
         let sent = match rules.operation {
@@ -80,6 +89,14 @@ impl Gemini {
     }
 }
 
+/// A request in Gemini's format: nothing is edited but what proves who sends it.
+fn passing(call: &Call<'_>, rules: &Rules<'_>) -> Vec<u8> {
+    match rules.auth.filter(|auth| !(auth.keep_own && call.body.get(auth.name).is_some())) {
+        Some(auth) => call.body.edit(&[(auth.name, Some(&quote(auth.value)))]),
+        None => call.body.text().as_bytes().to_vec(),
+    }
+}
+
 impl Provider for Gemini {
     fn name(&self) -> &'static str {
         "gemini"
@@ -101,7 +118,7 @@ impl Provider for Gemini {
         self.path(operation).is_some()
     }
 
-    fn call_path(&self, call: &Call<'_>, _: Format, operation: Operation) -> String {
+    fn call_path(&self, call: &Call<'_>, format: Format, operation: Operation) -> String {
         let own = call.model.as_deref().unwrap_or_default();
         let model = escaped(own.strip_prefix("models/").unwrap_or(own));
         let action = self.action(call, operation);
@@ -115,7 +132,8 @@ impl Provider for Gemini {
             }
         };
         match &*action {
-            "streamGenerateContent" => format!("{path}?alt=sse"),
+            // A client of this format says itself how it wants to have the answer.
+            "streamGenerateContent" if format != Format::Gemini => format!("{path}?alt=sse"),
             _ => path,
         }
     }
@@ -133,6 +151,12 @@ impl Provider for Gemini {
         asked: &Asked<'_>,
         seen: Option<&mut Seen>,
     ) -> Result<Option<Vec<u8>>, String> {
+        if self.passes(asked.format, asked.model) {
+            if let Some(seen) = seen {
+                answer_reader::look(body, asked, seen);
+            }
+            return Ok(None);
+        }
         match asked.operation {
             Operation::Embeddings => answer_reader::embeddings(body, asked, seen),
             _ if self.is_claude(asked.model) => anthropic::answer_reader::chat(body, asked, seen),
@@ -142,14 +166,19 @@ impl Provider for Gemini {
     }
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
+        if self.passes(asked.format, asked.model) {
+            let wishes = StreamWishes { silent: true, ..wishes };
+            return Box::new(events::Passed(Box::new(answer_reader::Reader::new(asked, wishes))));
+        }
         match self.is_claude(asked.model) {
             true => Box::new(anthropic::answer_reader::Reader::new(asked, wishes)),
             false => Box::new(answer_reader::Reader::new(asked, wishes)),
         }
     }
 
-    fn translates(&self, _: Format) -> bool {
-        true
+    fn translates(&self, format: Format) -> bool {
+        // Claude is served by Vertex alone, and speaks its own format there.
+        format != Format::Gemini || self.vertex.is_some()
     }
 
     fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {

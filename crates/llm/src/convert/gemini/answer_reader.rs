@@ -223,10 +223,13 @@ pub(crate) fn look(body: &[u8], asked: &Asked<'_>, seen: &mut Seen) {
     }
 }
 
-/// An error answer, be it in a list or not; `None` where it is not Gemini's.
+/// An error answer, be it in a list or not; `None` where it is not Gemini's, or the client's format already.
 pub(crate) fn error(status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
     let given: Value = serde_json::from_slice(body).ok()?;
     let error = if given.is_array() { &given[0]["error"] } else { &given["error"] };
+    if format == Format::Gemini && error["status"].is_string() {
+        return None;
+    }
     let failure = Failure { message: error["message"].as_str()?, kind: answer::kind_of(status), status };
     Some(failure.write(format).to_string().into_bytes())
 }
