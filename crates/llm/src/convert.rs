@@ -6,7 +6,11 @@ pub(crate) mod answer;
 pub(crate) mod anthropic;
 pub(crate) mod bedrock;
 pub(crate) mod chat;
+pub(crate) mod cohere;
+pub(crate) mod embeddings;
 pub(crate) mod events;
+pub(crate) mod gemini;
+pub(crate) mod lines;
 pub(crate) mod ollama;
 pub(crate) mod openai;
 pub(crate) mod responses;
@@ -51,7 +55,8 @@ pub(crate) trait ClientFormat: Sync {
     fn refusal(&self, status: u16, message: &str) -> Value;
 
     /// `Content-Type` of streamed answers.
-    fn stream_type(&self) -> &'static str {
+    fn stream_type(&self, asked: &Asked<'_>) -> &'static str {
+        let _ = asked;
         "text/event-stream"
     }
 }

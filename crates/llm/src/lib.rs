@@ -35,12 +35,21 @@ pub enum Format {
     /// OpenAI's Responses where the provider does not serve them: not a name of `llm_format`, but what
     /// `llm/v1/responses` becomes there.
     Responses,
+    /// Gemini's `generateContent`.
+    Gemini,
+    /// Cohere's Chat.
+    Cohere,
 }
 
 impl Format {
     /// The format of this name; `None` for one that is not served yet.
     pub fn named(name: &str) -> Option<Self> {
-        (name == "openai").then_some(Self::OpenAi)
+        Some(match name {
+            "openai" => Self::OpenAi,
+            "gemini" => Self::Gemini,
+            "cohere" => Self::Cohere,
+            _ => return None,
+        })
     }
 
     /// What is to be known of it.
@@ -48,6 +57,8 @@ impl Format {
         match self {
             Self::OpenAi => &convert::openai::OpenAi,
             Self::Responses => &convert::responses::Responses,
+            Self::Gemini => &convert::gemini::Gemini,
+            Self::Cohere => &convert::cohere::Cohere,
         }
     }
 
@@ -57,8 +68,8 @@ impl Format {
     }
 
     /// `Content-Type` of streamed answers.
-    pub fn stream_type(self) -> &'static str {
-        self.client().stream_type()
+    pub fn stream_type(self, asked: &provider::Asked<'_>) -> &'static str {
+        self.client().stream_type(asked)
     }
 }
 

@@ -113,12 +113,8 @@ pub fn rest_of_path(operation: Operation, path: &str) -> &str {
         Operation::Batches => "/batches",
         _ => return "",
     };
-    let found = path.match_indices(segment).map(|(at, _)| &path[at + segment.len()..]);
-    found
-        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches('/')
+    let mut found = path.match_indices(segment).map(|(at, _)| &path[at + segment.len()..]);
+    found.find(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or_default().trim_end_matches('/')
 }
 
 #[cfg(test)]
@@ -133,6 +129,7 @@ mod tests {
             format: Format::OpenAi,
             operation,
             path: "/",
+            query: "",
             captures: &[],
             model,
             streaming: Streaming::Allow,

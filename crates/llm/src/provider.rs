@@ -2,6 +2,8 @@
 
 mod anthropic;
 mod bedrock;
+mod cohere;
+mod gemini;
 mod ollama;
 mod openai;
 mod openai_like;
@@ -30,14 +32,14 @@ pub trait Provider: Send + Sync {
     fn path(&self, operation: Operation) -> Option<Cow<'_, str>>;
 
     /// Whether the path depends on the call; [`Provider::call_path`] then stands in for [`Provider::path`].
-    fn has_call_paths(&self, format: Format) -> bool {
-        let _ = format;
+    fn has_call_paths(&self, format: Format, operation: Operation) -> bool {
+        let _ = (format, operation);
         false
     }
 
-    /// Path of one call, where that depends on the call. May end in a query of its own.
-    fn call_path(&self, call: &Call<'_>, format: Format) -> String {
-        let _ = (call, format);
+    /// Path of one call, where that depends on the call. May end in a query of one argument.
+    fn call_path(&self, call: &Call<'_>, format: Format, operation: Operation) -> String {
+        let _ = (call, format, operation);
         String::new()
     }
 
@@ -135,6 +137,14 @@ pub struct Settings {
     pub dashscope_in_china: bool,
     /// `databricks.workspace_instance_id`
     pub databricks_workspace: Option<String>,
+    /// `cohere.embedding_input_type`
+    pub cohere_embedding_input_type: Option<String>,
+    /// `gemini.api_endpoint`
+    pub gemini_api_endpoint: Option<String>,
+    /// `gemini.project_id`
+    pub gemini_project_id: Option<String>,
+    /// `gemini.location_id`
+    pub gemini_location_id: Option<String>,
     /// `huggingface.use_cache`
     pub huggingface_use_cache: Option<bool>,
     /// `huggingface.wait_for_model`
@@ -184,6 +194,26 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
             anthropic_version: settings.anthropic_version.clone(),
             latency: settings.bedrock_latency.clone(),
         }),
+        "cohere" => Arc::new(cohere::Cohere {
+            input_type: settings
+                .cohere_embedding_input_type
+                .clone()
+                .unwrap_or_else(|| "classification".to_owned()),
+        }),
+        "gemini" => Arc::new(gemini::Gemini {
+            vertex: match (
+                &settings.gemini_api_endpoint,
+                &settings.gemini_project_id,
+                &settings.gemini_location_id,
+            ) {
+                (Some(endpoint), Some(project), Some(location)) => Some(gemini::Vertex {
+                    endpoint: endpoint.clone(),
+                    project: project.clone(),
+                    location: location.clone(),
+                }),
+                _ => None,
+            },
+        }),
         "ollama" => Arc::new(ollama::Ollama { name: "ollama", format: "" }),
         "llama2" if settings.llama2_format.as_deref() == Some("ollama") => {
             Arc::new(ollama::Ollama { name: "llama2", format: "/ollama" })
@@ -193,6 +223,18 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
         }
         _ => Arc::new(openai_like::configured(name, settings)?),
     })
+}
+
+/// A model's name as one segment of a path.
+fn escaped(model: &str) -> String {
+    let mut segment = String::with_capacity(model.len());
+    for byte in model.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => segment.push(byte.into()),
+            other => segment.push_str(&format!("%{other:02X}")),
+        }
+    }
+    segment
 }
 
 /// Whether a provider serves an operation. `preserve` is for all whose requests need no signature.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use crate::convert::embeddings;
 use crate::json::Object;
 use crate::{Format, Operation};
 
@@ -43,6 +44,8 @@ pub struct Rules<'a> {
     pub operation: Operation,
     /// The client's path, as received: some formats name the model there.
     pub path: &'a str,
+    /// The client's query, as received; empty where there is none.
+    pub query: &'a str,
     /// What the route's path has captured; a `model` among them names the model to those formats.
     pub captures: &'a [(Box<str>, Box<str>)],
     /// The configured model, templates filled in.
@@ -84,8 +87,11 @@ pub struct Call<'a> {
     pub model: Option<Cow<'a, str>>,
     /// Whether the answer is to be streamed.
     pub stream: bool,
-    /// Members of the request that the answer repeats.
+    /// What else of the request the answer is made of, such as members that it repeats.
     pub kept: Map<String, Value>,
+    /// What is asked where it is no operation of ours: only the provider whose format it is can be asked so. Empty
+    /// otherwise.
+    pub action: Cow<'a, str>,
 }
 
 /// Checks a body in the client's format; `None` stands for one that could not be read.
@@ -120,7 +126,11 @@ pub(crate) fn check_openai<'a>(
     };
     found.must_fit(rules.operation)?;
     let stream = rules.operation != Operation::Embeddings && streams(&body, rules)?;
-    Ok(Call { stream, body, model, kept: Map::new() })
+    let kept = match rules.operation {
+        Operation::Embeddings => embeddings::kept(&body),
+        _ => Map::new(),
+    };
+    Ok(Call { stream, body, model, kept, ..Call::default() })
 }
 
 /// The model to ask, by a body that names it as OpenAI's clients do; `None` where nobody names one.
@@ -131,7 +141,17 @@ pub(crate) fn model<'a>(
     body: &Object<'a>,
     rules: &Rules<'a>,
 ) -> Result<Option<Cow<'a, str>>, Cow<'static, str>> {
-    let own = body.get_str("model").filter(|model| !model.is_empty());
+    fitting_model(rules, body.get_str("model").filter(|model| !model.is_empty()))
+}
+
+/// The model to ask, of the one that the client names.
+///
+/// # Errors
+/// Another one is configured.
+pub(crate) fn fitting_model<'a>(
+    rules: &Rules<'a>,
+    own: Option<Cow<'a, str>>,
+) -> Result<Option<Cow<'a, str>>, Cow<'static, str>> {
     match (rules.model, own) {
         (Some(model), Some(own)) if own != model => {
             Err(format!("cannot use own model - must be: {model}").into())
@@ -214,6 +234,7 @@ mod tests {
             format: Format::OpenAi,
             operation: Operation::Completions,
             path: "/",
+            query: "",
             captures: &[],
             model,
             streaming: Streaming::Deny,

@@ -21,6 +21,10 @@ const PLAIN: &[(&str, &str)] = &[
     ("bedrock", include_str!("../cases/bedrock_plain.json")),
     ("ollama", include_str!("../cases/ollama_plain.json")),
     ("responses", include_str!("../cases/responses_plain.json")),
+    ("gemini", include_str!("../cases/gemini_plain.json")),
+    ("gemini", include_str!("../cases/gemini-client_plain.json")),
+    ("cohere", include_str!("../cases/cohere_plain.json")),
+    ("cohere", include_str!("../cases/cohere-client_plain.json")),
 ];
 const STREAMED: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_streamed.json")),
@@ -28,6 +32,10 @@ const STREAMED: &[(&str, &str)] = &[
     ("bedrock", include_str!("../cases/bedrock_streamed.json")),
     ("ollama", include_str!("../cases/ollama_streamed.json")),
     ("responses", include_str!("../cases/responses_streamed.json")),
+    ("gemini", include_str!("../cases/gemini_streamed.json")),
+    ("gemini", include_str!("../cases/gemini-client_streamed.json")),
+    ("cohere", include_str!("../cases/cohere_streamed.json")),
+    ("cohere", include_str!("../cases/cohere-client_streamed.json")),
 ];
 
 fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
@@ -43,6 +51,10 @@ fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
         mistral_format: of("mistral_format"),
         dashscope_in_china: case["settings"]["dashscope_in_china"] == true,
         databricks_workspace: of("databricks_workspace"),
+        cohere_embedding_input_type: of("cohere_embedding_input_type"),
+        gemini_api_endpoint: of("gemini_api_endpoint"),
+        gemini_project_id: of("gemini_project_id"),
+        gemini_location_id: of("gemini_location_id"),
         huggingface_use_cache: case["settings"]["huggingface_use_cache"].as_bool(),
         huggingface_wait_for_model: case["settings"]["huggingface_wait_for_model"].as_bool(),
     };
@@ -109,7 +121,8 @@ fn send(provider: &dyn Provider, case: &Value) -> Option<(Sent, Map<String, Valu
     let rules = Rules {
         format: format(case),
         operation: operation(case),
-        path: "/",
+        path: case["path"].as_str().unwrap_or("/"),
+        query: case["query"].as_str().unwrap_or_default(),
         captures: &[],
         model: case["model"].as_str(),
         streaming: Streaming::Allow,
@@ -183,8 +196,9 @@ fn addresses_and_manners() {
                 stream: case[1].as_bool().unwrap(),
                 ..Call::default()
             };
-            assert!(provider.has_call_paths(Format::OpenAi));
-            assert_eq!(provider.call_path(&call, Format::OpenAi), case[2].as_str().unwrap());
+            let operation = Operation::named(case[3].as_str().unwrap_or("llm/v1/chat")).unwrap();
+            assert!(provider.has_call_paths(Format::OpenAi, operation));
+            assert_eq!(provider.call_path(&call, Format::OpenAi, operation), case[2].as_str().unwrap());
         }
     }
 }
@@ -339,7 +353,7 @@ proptest! {
         let body: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\"{space}:{space}{value}")).collect();
         let body = format!("{space}{{{space}{}{space}}}{space}", body.join(&format!("{space},")));
         let options = Options { max_tokens: Some("5".into()), ..Options::default() };
-        let rules = Rules { format: Format::OpenAi, operation: Operation::Chat, path: "/", captures: &[], model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None };
+        let rules = Rules { format: Format::OpenAi, operation: Operation::Chat, path: "/", query: "", captures: &[], model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None };
         prop_assume!(members.iter().filter(|(name, _)| name == "messages").count() == 1);
         let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
         let sent = provider::configured("openai", &Settings::default()).unwrap().request(&call, &rules).unwrap();

@@ -64,7 +64,7 @@ impl ClientFormat for Responses {
         let kept = REPEATED
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), serde_json::from_str(body.get(name)?).ok()?)));
-        Ok(Call { model: Some(model), stream, kept: kept.collect(), body })
+        Ok(Call { model: Some(model), stream, kept: kept.collect(), body, ..Call::default() })
     }
 
     fn read(&self, body: Map<String, Value>) -> Result<Chat, String> {

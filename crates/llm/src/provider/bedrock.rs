@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Asked, Provider, Sent, Stream, StreamWishes};
+use super::{Asked, Provider, Sent, Stream, StreamWishes, escaped};
 use crate::convert::bedrock::{answer_reader, request_writer};
 use crate::convert::events;
 use crate::request::{Call, Rules};
@@ -30,18 +30,12 @@ impl Provider for Bedrock {
         (operation == Operation::Chat).then_some("/model".into())
     }
 
-    fn has_call_paths(&self, _: Format) -> bool {
+    fn has_call_paths(&self, _: Format, _: Operation) -> bool {
         true
     }
 
-    fn call_path(&self, call: &Call<'_>, _: Format) -> String {
-        let mut path = "/model/".to_owned();
-        for byte in call.model.as_deref().unwrap_or_default().bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(byte.into()),
-                other => path.push_str(&format!("%{other:02X}")),
-            }
-        }
+    fn call_path(&self, call: &Call<'_>, _: Format, _: Operation) -> String {
+        let mut path = format!("/model/{}", escaped(call.model.as_deref().unwrap_or_default()));
         path.push_str(if call.stream { "/converse-stream" } else { "/converse" });
         path
     }

@@ -4,7 +4,7 @@ mod stream;
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::convert::chat::Chat;
 use crate::convert::openai::{answer_reader, request_writer};
@@ -80,7 +80,7 @@ impl Provider for OpenAi {
         let written = Value::Object(written).to_string();
         let body = Object::parse(written.as_bytes()).unwrap_or_default();
         let (model, stream) = (call.model.clone(), call.stream);
-        Ok(self.edit(&Call { body, model, stream, kept: Map::new() }, rules))
+        Ok(self.edit(&Call { body, model, stream, ..Call::default() }, rules))
     }
 
     fn answer(

@@ -32,7 +32,7 @@ use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
 pub(super) use intake::{Reads, body_limit, take_body, with_body};
 use log::{Azure, Record, Watch};
 pub(super) use log::{Finished, Told};
-use upstream::Upstream;
+use upstream::{Upstream, safe_path};
 
 /// What the answer's side needs to know too.
 struct Shared {
@@ -275,11 +275,13 @@ impl Target {
         let body = renamed.as_deref().or(body);
         // Formats that name the model in the path read it as the client wrote it.
         let (received, captures) = (exchange.received_target.clone(), exchange.captures.clone());
-        let client_path = received.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let received = std::str::from_utf8(&received).unwrap_or_default();
+        let (client_path, client_query) = received.split_once('?').unwrap_or((received, ""));
         let rules = Rules {
             format: self.shared.format,
             operation: self.shared.operation,
-            path: std::str::from_utf8(client_path).unwrap_or_default(),
+            path: client_path,
+            query: client_query,
             captures: &captures,
             model: model.as_deref().filter(|model| !model.is_empty()),
             streaming: policy.streaming,
@@ -299,7 +301,7 @@ impl Target {
         let call = request::check(body.and_then(Object::parse), &rules).map_err(String::from)?;
         let (body, filter) = self.convert(exchange, &call, &rules, policy, watch)?;
         if path.is_empty() {
-            path = self.shared.provider.call_path(&call, self.shared.format).into();
+            path = self.call_path(exchange, &call)?;
         }
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
         self.upstream.mark(exchange)?;
@@ -316,6 +318,23 @@ impl Target {
         let object = Object::parse(body?)?;
         let names_alias = object.get_str("model").as_deref() == Some(alias);
         names_alias.then(|| object.edit(&[("model", Some(&quote(model)))]))
+    }
+
+    /// The path that the provider makes for a call; a query of its own is put before the client's.
+    ///
+    /// # Errors
+    /// A value that is missing or would lead elsewhere.
+    fn call_path(&self, exchange: &mut Exchange, call: &request::Call<'_>) -> Result<Bytes, String> {
+        let made = self.shared.provider.call_path(call, self.shared.format, self.shared.operation);
+        let (path, query) = made.split_once('?').unwrap_or((&made, ""));
+        if let Some((name, value)) = query.split_once('=') {
+            set_argument(exchange, name, value, false);
+        }
+        // Options with placeholders are part of some.
+        Ok(match path.contains("$(") {
+            true => safe_path(&render(&Template::new(path), exchange)?)?,
+            false => Bytes::copy_from_slice(path.as_bytes()),
+        })
     }
 
     /// Has the account, where there is one, answer for the request.

@@ -17,6 +17,21 @@ const ADAPTIVE: [&str; 3] = ["claude-opus-4-7", "claude-opus-4-8", "claude-fable
 /// # Errors
 /// What cannot be said in Anthropic's format.
 pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String> {
+    Ok(Value::Object(written(call, rules)?).to_string().into_bytes())
+}
+
+/// A chat as Vertex takes it: the model stands in the path, and the version in the body.
+///
+/// # Errors
+/// As [`chat`].
+pub(crate) fn chat_on_vertex(call: &Call<'_>, rules: &Rules<'_>, version: &str) -> Result<Vec<u8>, String> {
+    let mut sent = written(call, rules)?;
+    sent.shift_remove("model");
+    sent.insert("anthropic_version".to_owned(), version.into());
+    Ok(Value::Object(sent).to_string().into_bytes())
+}
+
+fn written(call: &Call<'_>, rules: &Rules<'_>) -> Result<Map<String, Value>, String> {
     let mut chat = Chat::read(call, rules)?;
     let model = call.model.as_deref().unwrap_or_default();
     let mut sent = Map::new();
@@ -79,7 +94,7 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String
     }
     chat.add_extras(&mut sent, rules);
     sent.insert("stream".to_owned(), call.stream.into());
-    Ok(Value::Object(sent).to_string().into_bytes())
+    Ok(sent)
 }
 
 /// A text completion.

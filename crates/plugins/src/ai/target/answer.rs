@@ -11,6 +11,7 @@ use flate2::write::GzEncoder;
 use tollgate_gateway::exchange::Source;
 use tollgate_gateway::{Exchange, ResponseFilter};
 use tollgate_http::{Body, Response, StatusCode};
+use tollgate_llm::Format;
 use tollgate_llm::provider::{Stream, StreamWishes};
 
 use super::super::refuse;
@@ -203,15 +204,20 @@ impl ResponseFilter for Streamed {
             response.headers.remove("Content-Encoding");
         }
         let is_stream = response.headers.get_str("content-type").is_some_and(is_event_stream);
-        // Kong 3.11 says so whatever the status is.
-        response.headers.set("Content-Type", self.record.format().stream_type());
+        let is_openai = self.record.format() == Format::OpenAi;
+        // Kong 3.11 says so whatever the status is; of what passes in another format the provider's word stands.
+        if is_openai || self.record.translates() {
+            let kind = self.record.format().stream_type(&self.record.asked());
+            response.headers.set("Content-Type", kind);
+        }
         if !mark(exchange, response, self.model.as_ref()) {
             return;
         }
         self.record.answered(exchange);
         response.headers.remove("Set-Cookie");
         let provider = self.record.provider();
-        if self.record.translates() || is_stream && self.record.is_wanted() {
+        let is_followed = (is_stream || !is_openai) && self.record.is_wanted();
+        if self.record.translates() || is_followed {
             let wishes = StreamWishes {
                 hide_usage: self.hide_usage,
                 keep_text: self.record.wants_text(),

@@ -1,8 +1,8 @@
 //! What is configured of a target: one source for all plugins that send to one (Kong 3.11).
 
-use tollgate_llm::Operation;
 use tollgate_llm::price::{self, Prices};
 use tollgate_llm::provider::{self, Settings};
+use tollgate_llm::{Format, Operation};
 use tollgate_model::schema::{Branch, Constraint, EntityCheck};
 use tollgate_model::{Config, FieldErrors, Map, Record, Secret, Value};
 
@@ -345,6 +345,7 @@ impl Options {
     /// What the provider is to know.
     pub(super) fn settings(&self) -> Settings {
         let huggingface = self.huggingface.clone().unwrap_or_default();
+        let gemini = self.gemini.clone().unwrap_or_default();
         Settings {
             azure_instance: self.azure_instance.clone(),
             azure_deployment_id: self.azure_deployment_id.clone(),
@@ -356,6 +357,10 @@ impl Options {
             mistral_format: self.mistral_format.clone(),
             dashscope_in_china: self.dashscope.as_ref().is_some_and(|of| of.international == Some(false)),
             databricks_workspace: self.databricks.as_ref().and_then(|of| of.workspace_instance_id.clone()),
+            cohere_embedding_input_type: self.cohere.as_ref().and_then(|of| of.embedding_input_type.clone()),
+            gemini_api_endpoint: gemini.api_endpoint,
+            gemini_project_id: gemini.project_id,
+            gemini_location_id: gemini.location_id,
             huggingface_use_cache: huggingface.use_cache,
             huggingface_wait_for_model: huggingface.wait_for_model,
         }
@@ -503,10 +508,19 @@ fn statistics_fit(fields: &Map<String, Value>) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a format that Kong knows and Tollgate does not serve yet, in the fields of a plugin.
+/// Refuses a format that Kong knows and Tollgate does not serve yet, or not with this route type, in the fields of a
+/// plugin.
 pub(in crate::ai) fn refuse_format(schema: &Record, fields: &Map<String, Value>, errors: &mut FieldErrors) {
-    if let Some(name) = known(schema, fields, "llm_format").filter(|name| *name != "openai") {
-        errors.add_at("llm_format", format!("the format '{name}' cannot be served yet; use 'openai'"));
+    let Some(name) = known(schema, fields, "llm_format") else { return };
+    match Format::named(name) {
+        None => {
+            errors.add_at("llm_format", format!("the format '{name}' cannot be served yet; use 'openai'"))
+        }
+        // Kong has a check of its own for the others.
+        Some(Format::Cohere) if text(fields, &["route_type"]) != Some("llm/v1/chat") => {
+            errors.add_at("route_type", "requests in Cohere's format are served with 'llm/v1/chat' only");
+        }
+        Some(_) => {}
     }
 }
 

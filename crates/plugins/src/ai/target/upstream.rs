@@ -98,7 +98,7 @@ impl Upstream {
         };
         // An address without a path says where the provider is, and no more.
         let is_bare = url.is_none() || url_path.as_deref() == Some("/");
-        let of_call = provider.has_call_paths(format) && own_path.is_none();
+        let of_call = provider.has_call_paths(format, operation) && own_path.is_none();
         let path = match (operation, url) {
             _ if of_call && is_bare => Path::OfCall,
             (Operation::Preserve, _) => own_path.unwrap_or(Path::Client),
@@ -235,7 +235,7 @@ fn one_slash(path: &str) -> Bytes {
 }
 
 /// A path that a request's values are part of: it must not climb, nor end in a query of its own.
-fn safe_path(path: &str) -> Result<Bytes, String> {
+pub(super) fn safe_path(path: &str) -> Result<Bytes, String> {
     let climbs = path.split('/').any(|segment| {
         let segment = segment.to_ascii_lowercase().replace("%2e", ".");
         segment == ".." || segment == "."
