@@ -20,6 +20,7 @@ mod anthropic;
 mod bedrock;
 mod ollama;
 mod openai;
+mod operations;
 mod reply;
 
 use std::net::SocketAddr;
