@@ -22,6 +22,7 @@ mod cohere;
 mod gemini;
 mod ollama;
 mod openai;
+mod operations;
 mod reply;
 
 use std::net::SocketAddr;
