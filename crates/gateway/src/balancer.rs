@@ -18,9 +18,9 @@ use tollgate_model::entity::Algorithm;
 pub use hash::{HashInput, HashSource};
 pub use health::{ActiveChecks, Health, Outcome, Thresholds};
 pub use peer::{Peer, PeerHost};
+pub use ring::Ring;
 
 use health::TargetHealth;
-use ring::Ring;
 
 /// A target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Balancer {
         };
         let wheel = wheel(&targets);
         let ring = match settings.algorithm {
-            Algorithm::ConsistentHashing => Ring::new(&targets, settings.slots),
+            Algorithm::ConsistentHashing => Ring::new(&in_ring_order(&targets), settings.slots),
             _ => Ring::default(),
         };
         Self {
@@ -289,6 +289,16 @@ impl TargetState {
         let after = if took >= before { took } else { before - (before - took).div_ceil(10) };
         self.latency.store(after, Ordering::Relaxed);
     }
+}
+
+/// Targets as members of a ring, by their names (Kong 3.11).
+fn in_ring_order(targets: &[BalancedTarget]) -> Vec<(u16, String, u32)> {
+    let mut ordered: Vec<(u16, &BalancedTarget)> = (0..=u16::MAX).zip(targets).collect();
+    ordered.sort_by_key(|(_, target)| (&target.host, target.port));
+    let member = |(index, target): (u16, &BalancedTarget)| {
+        (index, format!("{}::{}", target.host, target.port), target.weight)
+    };
+    ordered.into_iter().map(member).collect()
 }
 
 /// Every target as often as its share, in random order (Kong 3.11: weights by their greatest common divisor).

@@ -3,9 +3,11 @@
 //! Exactly one instance of a plugin runs: the most specific one for the route, the service and the consumer
 //! known so far (Kong 3.11). Everything but the consumer is known when the configuration is compiled.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use uuid::Uuid;
 
 use crate::plugin::{Phases, Plugin, Scope};
@@ -28,7 +30,6 @@ pub struct Configured {
 type ByConsumer = HashMap<Uuid, Arc<Configured>>;
 
 /// The plugins of one route.
-#[derive(Default)]
 pub struct Chain {
     /// One per plugin name, in running order.
     slots: Vec<Slot>,
@@ -71,6 +72,13 @@ impl Slot {
     }
 }
 
+impl Default for Chain {
+    /// No plugins.
+    fn default() -> Self {
+        Self { slots: Vec::new(), fixed: Some(Vec::new()), phases: Phases::default() }
+    }
+}
+
 impl Chain {
     /// Number of plugin names that may run.
     pub fn len(&self) -> usize {
@@ -96,58 +104,95 @@ impl Chain {
     }
 }
 
-/// The plugins of one workspace, ready to be made into chains.
+/// The plugins of one workspace, ready to be made into chains. Cloning shares them.
+#[derive(Clone, Default)]
 pub struct Plugins {
-    /// By name, in running order.
-    by_name: Vec<(Vec<Arc<Configured>>, Arc<ByConsumer>)>,
+    /// In running order: higher priority first, equal ones by name, descending (Kong 3.11).
+    by_name: OrdMap<Reverse<(i32, &'static str)>, Instances>,
+}
+
+/// The instances of one plugin.
+#[derive(Clone, Default)]
+struct Instances {
+    /// By route and service, then id.
+    by_scope: OrdMap<(Option<Uuid>, Option<Uuid>, Uuid), Arc<Configured>>,
+    /// Bound to a consumer alone.
+    of_consumer: Arc<ByConsumer>,
+}
+
+/// Up to this number of instances all are looked at; of more, those of the scopes that fit.
+const FEW: usize = 8;
+
+impl Instances {
+    fn count_consumer(&mut self, plugin: &Arc<Configured>, is_there: bool) {
+        if let (None, None, Some(consumer)) =
+            (plugin.scope.route, plugin.scope.service, plugin.scope.consumer)
+        {
+            let of_consumer = Arc::make_mut(&mut self.of_consumer);
+            if is_there {
+                of_consumer.insert(consumer, Arc::clone(plugin));
+            } else if of_consumer.get(&consumer).is_some_and(|there| Arc::ptr_eq(there, plugin)) {
+                of_consumer.remove(&consumer);
+            }
+        }
+    }
+
+    /// Those that may run for a route of a service.
+    fn fitting(&self, route: Option<Uuid>, service: Option<Uuid>) -> impl Iterator<Item = &Arc<Configured>> {
+        let fits = move |scope: &Scope| {
+            scope.route.is_none_or(|id| Some(id) == route)
+                && scope.service.is_none_or(|id| Some(id) == service)
+        };
+        let few = self.by_scope.len() <= FEW;
+        let all = few.then(|| self.by_scope.values()).into_iter().flatten();
+        let mut scopes = vec![(None, None)];
+        scopes.extend(service.map(|service| (None, Some(service))));
+        if let Some(route) = route {
+            scopes.push((Some(route), None));
+            scopes.extend(service.map(|service| (Some(route), Some(service))));
+        }
+        let of_scopes = scopes.into_iter().filter(move |_| !few).flat_map(|(route, service)| {
+            self.by_scope.range((route, service, Uuid::nil())..=(route, service, Uuid::max()))
+        });
+        all.chain(of_scopes.map(|(_, plugin)| plugin)).filter(move |plugin| fits(&plugin.scope))
+    }
 }
 
 impl Plugins {
-    /// Sorts the enabled plugins of a workspace: higher priority first, equal ones by name, descending (Kong
-    /// 3.11).
-    pub fn new(configured: Vec<Arc<Configured>>) -> Self {
-        let mut names: HashMap<&'static str, Vec<Arc<Configured>>> = HashMap::new();
-        for plugin in configured {
-            names.entry(plugin.name).or_default().push(plugin);
+    /// Adds an enabled plugin.
+    pub fn insert(&mut self, plugin: &Arc<Configured>) {
+        let instances = self.by_name.entry(Reverse((plugin.priority, plugin.name))).or_default();
+        let scope = &plugin.scope;
+        instances.by_scope.insert((scope.route, scope.service, scope.id), Arc::clone(plugin));
+        instances.count_consumer(plugin, true);
+    }
+
+    /// Removes a plugin that was added.
+    pub fn remove(&mut self, plugin: &Arc<Configured>) {
+        let name = Reverse((plugin.priority, plugin.name));
+        let Some(instances) = self.by_name.get_mut(&name) else { return };
+        let scope = &plugin.scope;
+        instances.by_scope.remove(&(scope.route, scope.service, scope.id));
+        instances.count_consumer(plugin, false);
+        if instances.by_scope.is_empty() {
+            self.by_name.remove(&name);
         }
-        let mut by_name: Vec<_> = names.into_values().collect();
-        by_name.sort_by(|a, b| {
-            let key = |list: &Vec<Arc<Configured>>| list.first().map(|plugin| (plugin.priority, plugin.name));
-            key(b).cmp(&key(a))
-        });
-        let by_name = by_name
-            .into_iter()
-            .map(|list| {
-                let of_consumer = list
-                    .iter()
-                    .filter(|plugin| plugin.scope.route.is_none() && plugin.scope.service.is_none())
-                    .filter_map(|plugin| plugin.scope.consumer.map(|consumer| (consumer, Arc::clone(plugin))))
-                    .collect();
-                (list, Arc::new(of_consumer))
-            })
-            .collect();
-        Self { by_name }
     }
 
     /// The chain of a route; without one, that of requests which matched none.
     pub fn chain(&self, route: Option<Uuid>, service: Option<Uuid>) -> Chain {
         let mut slots = Vec::new();
-        for (list, of_consumer) in &self.by_name {
+        for instances in self.by_name.values() {
             let mut slot = Slot {
                 with_consumer: HashMap::new(),
                 route_and_service: None,
-                consumer: Arc::clone(of_consumer),
+                consumer: Arc::clone(&instances.of_consumer),
                 fallback: None,
             };
             let mut ranks: HashMap<Uuid, u8> = HashMap::new();
             let mut fallback_rank = 0;
-            for plugin in list {
+            for plugin in instances.fitting(route, service) {
                 let scope = &plugin.scope;
-                let fits = scope.route.is_none_or(|id| Some(id) == route)
-                    && scope.service.is_none_or(|id| Some(id) == service);
-                if !fits {
-                    continue;
-                }
                 let rank = u8::from(scope.route.is_some()) * 2 + u8::from(scope.service.is_some());
                 match scope.consumer {
                     Some(consumer) if rank > 0 => {
@@ -220,7 +265,9 @@ mod tests {
         for from in 0..order.len() {
             let mut present: Vec<_> = order[from..].iter().map(|scope| plugin("a", 1, *scope)).collect();
             present.extend([plugin("a", 1, [9, 0, 3]), plugin("a", 1, [0, 9, 0]), plugin("a", 1, [0, 0, 9])]);
-            let chain = Plugins::new(present).chain(Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
+            let mut plugins = Plugins::default();
+            present.iter().for_each(|plugin| plugins.insert(plugin));
+            let chain = plugins.chain(Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
             let winner = chain.resolve(0, Some(Uuid::from_u128(3))).unwrap();
             let [route, service, consumer] = order[from];
             assert_eq!(
@@ -233,13 +280,11 @@ mod tests {
 
     #[test]
     fn higher_priority_first_then_names_descending() {
-        let plugins = vec![
-            plugin("a", 5, [0; 3]),
-            plugin("z", 5, [0; 3]),
-            plugin("m", 9, [0; 3]),
-            plugin("y", -1, [0; 3]),
-        ];
-        let chain = Plugins::new(plugins).chain(None, None);
+        let mut plugins = Plugins::default();
+        for (name, priority) in [("a", 5), ("z", 5), ("m", 9), ("y", -1)] {
+            plugins.insert(&plugin(name, priority, [0; 3]));
+        }
+        let chain = plugins.chain(None, None);
         let names: Vec<_> = (0..chain.len()).map(|place| chain.resolve(place, None).unwrap().name).collect();
         assert_eq!(names, ["m", "z", "a", "y"]);
     }

@@ -1,21 +1,25 @@
 //! From entities to a snapshot.
+//!
+//! A snapshot is always made from the one before it and from what has changed since, be that all there is: a change
+//! costs what it touches.
 
 mod certificates;
 mod consumers;
 mod plugins;
 mod routes;
 mod services;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use imbl::OrdSet;
 use tollgate_model::{Config, Kind, Map, Secret, Value};
 use uuid::Uuid;
 
-use crate::consumers::Consumers;
 use crate::plugin::{BuildError, PluginTypes};
-use crate::secrets::SecretNames;
-use crate::snapshot::{DEFAULT_WORKSPACE, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// Where entities come from: a view of the store, or a file.
 pub trait EntitySource {
@@ -92,102 +96,153 @@ impl Compiler {
         Self { client_certificate: Some((chain, key)), ..self }
     }
 
-    /// Compiles everything `source` holds. Plugins and balancers that have not changed since `previous` are
-    /// taken over with their state.
+    /// Compiles everything `source` holds.
     ///
     /// # Errors
     /// The first thing that cannot be compiled.
-    pub fn compile(
-        &self,
-        revision: u64,
-        source: &dyn EntitySource,
-        previous: Option<&Snapshot>,
-    ) -> Result<Snapshot, CompileError> {
-        let consumers = consumers::read_all(source)?;
-        self.compile_with(revision, source, previous, consumers)
+    pub fn compile(&self, revision: u64, source: &dyn EntitySource) -> Result<Snapshot, CompileError> {
+        let mut compilation = Compilation::new(self, None);
+        for kind in Kind::ALL {
+            source.for_each(kind, &mut |workspace, fields| {
+                let id = id_of(&fields, kind)?;
+                compilation.take(&Change { kind, workspace, id, after: Some(&fields) })
+            })?;
+        }
+        compilation.finish(revision)
     }
 
-    /// Compiles the revision that these changes make of `previous`: consumers and credentials are updated in
-    /// place of being read again.
+    /// Compiles the revision that these changes make of `previous`. What they do not touch is shared with it, and
+    /// plugins and balancers that stay as they were keep their state.
     ///
     /// # Errors
     /// The first thing that cannot be compiled.
     pub fn update(
         &self,
         revision: u64,
-        source: &dyn EntitySource,
         previous: &Snapshot,
         changes: &[Change<'_>],
     ) -> Result<Snapshot, CompileError> {
-        let mut consumers = previous.consumers.clone();
-        for change in changes {
-            consumers::apply(&mut consumers, change)?;
+        let mut compilation = Compilation::new(self, Some(previous));
+        // Of several changes of one entity the last one counts.
+        let last: HashMap<(Kind, Uuid), usize> =
+            changes.iter().enumerate().map(|(place, change)| ((change.kind, change.id), place)).collect();
+        for (place, change) in changes.iter().enumerate() {
+            if last.get(&(change.kind, change.id)) == Some(&place) {
+                compilation.take(change)?;
+            }
         }
-        let only_consumers =
-            changes.iter().all(|change| matches!(change.kind, Kind::Consumer | Kind::KeyAuthCredential));
-        if only_consumers {
-            return Ok(Snapshot { revision, consumers, ..previous.clone() });
-        }
-        self.compile_with(revision, source, Some(previous), consumers)
-    }
-
-    fn compile_with(
-        &self,
-        revision: u64,
-        source: &dyn EntitySource,
-        previous: Option<&Snapshot>,
-        consumers: Consumers,
-    ) -> Result<Snapshot, CompileError> {
-        let workspaces = read_workspaces(source)?;
-        let certificates = certificates::Certificates::read(source)?;
-        let upstreams = services::read_upstreams(source, previous)?;
-        let services = self.read_services(source, &certificates, &upstreams)?;
-        let plugins = self.read_plugins(source, previous)?;
-        let chains = plugins::sort(&plugins);
-        let (router, routes) =
-            routes::compile(source, &services, &chains, previous.map(|snapshot| &*snapshot.router))?;
-        let unmatched =
-            chains.get(&DEFAULT_WORKSPACE).map(|plugins| plugins.chain(None, None)).unwrap_or_default();
-        Ok(Snapshot {
-            revision,
-            router: Arc::new(router),
-            routes: Arc::new(routes),
-            unmatched: Arc::new(unmatched),
-            consumers,
-            certificates: Arc::new(certificates.served(source)?),
-            upstreams: Arc::new(upstreams.balancers),
-            secret_names: Arc::new(SecretNames::new(
-                plugins.values().flat_map(|(_, configured)| configured.plugin.secret_names()),
-            )),
-            workspaces: Arc::new(workspaces),
-            plugins: Arc::new(plugins),
-        })
+        compilation.finish(revision)
     }
 }
 
+/// The way from one snapshot to the next: entities are taken in, and what they concern is marked; then what is
+/// marked is compiled anew.
+struct Compilation<'a> {
+    compiler: &'a Compiler,
+    previous: Option<&'a Snapshot>,
+    next: Snapshot,
+    marks: Marks,
+}
+
+/// What is to be compiled anew.
+#[derive(Default)]
+struct Marks {
+    /// Certificates and CA certificates that services may show or trust.
+    shown: BTreeSet<Uuid>,
+    /// Whether other certificates are served.
+    served: bool,
+    upstreams: BTreeSet<Uuid>,
+    services: BTreeSet<Uuid>,
+    routes: BTreeSet<Uuid>,
+    /// Whether there are other plugins; those bound to these may be others than before.
+    plugins: bool,
+    chains: BTreeSet<Uuid>,
+    chains_of_services: BTreeSet<Uuid>,
+    chains_of_workspaces: BTreeSet<Uuid>,
+}
+
+impl<'a> Compilation<'a> {
+    fn new(compiler: &'a Compiler, previous: Option<&'a Snapshot>) -> Self {
+        let next = previous.cloned().unwrap_or_default();
+        Self { compiler, previous, next, marks: Marks::default() }
+    }
+
+    fn parts(&mut self) -> &mut Parts {
+        Arc::make_mut(&mut self.next.parts)
+    }
+
+    /// Takes an entity in; of those that refer to each other, in any order.
+    fn take(&mut self, change: &Change<'_>) -> Result<(), CompileError> {
+        match change.kind {
+            Kind::Workspace => self.take_workspace(change),
+            Kind::Consumer | Kind::KeyAuthCredential => consumers::apply(&mut self.next.consumers, change)?,
+            Kind::Certificate | Kind::CaCertificate | Kind::Sni => self.take_certificate(change)?,
+            Kind::Upstream => self.take_upstream(change)?,
+            Kind::Target => self.take_target(change)?,
+            Kind::Service => self.take_service(change)?,
+            Kind::Route => self.take_route(change)?,
+            Kind::Plugin => self.take_plugin(change)?,
+        }
+        Ok(())
+    }
+
+    fn take_workspace(&mut self, change: &Change<'_>) {
+        let workspaces = Arc::make_mut(&mut self.next.workspaces);
+        match change.after.and_then(|fields| fields.get("name")).and_then(Value::as_str) {
+            Some(name) => workspaces.insert(change.id, name.into()),
+            None => workspaces.remove(&change.id),
+        };
+    }
+
+    fn finish(mut self, revision: u64) -> Result<Snapshot, CompileError> {
+        if self.marks.served {
+            self.next.certificates = Arc::new(self.next.parts.certificates.served());
+        }
+        self.compile_upstreams();
+        self.compile_services()?;
+        self.compile_plugins();
+        self.compile_routes();
+        self.next.revision = revision;
+        Ok(self.next)
+    }
+}
+
+/// What a snapshot was compiled of, kept for the next: entities in the form they are compiled from, and what was
+/// made of them. Cloning shares it all.
+#[derive(Clone, Default)]
+pub(crate) struct Parts {
+    certificates: certificates::Certificates,
+    upstreams: services::Upstreams,
+    services: services::Services,
+    routes: routes::Routes,
+    plugins: plugins::Configuration,
+}
+
+impl Parts {
+    /// The enabled plugin entities.
+    pub(crate) fn plugins(&self) -> impl Iterator<Item = &Map<String, Value>> {
+        self.plugins.entities()
+    }
+}
+
+/// An entity in its type.
 struct Read<T> {
-    id: Uuid,
     workspace: Uuid,
     entity: T,
-    fields: Map<String, Value>,
+    fields: Arc<Map<String, Value>>,
 }
 
-/// Reads every entity of a kind into its type.
-fn read<T: Config>(source: &dyn EntitySource, kind: Kind) -> Result<Vec<Read<T>>, CompileError> {
-    let mut list = Vec::new();
-    source.for_each(kind, &mut |workspace, fields| {
-        let id = id_of(&fields, kind)?;
-        let value = Value::Object(fields);
-        let entity = T::from_checked(&value).map_err(|errors| CompileError::Entity {
-            kind,
-            id,
-            message: errors.summary(),
-        })?;
-        let Value::Object(fields) = value else { return Ok(()) };
-        list.push(Read { id, workspace, entity, fields });
-        Ok(())
+/// An entity as it is now; none where it was deleted.
+fn read<T: Config>(change: &Change<'_>) -> Result<Option<Read<T>>, CompileError> {
+    let Some(fields) = change.after else { return Ok(None) };
+    let value = Value::Object(fields.clone());
+    let entity = T::from_checked(&value).map_err(|errors| CompileError::Entity {
+        kind: change.kind,
+        id: change.id,
+        message: errors.summary(),
     })?;
-    Ok(list)
+    let Value::Object(fields) = value else { return Ok(None) };
+    Ok(Some(Read { workspace: change.workspace, entity, fields: Arc::new(fields) }))
 }
 
 fn id_of(fields: &Map<String, Value>, kind: Kind) -> Result<Uuid, CompileError> {
@@ -196,14 +251,7 @@ fn id_of(fields: &Map<String, Value>, kind: Kind) -> Result<Uuid, CompileError> 
     })
 }
 
-fn read_workspaces(source: &dyn EntitySource) -> Result<HashMap<Uuid, Box<str>>, CompileError> {
-    let mut workspaces = HashMap::from([(DEFAULT_WORKSPACE, Box::from("default"))]);
-    source.for_each(Kind::Workspace, &mut |_, fields| {
-        let id = id_of(&fields, Kind::Workspace)?;
-        if let Some(name) = fields.get("name").and_then(Value::as_str) {
-            workspaces.insert(id, name.into());
-        }
-        Ok(())
-    })?;
-    Ok(workspaces)
+/// The second ids of the pairs that begin with this one.
+fn second(pairs: &OrdSet<(Uuid, Uuid)>, first: Uuid) -> impl Iterator<Item = Uuid> {
+    pairs.range((first, Uuid::nil())..=(first, Uuid::max())).map(|(_, second)| *second)
 }

@@ -3,12 +3,11 @@
 //! Shared between snapshots: a change copies one small shard of a table, not the table, so a key added to a
 //! million is there in microseconds. Keys are compared only within a bucket that a keyed hash chose.
 
-use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use hashbrown::HashTable;
 use uuid::Uuid;
+
+use crate::table::{Table, hash};
 
 /// A consumer, as plugins see it.
 #[derive(Debug)]
@@ -185,65 +184,6 @@ impl Consumers {
     pub fn credentials_len(&self) -> usize {
         self.credentials_by_id.len()
     }
-}
-
-/// A hash table in shards, each copied when written while an older snapshot still holds it. Nine bytes an
-/// entry: what an entry is found by stands in the entry.
-struct Table<T> {
-    shards: Arc<Vec<Arc<HashTable<Arc<T>>>>>,
-}
-
-const SHARDS: usize = 1024;
-
-impl<T> Clone for Table<T> {
-    fn clone(&self) -> Self {
-        Self { shards: Arc::clone(&self.shards) }
-    }
-}
-
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Self { shards: Arc::new((0..SHARDS).map(|_| Arc::new(HashTable::new())).collect()) }
-    }
-}
-
-impl<T> Table<T> {
-    fn find(&self, key: &impl Hash, is: impl Fn(&T) -> bool) -> Option<&Arc<T>> {
-        let hash = hash(key);
-        self.shards[shard(hash)].find(hash, |entry| is(entry))
-    }
-
-    fn insert(&mut self, key: &impl Hash, entry: Arc<T>, rehash: impl Fn(&T) -> u64) {
-        let hash = hash(key);
-        self.shard_mut(hash).insert_unique(hash, entry, |entry| rehash(entry));
-    }
-
-    fn remove(&mut self, key: &impl Hash, is: impl Fn(&T) -> bool) -> Option<Arc<T>> {
-        let hash = hash(key);
-        self.find(key, &is)?;
-        self.shard_mut(hash).find_entry(hash, |entry| is(entry)).ok().map(|found| found.remove().0)
-    }
-
-    fn shard_mut(&mut self, hash: u64) -> &mut HashTable<Arc<T>> {
-        Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[shard(hash)])
-    }
-
-    fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.len()).sum()
-    }
-}
-
-/// The table inside a shard uses the low and the topmost bits of the hash; the shard is chosen by others.
-fn shard(hash: u64) -> usize {
-    (hash >> 40) as usize % SHARDS
-}
-
-/// Seeded once per process, so that colliding keys cannot be prepared from outside.
-fn hash(key: &impl Hash) -> u64 {
-    static STATE: std::sync::LazyLock<FixedState> = std::sync::LazyLock::new(|| {
-        FixedState::with_seed(std::collections::hash_map::RandomState::new().hash_one(0u64))
-    });
-    STATE.hash_one(key)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tollgate_http::client::Client;
@@ -14,6 +14,7 @@ use tollgate_telemetry::Level;
 use uuid::Uuid;
 
 use crate::answer;
+use crate::attempts::Attempts;
 use crate::consumers::{Consumer, Credential};
 use crate::destination::Destination;
 use crate::logging;
@@ -38,8 +39,6 @@ pub struct Exchange {
     pub request_id: RequestId,
     /// When the head was complete.
     pub started: Instant,
-    /// The same, since 1970.
-    pub started_at: Duration,
     /// The client's address after `real_ip_header` of trusted peers.
     pub client_ip: IpAddr,
     /// `http` or `https` as the client sees it (`X-Forwarded-Proto` of trusted peers).
@@ -86,6 +85,8 @@ pub struct Exchange {
     pub(crate) entry: Option<Arc<Map<String, Value>>>,
     /// Counts this exchange as under way with its target.
     pub(crate) lease: Option<crate::balancer::Lease>,
+    /// Who chooses where it goes, and whose plugin's that is; else it goes to `destination`.
+    pub(crate) attempts: Option<(usize, Box<dyn Attempts>)>,
 }
 
 /// Who made an answer.
@@ -273,9 +274,16 @@ impl Exchange {
         logging::about(self, level, message);
     }
 
-    /// Leaves a filter for this plugin's response phase. Only in access; at most one a plugin.
+    /// Leaves a filter for this plugin's response phase. Only in access, and for a further attempt
+    /// ([`Attempts`]); one that the plugin left before goes.
     pub fn follow(&mut self, filter: Box<dyn ResponseFilter>) {
+        self.filters.retain(|(owner, _)| *owner != self.running);
         self.filters.push((self.running, filter));
+    }
+
+    /// Lets this plugin choose where the request goes, and where next when that fails. Only in access.
+    pub fn attempt_by(&mut self, attempts: Box<dyn Attempts>) {
+        self.attempts = Some((self.running, attempts));
     }
 
     /// Names of the providers that the route's plugins may send this request to, each once, as far as the consumer is

@@ -145,8 +145,7 @@ impl Origin<'_> {
         match joined_lines(headers, "x-forwarded-for").as_slice() {
             b"" => headers.set("X-Forwarded-For", client.as_bytes()),
             before => {
-                headers
-                    .set_parts("X-Forwarded-For", &[before, b", ", AddressText::new(self.peer).as_bytes()]);
+                headers.set_parts("X-Forwarded-For", [before, b", ", AddressText::new(self.peer).as_bytes()]);
             }
         }
         headers.set("X-Real-IP", client.as_bytes());
@@ -233,8 +232,12 @@ impl AddressText {
 }
 
 /// The values of all fields of a name, joined with commas (RFC 9110 §5.3).
+#[inline]
 fn joined_lines(headers: &Headers, name: &str) -> Vec<u8> {
     let mut joined = Vec::new();
+    if !headers.contains(name) {
+        return joined;
+    }
     for value in headers.get_all(name).filter(|value| !value.is_empty()) {
         if !joined.is_empty() {
             joined.extend_from_slice(b", ");
@@ -248,17 +251,30 @@ fn joined_lines(headers: &Headers, name: &str) -> Vec<u8> {
 pub(crate) fn add_via(headers: &mut Headers, version: &str, product: &str) {
     let before = joined_lines(headers, "via");
     let link: &[u8] = if before.is_empty() { b"" } else { b", " };
-    headers.set_parts("Via", &[&before, link, version.as_bytes(), b" ", product.as_bytes()]);
+    headers.set_parts("Via", [&before, link, version.as_bytes(), b" ", product.as_bytes()]);
 }
 
 /// Removes from a request what concerns only the connection it came on. `Upgrade` stays for a WebSocket, `TE`
 /// where it asks for trailers (Kong 3.11).
 fn clean_request(headers: &mut Headers) {
     let websocket = wants_websocket(headers);
-    let trailers =
-        headers.get_all("te").any(|value| items(value).any(|item| item.eq_ignore_ascii_case(b"trailers")));
+    let trailers = headers.contains("te")
+        && headers.get_all("te").flat_map(items).any(|item| item.eq_ignore_ascii_case(b"trailers"));
     let named = named_by_connection(headers);
-    headers.retain(|name, _| !is_hop_by_hop(name) && (!is_listed(&named, name) || is_identity(name)));
+    if !named.is_empty() {
+        headers.retain(|name, _| !is_listed(&named, name) || is_identity(name));
+    }
+    // Fields that concern one connection only, whether `Connection` names them or not. `Content-Length` is written
+    // anew by whoever frames the message.
+    headers.remove("te");
+    headers.remove("proxy");
+    headers.remove("expect");
+    headers.remove("upgrade");
+    headers.remove("connection");
+    headers.remove("keep-alive");
+    headers.remove("content-length");
+    headers.remove("proxy-connection");
+    headers.remove("transfer-encoding");
     if websocket {
         headers.set("Upgrade", "websocket");
     }
@@ -271,24 +287,26 @@ fn clean_request(headers: &mut Headers) {
 /// front of it. `request` is what the upstream was sent.
 pub(crate) fn clean_response(headers: &mut Headers, request: &Headers) {
     let named = named_by_connection(headers);
-    headers.retain(|name, value| {
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        let gone = match name.len() {
-            5 => is("x-pad"),
-            7 => {
-                is("upgrade")
-                    && !request.get("upgrade").is_some_and(|asked| asked.eq_ignore_ascii_case(value))
-                    || is("trailer") && !request.contains("te")
-            }
-            10 => is("connection") || is("keep-alive"),
-            15 => is("x-accel-expires") || is("x-accel-charset"),
-            16 => is("x-accel-redirect"),
-            17 => is("transfer-encoding") || is("x-accel-buffering"),
-            18 => is("x-accel-limit-rate"),
-            _ => false,
-        };
-        !gone && !is_listed(&named, name)
-    });
+    if !named.is_empty() {
+        headers.retain(|name, _| !is_listed(&named, name));
+    }
+    if headers.contains("upgrade") {
+        let asked = request.get("upgrade");
+        let is_asked = |value: &[u8]| asked.is_some_and(|asked| asked.eq_ignore_ascii_case(value));
+        headers.retain(|name, value| !name.eq_ignore_ascii_case(b"upgrade") || is_asked(value));
+    }
+    if !request.contains("te") {
+        headers.remove("trailer");
+    }
+    headers.remove("connection");
+    headers.remove("keep-alive");
+    headers.remove("transfer-encoding");
+    headers.remove("x-pad");
+    headers.remove("x-accel-buffering");
+    headers.remove("x-accel-charset");
+    headers.remove("x-accel-expires");
+    headers.remove("x-accel-limit-rate");
+    headers.remove("x-accel-redirect");
     add_charset(headers);
 }
 
@@ -305,24 +323,7 @@ fn add_charset(headers: &mut Headers) {
     let Some(kind) = headers.get("content-type") else { return };
     if TEXTS.iter().any(|text| kind.eq_ignore_ascii_case(text.as_bytes())) {
         let kind = kind.to_vec();
-        headers.set_parts("Content-Type", &[&kind, b"; charset=UTF-8"]);
-    }
-}
-
-/// Fields that concern one connection only, whether `Connection` names them or not. `Content-Length` is
-/// written anew by whoever frames the message.
-fn is_hop_by_hop(name: &[u8]) -> bool {
-    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-    match name.len() {
-        2 => is("te"),
-        5 => is("proxy"),
-        6 => is("expect"),
-        7 => is("upgrade"),
-        10 => is("connection") || is("keep-alive"),
-        14 => is("content-length"),
-        16 => is("proxy-connection"),
-        17 => is("transfer-encoding"),
-        _ => false,
+        headers.set_parts("Content-Type", [&kind, b"; charset=UTF-8"]);
     }
 }
 
@@ -349,6 +350,9 @@ const OPTIONS: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
 /// The names of fields in `Connection`, each followed by a comma.
 fn named_by_connection(headers: &Headers) -> Vec<u8> {
     let mut named = Vec::new();
+    if !headers.contains("connection") {
+        return named;
+    }
     let lists = headers.get_all("connection").filter(|list| !list.eq_ignore_ascii_case(b"keep-alive"));
     for item in lists.flat_map(items) {
         if !OPTIONS.iter().any(|option| option.eq_ignore_ascii_case(item)) {

@@ -3,6 +3,7 @@
 //! [`request`] reads top to bottom and is the place to start.
 
 pub mod answer;
+pub mod attempts;
 pub mod balancer;
 pub mod chain;
 pub mod clock;
@@ -26,6 +27,7 @@ pub mod router;
 pub mod secrets;
 pub mod settings;
 pub mod snapshot;
+mod table;
 mod upstream;
 
 pub use exchange::Exchange;

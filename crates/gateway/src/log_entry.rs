@@ -49,6 +49,8 @@ pub(crate) fn build(exchange: &Exchange) -> Map<String, Value> {
     let facts = &exchange.facts;
     let secrets = &exchange.snapshot.secret_names;
     let latencies = Latencies::of(exchange);
+    // When the head was complete, since 1970.
+    let started_at = crate::clock::now().saturating_sub(exchange.started.elapsed());
     let mut entry = Map::new();
     let mut put = |name: &str, value: Value| {
         entry.insert(name.to_owned(), value);
@@ -75,7 +77,7 @@ pub(crate) fn build(exchange: &Exchange) -> Map<String, Value> {
         }),
     );
     if !facts.tries.is_empty() {
-        put("tries", facts.tries.iter().map(|attempt| tried(attempt, exchange)).collect());
+        put("tries", facts.tries.iter().map(|attempt| tried(attempt, exchange, started_at)).collect());
     }
     if let Some(credential) = &exchange.credential {
         put(
@@ -106,7 +108,7 @@ pub(crate) fn build(exchange: &Exchange) -> Map<String, Value> {
         );
     }
     put("client_ip", exchange.client_ip.to_string().into());
-    put("started_at", (exchange.started_at.as_millis() as u64).into());
+    put("started_at", (started_at.as_millis() as u64).into());
     put(
         "source",
         match facts.source {
@@ -261,9 +263,9 @@ fn upstream_statuses(exchange: &Exchange) -> String {
         .join(", ")
 }
 
-fn tried(attempt: &Try, exchange: &Exchange) -> Value {
+fn tried(attempt: &Try, exchange: &Exchange, started_at: Duration) -> Value {
     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let started = exchange.started_at + attempt.started.saturating_duration_since(exchange.started);
+    let started = started_at + attempt.started.saturating_duration_since(exchange.started);
     let choosing = attempt.chosen.saturating_duration_since(attempt.started);
     let mut tried = json!({
         "balancer_start": started.as_millis() as u64,

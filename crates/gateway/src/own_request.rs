@@ -1,16 +1,19 @@
 //! Requests that the gateway makes of its own, such as a plugin that asks an LLM about the request at hand.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tollgate_http::client::{SendError, Timeouts};
+use tollgate_http::client::{Endpoint, SendError, Timeouts};
 use tollgate_http::{Body, BodyError, Connection, Headers, Method, Request, RequestHead, Response, Version};
 
 use crate::Exchange;
+use crate::balancer::{Peer, PeerHost};
+use crate::destination::Host;
 use crate::exchange::Source;
 use crate::request::{Gateway, set_target};
-use crate::upstream::Choice;
+use crate::upstream::server_name;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -39,28 +42,57 @@ impl Exchange {
         let mut own = Gateway::begin(request, Arc::clone(&self.snapshot), &self.settings, &self.client);
         own.captures.clone_from(&self.captures);
         own.on_behalf_of = Some(Box::new(self.head.clone()));
-        own
+        *own
     }
 
     /// Sends a request of the gateway's own to its destination, once, and reads the answer whole: at most so many
-    /// bytes of body.
+    /// bytes of body. By way of `proxy`, where there is one; with TLS through a tunnel.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn fetch(&mut self, timeouts: &Timeouts, limit: usize) -> Result<Response, FetchError> {
-        let nobody = |reason: String| FetchError::Nobody(reason);
-        let destination = self.destination.clone().ok_or_else(|| nobody("it has no destination".into()))?;
-        let mut choice = Choice::new(&destination, self);
-        let target = choice.next().await.map_err(|none| nobody(none.to_string()))?;
+    pub async fn fetch(
+        &mut self,
+        proxy: Option<&Peer>,
+        timeouts: &Timeouts,
+        limit: usize,
+    ) -> Result<Response, FetchError> {
+        let nobody = |reason: &str| FetchError::Nobody(reason.to_owned());
+        let destination = self.destination.clone().ok_or_else(|| nobody("it has no destination"))?;
+        let Host::One(peer) = &destination.host else { return Err(nobody("it is for an upstream")) };
+        let dialled = proxy.unwrap_or(peer);
+        let ip = dialled.host.resolve().await.ok_or_else(|| FetchError::Nobody(no_address(&dialled.host)))?;
         set_target(self);
-        let host = self.upstream_host.as_deref().unwrap_or(target.host);
+        let host = self.upstream_host.as_deref().unwrap_or(peer.host_field(destination.tls.is_some()));
         self.head.headers.set("Host", host);
-        let endpoint = target.endpoint(host.as_bytes());
+        let tls = destination.tls.as_ref().map(|profile| match proxy {
+            None => Arc::clone(profile),
+            Some(_) => Arc::new(profile.through(&authority(peer))),
+        });
+        if proxy.is_some() && tls.is_none() {
+            self.head.target = [b"http://", host.as_bytes(), &self.head.target].concat().into();
+        }
+        let tls = tls.map(|profile| (profile, server_name(host.as_bytes(), ip)));
+        let endpoint = Endpoint { address: (ip, dialled.port).into(), tls, http2: false };
         let mut response = self.client.send(&endpoint, &self.head, &mut self.body, timeouts).await?;
         self.facts.answered = Some(Instant::now());
         self.facts.upstream_status = Some(response.status.as_u16());
         self.facts.source = Source::Upstream;
         response.body.buffer(limit).await?;
         Ok(response)
+    }
+}
+
+fn no_address(host: &PeerHost) -> String {
+    match host {
+        PeerHost::Address(ip) => format!("{ip} is no address"),
+        PeerHost::Name(name) => format!("'{name}' has no address"),
+    }
+}
+
+/// A server as a proxy is told of it.
+fn authority(peer: &Peer) -> String {
+    match &peer.host {
+        PeerHost::Address(ip) => SocketAddr::new(*ip, peer.port).to_string(),
+        PeerHost::Name(name) => format!("{name}:{}", peer.port),
     }
 }

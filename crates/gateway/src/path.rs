@@ -103,6 +103,7 @@ pub fn join(service: &str, path: &Bytes, matched: usize, strip: bool, handling: 
     let rest = if strip { without_dots(path.slice(matched.min(path.len())..)) } else { path.clone() };
     let joined = match (service, handling) {
         ("/", _) if rest.starts_with(b"/") => rest,
+        ("/", _) if rest.is_empty() => return Bytes::from_static(b"/"),
         (_, PathHandling::V0) => join_with_slash(service, path, &rest, strip).into(),
         (_, PathHandling::V1) => join_as_it_is(service, &rest, strip).into(),
     };

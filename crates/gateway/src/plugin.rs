@@ -119,6 +119,12 @@ pub trait ResponseFilter: Send {
         None
     }
 
+    /// The attempt that it follows has failed, and another may take its place
+    /// ([`Attempts`](crate::attempts::Attempts)). The exchange still tells of this one.
+    fn failed(&mut self, exchange: &mut Exchange) {
+        let _ = exchange;
+    }
+
     /// Whether [`ResponseFilter::wait`] has something to do.
     fn waits(&self) -> bool {
         false

@@ -4,8 +4,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Instant;
 
@@ -19,6 +19,7 @@ use tollgate_telemetry::Level;
 
 use crate::answer;
 use crate::balancer::probe::Prober;
+use crate::destination::Destination;
 use crate::exchange::{Exchange, Facts, Source, Try};
 use crate::path;
 use crate::plugin::{Access, Outcome, Phases};
@@ -33,6 +34,8 @@ use crate::{forwarded, logging, received};
 /// The data plane: answers requests by the current snapshot.
 pub struct Gateway {
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Snapshots that requests under way may still hold, so that none of them has to free one.
+    retired: Mutex<Vec<Arc<Snapshot>>>,
     client: Client,
     settings: Arc<Settings>,
     counters: Counters,
@@ -51,6 +54,7 @@ impl Gateway {
     pub fn new(snapshot: Snapshot, client: Client, settings: Settings) -> Self {
         let gateway = Self {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            retired: Mutex::default(),
             client,
             settings: Arc::new(settings),
             counters: Counters::default(),
@@ -68,7 +72,10 @@ impl Gateway {
     /// Serves another configuration from now on; requests under way end with theirs.
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
         self.prober.follow(&snapshot, &self.snapshot);
-        self.snapshot.store(snapshot);
+        let old = self.snapshot.swap(snapshot);
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.push(old);
+        retired.retain(|old| Arc::strong_count(old) > 1);
     }
 
     /// The node's settings.
@@ -81,7 +88,7 @@ impl Gateway {
         &self.counters
     }
 
-    fn open(&self, request: Request) -> Exchange {
+    fn open(&self, request: Request) -> Box<Exchange> {
         Self::begin(request, self.snapshot.load_full(), &self.settings, &self.client)
     }
 
@@ -91,16 +98,15 @@ impl Gateway {
         snapshot: Arc<Snapshot>,
         settings: &Arc<Settings>,
         sender: &Client,
-    ) -> Exchange {
+    ) -> Box<Exchange> {
         let Request { head, mut body, connection } = request;
         let request_size = received::head_size(&head) + body.remaining().unwrap_or(0);
         let request_counted = received::count_unknown(&mut body);
         let client = forwarded::client(&settings.forwarded, &head.headers, &connection);
-        Exchange {
+        Box::new(Exchange {
             received_target: head.target.clone(),
             request_id: RequestId::new(),
             started: Instant::now(),
-            started_at: crate::clock::now(),
             client_ip: client.ip,
             client_scheme: client.scheme,
             settings: Arc::clone(settings),
@@ -126,10 +132,11 @@ impl Gateway {
             collected: None,
             entry: None,
             lease: None,
+            attempts: None,
             head,
             body,
             connection,
-        }
+        })
     }
 }
 
@@ -187,9 +194,10 @@ impl Gateway {
             None => run_access(exchange).await,
             refusal => refusal,
         };
-        match answer {
-            Some(answer) => answer,
-            None => self.send(exchange).await,
+        match (answer, exchange.attempts.take()) {
+            (Some(answer), _) => answer,
+            (None, None) => self.send(exchange).await,
+            (None, Some(attempts)) => Box::pin(self.send_by(exchange, attempts)).await,
         }
     }
 
@@ -208,9 +216,9 @@ impl Gateway {
             port: exchange.client_port(),
             tls: exchange.connection.tls.is_some(),
         });
-        let Some((found, route)) =
-            found.and_then(|found| snapshot.routes.get(found.route).cloned().map(|route| (found, route)))
-        else {
+        let Some((found, route)) = found.and_then(|found| {
+            snapshot.routes.get(found.route).cloned().flatten().map(|route| (found, route))
+        }) else {
             return Some(exchange.error(StatusCode::NOT_FOUND, answer::NO_ROUTE));
         };
         if let Some(refusal) = route.protocols.demand(&route, exchange) {
@@ -285,24 +293,10 @@ impl Gateway {
                 return exchange.error(StatusCode::SERVICE_UNAVAILABLE, none.message());
             }
         };
-        // From here on the answer is the upstream's, or an error in its place.
-        exchange.facts.proxied = Some(target.chosen);
-        exchange.facts.source = Source::Error;
-        if matches!(exchange.body, Body::Stream(_))
-            && !destination.http2
-            && exchange.route.as_ref().is_none_or(|route| route.request_buffering)
-        {
-            match Box::pin(exchange.body.buffer(BUFFERED_AT_MOST)).await {
-                // A larger one goes on as it comes.
-                Ok(_) | Err(BodyError::TooLarge { limit: BUFFERED_AT_MOST }) => {}
-                Err(error) => return upstream_error(exchange, upstream::status_of_body(&error)),
-            }
-            exchange.facts.proxied = Some(Instant::now());
+        if let Err(refusal) = self.take_in(exchange, &destination, target.chosen).await {
+            return refusal;
         }
         set_target(exchange);
-        if response::chain(exchange).has(Phases::ENTRY) {
-            exchange.facts.request_headers = Some(exchange.head.headers.clone());
-        }
         let own_host = own_host(exchange);
         forwarded::prepare_request(
             exchange,
@@ -333,8 +327,35 @@ impl Gateway {
         }
     }
 
+    /// Reads what is to be there before an upstream is bothered, and notes what the log wants to know. From here on
+    /// the answer is the upstream's, or an error in its place. The error is one of the client's body.
+    pub(crate) async fn take_in(
+        &self,
+        exchange: &mut Exchange,
+        destination: &Destination,
+        chosen: Instant,
+    ) -> Result<(), Response> {
+        exchange.facts.proxied = Some(chosen);
+        exchange.facts.source = Source::Error;
+        if matches!(exchange.body, Body::Stream(_))
+            && !destination.http2
+            && exchange.route.as_ref().is_none_or(|route| route.request_buffering)
+        {
+            match Box::pin(exchange.body.buffer(BUFFERED_AT_MOST)).await {
+                // A larger one goes on as it comes.
+                Ok(_) | Err(BodyError::TooLarge { limit: BUFFERED_AT_MOST }) => {}
+                Err(error) => return Err(upstream_error(exchange, upstream::status_of_body(&error))),
+            }
+            exchange.facts.proxied = Some(Instant::now());
+        }
+        if response::chain(exchange).has(Phases::ENTRY) {
+            exchange.facts.request_headers = Some(exchange.head.headers.clone());
+        }
+        Ok(())
+    }
+
     /// One try: sends the request to `target` and waits for the head of the answer.
-    async fn attempt(
+    pub(crate) async fn attempt(
         &self,
         exchange: &mut Exchange,
         target: &Target<'_>,
@@ -367,9 +388,11 @@ impl Gateway {
 
 /// `Host` to send on where it is not the target's: what a plugin set, or the client's (`preserve_host`).
 fn own_host(exchange: &Exchange) -> Option<Box<[u8]>> {
-    if let Some(host) = &exchange.upstream_host {
-        return Some(host.as_bytes().into());
-    }
+    exchange.upstream_host.as_ref().map(|host| host.as_bytes().into()).or_else(|| kept_host(exchange))
+}
+
+/// The client's `Host`, where it is sent on (`preserve_host`).
+pub(crate) fn kept_host(exchange: &Exchange) -> Option<Box<[u8]>> {
     exchange.route.as_ref().filter(|route| route.preserve_host)?;
     exchange.head.headers.get("host").filter(|host| !host.is_empty()).map(Box::from)
 }
@@ -394,7 +417,7 @@ fn follow_on(received: &Bytes, path: &Bytes, query: &Bytes) -> Option<Bytes> {
 }
 
 /// Reads the answer whole where a plugin wants it so.
-async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
+pub(crate) async fn gather(exchange: &mut Exchange, mut response: Response) -> Response {
     let wanted = exchange.filters.iter().filter_map(|(_, filter)| filter.wants_whole(&response)).max();
     let Some(limit) = wanted else { return response };
     match Box::pin(response.body.buffer(limit)).await {
@@ -428,7 +451,7 @@ async fn wait_for_filters(exchange: &mut Exchange, response: &mut Response) {
 }
 
 /// The answer where the upstream gives none.
-fn upstream_error(exchange: &Exchange, status: StatusCode) -> Response {
+pub(crate) fn upstream_error(exchange: &Exchange, status: StatusCode) -> Response {
     answer::low_level(
         status,
         &answer::default_message(status),

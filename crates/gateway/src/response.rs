@@ -41,9 +41,9 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    pub(crate) fn new(exchange: Exchange) -> Self {
+    pub(crate) fn new(exchange: Box<Exchange>) -> Self {
         UNDER_WAY.fetch_add(1, Ordering::Relaxed);
-        Self { exchange: Box::new(exchange), filters: Vec::new(), complete: false, broken: false }
+        Self { exchange, filters: Vec::new(), complete: false, broken: false }
     }
 }
 
@@ -137,6 +137,9 @@ pub(crate) fn follow(mut flight: InFlight, mut response: Response) -> Response {
 
 /// Sets the fields that the exchange has for the answer, and forgets them: plugins that run later may change them.
 fn set_fields(exchange: &mut Exchange, headers: &mut Headers) {
+    if exchange.response_headers.is_empty() {
+        return;
+    }
     for (name, value) in std::mem::take(&mut exchange.response_headers).iter() {
         if let Ok(name) = std::str::from_utf8(name) {
             // Cookies stand beside each other.

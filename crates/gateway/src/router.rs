@@ -10,14 +10,15 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tollgate_http::Headers;
+use uuid::Uuid;
 
 use group::{Group, Paths};
 use index::Index;
-use pattern::Patterns;
+use pattern::{Pattern, Patterns};
 
 /// What a route demands of requests, as its entity says. A field that is empty demands nothing.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,8 @@ pub struct RouteRule {
     pub route: usize,
     /// Breaks ties: earlier routes first.
     pub created_at: i64,
+    /// Breaks ties of routes made at the same time: lower ids first.
+    pub id: Uuid,
     /// Methods.
     pub methods: Vec<String>,
     /// Hosts; `*` may stand for the first or last label, a port may follow.
@@ -86,54 +89,71 @@ pub struct RouterError {
     pub reason: String,
 }
 
-/// Finds the route of a request.
-#[derive(Default)]
+/// What a route demands, compiled: how it stands in a router.
+pub struct RouteGroups(Vec<Arc<Group>>);
+
+impl RouteGroups {
+    /// Compiles what a route demands. Regexes that it had `before` too are taken over: compiling them is what
+    /// takes time.
+    ///
+    /// # Errors
+    /// The first regex that cannot be compiled.
+    pub fn new(rule: &RouteRule, before: Option<&Self>) -> Result<Self, RouterError> {
+        let patterns = Patterns::new(before);
+        let group = |(paths, prefix)| Group::new(rule, paths, prefix, &patterns).map(Arc::new);
+        split_paths(rule, &patterns)?.into_iter().map(group).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn patterns(&self) -> impl Iterator<Item = &Arc<Pattern>> {
+        self.0.iter().flat_map(|group| group.patterns())
+    }
+}
+
+/// Finds the route of a request. Cloning is cheap, and so is adding and removing a route: all else stays shared.
+#[derive(Clone, Default)]
 pub struct Router {
-    /// In order of priority; a group's place is its rank.
-    groups: Vec<Group>,
     index: Index,
 }
 
 impl Router {
-    /// Compiles routes. Regexes that `previous` has too are taken over from it: compiling them is what takes
-    /// time.
+    /// A router for these routes.
     ///
     /// # Errors
     /// The first regex that cannot be compiled.
-    pub fn new(rules: &[RouteRule], previous: Option<&Router>) -> Result<Self, RouterError> {
-        let patterns = Patterns::new(previous.map_or(&[], |router| &router.groups));
-        let mut sorted = Vec::with_capacity(rules.len());
+    pub fn new(rules: &[RouteRule]) -> Result<Self, RouterError> {
+        let mut router = Self::default();
         for rule in rules {
-            for (paths, length) in split_paths(rule, &patterns)? {
-                let priority = Priority::new(rule, matches!(paths, Paths::Regex(_)), length);
-                sorted.push((
-                    Reverse(priority),
-                    rule.created_at,
-                    rule.route,
-                    Group::new(rule, paths, &patterns)?,
-                ));
-            }
+            router.add(&RouteGroups::new(rule, None)?);
         }
-        sorted.sort_by(|a, b| (&a.0, a.1, a.2).cmp(&(&b.0, b.1, b.2)));
-        let groups: Vec<Group> = sorted.into_iter().map(|(.., group)| group).collect();
-        let index = Index::new(&groups);
-        Ok(Self { groups, index })
+        Ok(router)
+    }
+
+    /// Adds a route.
+    pub fn add(&mut self, route: &RouteGroups) {
+        route.0.iter().for_each(|group| self.index.add(group));
+    }
+
+    /// Removes a route that was added.
+    pub fn remove(&mut self, route: &RouteGroups) {
+        route.0.iter().for_each(|group| self.index.remove(group));
     }
 
     /// The route of a request. Allocates only for the captures of a regex path.
     pub fn find(&self, input: &MatchInput<'_>) -> Option<Match> {
         let (host, host_port) = split_port(input.host);
         let port = host_port.unwrap_or(input.port);
-        let rank =
-            self.index.lowest(host, input.path, |rank| self.groups[rank].accepts(input, host, port))?;
-        self.groups[rank].describe(input.path)
+        let group = self.index.first(host, input.path, |group| group.accepts(input, host, port))?;
+        group.describe(input.path)
     }
 }
 
-/// The groups a route's paths fall into, each with the length of its prefixes (0 for regexes).
-fn split_paths(rule: &RouteRule, patterns: &Patterns<'_>) -> Result<Vec<(Paths, usize)>, RouterError> {
+/// The groups a route's paths fall into, each with the length of its prefixes (none for regexes).
+fn split_paths(
+    rule: &RouteRule,
+    patterns: &Patterns<'_>,
+) -> Result<Vec<(Paths, Option<usize>)>, RouterError> {
     if rule.paths.is_empty() {
-        return Ok(vec![(Paths::Any, 0)]);
+        return Ok(vec![(Paths::Any, Some(0))]);
     }
     let mut regexes = Vec::new();
     let mut by_length: BTreeMap<usize, Vec<Box<[u8]>>> = BTreeMap::new();
@@ -143,50 +163,17 @@ fn split_paths(rule: &RouteRule, patterns: &Patterns<'_>) -> Result<Vec<(Paths, 
             None => by_length.entry(path.len()).or_default().push(path.as_bytes().into()),
         }
     }
-    let plain = by_length.into_iter().map(|(length, paths)| (Paths::Plain(paths), length));
-    let regex = (!regexes.is_empty()).then_some((Paths::Regex(regexes), 0));
+    let plain = by_length.into_iter().map(|(length, paths)| (Paths::Plain(paths), Some(length)));
+    let regex = (!regexes.is_empty()).then_some((Paths::Regex(regexes), None));
     Ok(regex.into_iter().chain(plain).collect())
-}
-
-/// What decides before what, most significant first: the fields of Kong 3.11's 64-bit priority, without its
-/// limits on their range (so that a negative `regex_priority` does what it says).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Priority {
-    /// How many kinds of field the route demands.
-    fields: u8,
-    /// Whether it demands hosts, all without wildcard.
-    plain_hosts: bool,
-    /// How many headers it demands; 255 at most.
-    headers: u8,
-    regex: bool,
-    regex_priority: i64,
-    prefix_length: usize,
-}
-
-impl Priority {
-    fn new(rule: &RouteRule, regex: bool, prefix_length: usize) -> Self {
-        let empty = [
-            rule.methods.is_empty(),
-            rule.hosts.is_empty(),
-            rule.headers.is_empty(),
-            rule.snis.is_empty(),
-            rule.paths.is_empty(),
-        ];
-        Self {
-            fields: empty.iter().map(|empty| u8::from(!empty)).sum(),
-            plain_hosts: !rule.hosts.is_empty() && !rule.hosts.iter().any(|host| host.contains('*')),
-            headers: u8::try_from(rule.headers.len()).unwrap_or(u8::MAX),
-            regex,
-            regex_priority: if regex { rule.regex_priority } else { 0 },
-            prefix_length,
-        }
-    }
 }
 
 /// Host and port of a `Host` value or of a route's host. What follows the last colon is a port where it is
 /// one and the host is no bare IPv6 address.
 fn split_port(host: &str) -> (&str, Option<u16>) {
-    let split = host.rsplit_once(':').filter(|(name, _)| !name.contains(':') || name.ends_with(']'));
+    let split =
+        memchr::memrchr(b':', host.as_bytes()).and_then(|at| Some((host.get(..at)?, host.get(at + 1..)?)));
+    let split = split.filter(|(name, _)| name.ends_with(']') || !name.contains(':'));
     match split.map(|(name, port)| (name, port.parse())) {
         Some((name, Ok(port))) => (name, Some(port)),
         _ => (host, None),

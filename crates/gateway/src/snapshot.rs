@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use imbl::Vector;
 use tollgate_http::StatusCode;
 use tollgate_http::client::Timeouts;
 use tollgate_model::{Map, Value};
 use uuid::Uuid;
 
 use crate::balancer::Balancer;
-use crate::chain::{Chain, Configured};
+use crate::chain::Chain;
+use crate::compile::Parts;
 use crate::consumers::Consumers;
 use crate::destination::Destination;
 use crate::path::PathHandling;
@@ -26,9 +28,9 @@ pub struct Snapshot {
     /// Number of the revision.
     pub revision: u64,
     /// Finds the route of a request.
-    pub router: Arc<Router>,
-    /// Routes, in the order the router numbers them.
-    pub routes: Arc<Vec<Arc<Route>>>,
+    pub router: Router,
+    /// Routes, as the router numbers them; a number may have none.
+    pub routes: Vector<Option<Arc<Route>>>,
     /// Plugins that run in the response and log phases of requests which matched no route.
     pub unmatched: Arc<Chain>,
     /// Consumers and credentials of all workspaces.
@@ -41,20 +43,35 @@ pub struct Snapshot {
     pub secret_names: Arc<SecretNames>,
     /// Names of the workspaces.
     pub workspaces: Arc<HashMap<Uuid, Box<str>>>,
-    /// Compiled plugins by id, kept for the next revision where they have not changed.
-    pub(crate) plugins: Arc<PluginsById>,
+    /// What the next revision is made of.
+    pub(crate) parts: Arc<Parts>,
 }
 
 /// Upstreams by workspace and name.
 pub type BalancersByName = HashMap<(Uuid, Box<str>), Arc<Balancer>>;
 
-/// Compiled plugins by id, each with the entity it was compiled from.
-pub(crate) type PluginsById = HashMap<Uuid, (Arc<Map<String, Value>>, Arc<Configured>)>;
-
 impl Snapshot {
     /// The enabled plugin entities.
     pub fn plugins(&self) -> impl Iterator<Item = &Map<String, Value>> {
-        self.plugins.values().map(|(fields, _)| &**fields)
+        self.parts.plugins()
+    }
+}
+
+impl Default for Snapshot {
+    /// Nothing but the default workspace.
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            router: Router::default(),
+            routes: Vector::new(),
+            unmatched: Arc::default(),
+            consumers: Consumers::default(),
+            certificates: Arc::default(),
+            upstreams: Arc::default(),
+            secret_names: Arc::default(),
+            workspaces: Arc::new(HashMap::from([(DEFAULT_WORKSPACE, Box::from("default"))])),
+            parts: Arc::default(),
+        }
     }
 }
 
@@ -68,11 +85,12 @@ pub struct ServedCertificate {
 }
 
 /// A route, compiled.
+#[derive(Clone)]
 pub struct Route {
     /// The id.
     pub id: Uuid,
     /// The name.
-    pub name: Option<Box<str>>,
+    pub name: Option<Arc<str>>,
     /// Workspace it belongs to.
     pub workspace: Uuid,
     /// Protocols it serves.
@@ -90,7 +108,7 @@ pub struct Route {
     /// The service; a route without one can only be answered by a plugin.
     pub service: Option<Arc<Service>>,
     /// Its plugins.
-    pub chain: Chain,
+    pub chain: Arc<Chain>,
     /// The entity, as logs show it.
     pub entity: Arc<Map<String, Value>>,
 }

@@ -127,7 +127,7 @@ impl Target<'_> {
 }
 
 /// The name in a `Host` value; the address where that is no name.
-fn server_name(host: &[u8], ip: IpAddr) -> ServerName<'static> {
+pub(crate) fn server_name(host: &[u8], ip: IpAddr) -> ServerName<'static> {
     let host = std::str::from_utf8(host).unwrap_or_default();
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

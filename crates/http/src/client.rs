@@ -7,6 +7,7 @@ mod http2;
 mod pool;
 mod resolver;
 mod tls;
+mod tunnel;
 
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
@@ -51,8 +52,15 @@ impl Eq for Endpoint {}
 
 impl Hash for Endpoint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.address.hash(state);
-        self.identity().hash(state);
+        match self.address {
+            SocketAddr::V4(address) => {
+                state.write_u64(u64::from(address.ip().to_bits()) << 16 | u64::from(address.port()));
+            }
+            SocketAddr::V6(address) => address.hash(state),
+        }
+        if let Some(identity) = self.identity() {
+            identity.hash(state);
+        }
     }
 }
 

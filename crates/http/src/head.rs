@@ -7,8 +7,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use request::{ParsedRequest, RequestFraming, parse_request};
-pub(crate) use response::{ParsedResponse, ResponseFraming, parse_response};
+pub(crate) use request::{ParsedRequest, RequestFraming, parse_request, plain_request};
+pub(crate) use response::{ParsedResponse, ResponseFraming, parse_response, plain_response};
 pub(crate) use target::{is_sound, valid_host};
 
 /// Bounds on a received head.
@@ -58,6 +58,11 @@ pub(crate) struct HeadScanner {
 }
 
 impl HeadScanner {
+    /// Whether it has looked at nothing yet.
+    pub(crate) fn is_fresh(self) -> bool {
+        self.scanned == 0
+    }
+
     /// The length of the head with its empty line, once all of it is in `bytes` (which only ever grows).
     /// `bare_line_feeds` tells whether a line may end in LF alone.
     pub(crate) fn find_end(

@@ -1,20 +1,80 @@
-//! Header lists that keep order and case, and cost one allocation per message.
+//! Header lists that keep order and case, and cost next to no allocation.
 
+mod lines;
+
+use std::cell::RefCell;
 use std::ops::Range;
 
 use bytes::Bytes;
+
+pub(crate) use lines::{Lines, text_length};
 
 /// An ordered list of header fields. Names keep the case they arrived in; look-ups ignore case.
 ///
 /// Every field stands somewhere as the line it is on the wire: those that were parsed in the received bytes,
 /// those set later in one side buffer. Adding a field copies bytes but allocates rarely, and neighbours are
-/// written with one copy.
+/// written with one copy. A list that is dropped is used again for the next message.
+#[derive(Default)]
+pub struct Headers(Option<Box<List>>);
+
 #[derive(Clone, Default)]
-pub struct Headers {
+struct List {
     received: Bytes,
     added: Vec<u8>,
     fields: Vec<Field>,
     seen: Seen,
+}
+
+static EMPTY: List =
+    List { received: Bytes::new(), added: Vec::new(), fields: Vec::new(), seen: Seen([0; 2]) };
+
+/// Most lists that a thread keeps for messages to come, and the most room each may have.
+const MOST_SPARE: usize = 64;
+const MOST_SPARE_FIELDS: usize = 128;
+const MOST_SPARE_BYTES: usize = 4096;
+
+thread_local! {
+    // The boxes themselves are what is used again.
+    #[allow(clippy::vec_box)]
+    static SPARE: RefCell<Vec<Box<List>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Room for what a message usually has with what a proxy adds to it, so that a list rarely grows.
+const USUAL_FIELDS: usize = 32;
+const USUAL_BYTES: usize = 1024;
+
+/// A list without fields, and with room.
+fn spare() -> Box<List> {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
+        let (added, fields) = (Vec::with_capacity(USUAL_BYTES), Vec::with_capacity(USUAL_FIELDS));
+        Box::new(List { added, fields, ..List::default() })
+    })
+}
+
+impl Drop for Headers {
+    fn drop(&mut self) {
+        let Some(mut list) = self.0.take() else { return };
+        if list.fields.capacity() > MOST_SPARE_FIELDS || list.added.capacity() > MOST_SPARE_BYTES {
+            return;
+        }
+        list.received = Bytes::new();
+        list.added.clear();
+        list.fields.clear();
+        list.seen = Seen::default();
+        // The thread may be ending; then nothing is kept any more.
+        let _ = SPARE.try_with(|lists| {
+            let mut lists = lists.borrow_mut();
+            if lists.len() < MOST_SPARE {
+                lists.push(list);
+            }
+        });
+    }
+}
+
+impl Clone for Headers {
+    fn clone(&self) -> Self {
+        Self(self.0.as_ref().filter(|list| !list.fields.is_empty() || !list.received.is_empty()).cloned())
+    }
 }
 
 /// Where a line stands: `name: value\r\n`.
@@ -46,15 +106,14 @@ impl Field {
 const SEPARATOR: &[u8] = b": ";
 const END: &[u8] = b"\r\n";
 
-/// Length, first and last byte of a name, whatever its case.
+/// Length, first and last byte of a name, whatever its case. Of a name that is written in the code it is a constant,
+/// if what takes the name is inlined.
 #[inline]
-fn glance(name: &[u8]) -> u32 {
+pub(crate) const fn glance(name: &[u8]) -> u32 {
     match name {
         [] => 0,
-        [first, ..] => {
-            let last = name[name.len() - 1];
-            (name.len() as u32) << 16 | u32::from(first | 0x20) << 8 | u32::from(last | 0x20)
-        }
+        [only] => 1 << 16 | (*only as u32 | 0x20) << 8 | (*only as u32 | 0x20),
+        [first, .., last] => (name.len() as u32) << 16 | (*first as u32 | 0x20) << 8 | (*last as u32 | 0x20),
     }
 }
 
@@ -100,10 +159,6 @@ fn breaks_lines(bytes: &[u8]) -> bool {
     suspicious && bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))
 }
 
-/// Room for what a proxy usually adds to a message, so that adding it allocates once.
-const MORE_FIELDS: usize = 16;
-const MORE_BYTES: usize = 512;
-
 impl Headers {
     /// An empty list.
     pub fn new() -> Self {
@@ -115,175 +170,207 @@ impl Headers {
         received: Bytes,
         fields: impl Iterator<Item = (Range<usize>, Range<usize>)>,
     ) -> Self {
-        let list = Vec::with_capacity(fields.size_hint().0 + MORE_FIELDS);
-        let mut headers = Self { received, added: Vec::new(), fields: list, seen: Seen::default() };
+        let mut list = spare();
         for (name, value) in fields {
-            let between = headers.received.get(name.end..value.start);
-            let after = headers.received.get(value.end..value.end + END.len());
+            let between = received.get(name.end..value.start);
+            let after = received.get(value.end..value.end + END.len());
+            let glance = glance(&received[name.clone()]);
             if between == Some(SEPARATOR) && after == Some(END) {
-                let glance = glance(&headers.received[name.clone()]);
-                headers.seen.add(glance);
-                headers.fields.push(Field {
-                    glance,
-                    start: name.start as u32,
-                    name: name.len() as u32,
-                    value: value.len() as u32,
-                    added: false,
-                });
+                list.push_received(glance, name.start, name.len(), value.len());
             } else {
                 // Spaced otherwise than lines are here.
-                let received = headers.received.clone();
-                let field = headers.store(&received[name], &[&received[value]]);
-                headers.fields.push(field);
+                list.push(glance, &received[name], [&received[value]]);
             }
         }
-        headers
+        list.received = received;
+        Self(Some(list))
+    }
+
+    #[inline]
+    fn list(&self) -> &List {
+        self.0.as_deref().unwrap_or(&EMPTY)
+    }
+
+    #[inline]
+    fn list_mut(&mut self) -> &mut List {
+        self.0.get_or_insert_with(spare)
     }
 
     /// Bytes of the head the list was received with, first line included; 0 where it was not.
     pub fn received_bytes(&self) -> usize {
-        self.received.len()
+        self.list().received.len()
     }
 
     /// Number of fields.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.fields.len()
+        self.list().fields.len()
     }
 
     /// Whether there is no field.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
+        self.len() == 0
     }
 
     /// The first value of `name`.
+    #[inline]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.position(name).map(|at| self.value(&self.fields[at]))
+        let list = self.list();
+        list.position(name).map(|at| list.value(&list.fields[at]))
     }
 
     /// The first value of `name`, where it is UTF-8.
+    #[inline]
     pub fn get_str(&self, name: &str) -> Option<&str> {
         self.get(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// Every value of `name`, in order.
+    #[inline]
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
         let glance = glance(name.as_bytes());
-        let fields = if self.seen.may_have(glance) { self.fields.as_slice() } else { &[] };
+        let list = self.list();
+        let fields = if list.seen.may_have(glance) { list.fields.as_slice() } else { &[] };
         fields
             .iter()
-            .filter(move |field| self.is_named(field, name, glance))
-            .map(move |field| self.value(field))
+            .filter(move |field| list.is_named(field, glance, name.as_bytes()))
+            .map(move |field| list.value(field))
     }
 
     /// Whether a field of this name is present.
+    #[inline]
     pub fn contains(&self, name: &str) -> bool {
-        self.position(name).is_some()
+        self.list().position(name).is_some()
     }
 
     /// Every (name, value), in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + '_ {
-        self.fields.iter().map(move |field| (self.name(field), self.value(field)))
+        let list = self.list();
+        list.fields.iter().map(move |field| (list.name(field), list.value(field)))
     }
 
     /// Sets `name` to one value: the first field of that name keeps its place, further ones go, a new one
     /// goes to the end. Bytes that must not stand in a value (CR, LF, NUL) become spaces.
+    #[inline]
     pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) {
-        self.set_parts(name, &[value.as_ref()]);
+        self.set_parts(name, [value.as_ref()]);
     }
 
     /// Sets `name` to one value, which is these parts one behind the other (see [`Headers::set`]).
-    pub fn set_parts(&mut self, name: &str, value: &[&[u8]]) {
-        match self.position(name) {
-            Some(at) => {
-                let mut spelled = [0; 64];
-                let found = self.name(&self.fields[at]);
-                let length = found.len();
-                let field = match spelled.get_mut(..length) {
-                    Some(spelled) => {
-                        spelled.copy_from_slice(found);
-                        self.store(spelled, value)
-                    }
-                    None => self.store(name.as_bytes(), value),
-                };
-                self.fields[at] = field;
-                self.remove_from(name, at + 1);
-            }
-            None => {
-                let field = self.store(name.as_bytes(), value);
-                self.fields.push(field);
-            }
+    #[inline]
+    pub fn set_parts<const PARTS: usize>(&mut self, name: &str, value: [&[u8]; PARTS]) {
+        let (list, name) = (self.list_mut(), name.as_bytes());
+        let glance = glance(name);
+        if list.seen.may_have(glance) && list.replace(glance, name, value) {
+            return;
         }
+        list.push(glance, name, value);
     }
 
     /// Adds a further field of this name at the end. Bytes that must not stand in a value become spaces.
+    #[inline]
     pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) {
-        let field = self.store(name.as_bytes(), &[value.as_ref()]);
-        self.fields.push(field);
+        self.list_mut().push(glance(name.as_bytes()), name.as_bytes(), [value.as_ref()]);
     }
 
     /// Removes every field of this name; tells whether there was one.
+    #[inline]
     pub fn remove(&mut self, name: &str) -> bool {
-        self.remove_from(name, 0)
+        let glance = glance(name.as_bytes());
+        match &mut self.0 {
+            Some(list) if list.seen.may_have(glance) => list.remove_from(glance, name.as_bytes(), 0),
+            _ => false,
+        }
     }
 
     /// Keeps the fields for which `keep(name, value)` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
-        let mut fields = std::mem::take(&mut self.fields);
-        fields.retain(|field| keep(self.name(field), self.value(field)));
-        self.fields = fields;
+        let Some(list) = &mut self.0 else { return };
+        let mut fields = std::mem::take(&mut list.fields);
+        fields.retain(|field| keep(list.name(field), list.value(field)));
+        list.fields = fields;
     }
 
     /// Gives every field called `from` the name `to`; tells whether there was one.
     pub fn rename(&mut self, from: &str, to: &str) -> bool {
         let mut renamed = false;
-        let glance = glance(from.as_bytes());
-        for at in 0..self.fields.len() {
-            if self.is_named(&self.fields[at], from, glance) {
-                let value = self.value(&self.fields[at]).to_vec();
-                self.fields[at] = self.store(to.as_bytes(), &[&value]);
+        let (glance, new) = (glance(from.as_bytes()), glance(to.as_bytes()));
+        let Some(list) = &mut self.0 else { return false };
+        for at in 0..list.fields.len() {
+            if list.is_named(&list.fields[at], glance, from.as_bytes()) {
+                let value = list.value(&list.fields[at]).to_vec();
+                list.fields[at] = list.store(new, to.as_bytes(), [&value]);
                 renamed = true;
             }
         }
         renamed
     }
 
+    /// The fields as lines, looked at only as far as needed.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let list = self.list();
+        list.fields.iter().map(move |field| Line { list, field })
+    }
+
     /// Appends the lines of the fields for which `write` holds, in order.
+    #[inline]
     pub(crate) fn put_lines<'a>(&'a self, out: &mut Vec<u8>, mut write: impl FnMut(Line<'a>) -> bool) {
+        let list = self.list();
         // Neighbours on the wire are copied together.
         let mut run = (false, 0..0);
-        for field in &self.fields {
-            if !write(Line { headers: self, field }) {
+        for field in &list.fields {
+            if !write(Line { list, field }) {
                 continue;
             }
             let line = field.line();
             if run.0 == field.added && run.1.end == line.start {
                 run.1.end = line.end;
             } else {
-                out.extend_from_slice(&self.buffer(run.0)[run.1]);
+                out.extend_from_slice(&list.buffer(run.0)[run.1]);
                 run = (field.added, line);
             }
         }
-        out.extend_from_slice(&self.buffer(run.0)[run.1]);
+        out.extend_from_slice(&list.buffer(run.0)[run.1]);
     }
+}
 
+impl List {
     #[inline]
     fn position(&self, name: &str) -> Option<usize> {
         let glance = glance(name.as_bytes());
-        if !self.seen.may_have(glance) {
-            return None;
-        }
-        self.fields.iter().position(|field| self.is_named(field, name, glance))
+        if self.seen.may_have(glance) { self.find(glance, name.as_bytes()) } else { None }
+    }
+
+    fn find(&self, glance: u32, name: &[u8]) -> Option<usize> {
+        self.fields.iter().position(|field| self.is_named(field, glance, name))
+    }
+
+    /// Gives the first field of this name, where there is one, another value, and removes the others.
+    #[inline(never)]
+    fn replace<const PARTS: usize>(&mut self, glance: u32, name: &[u8], value: [&[u8]; PARTS]) -> bool {
+        let Some(at) = self.find(glance, name) else { return false };
+        let mut spelled = [0; 64];
+        let found = self.name(&self.fields[at]);
+        let length = found.len();
+        let field = match spelled.get_mut(..length) {
+            Some(spelled) => {
+                spelled.copy_from_slice(found);
+                self.store(glance, spelled, value)
+            }
+            None => self.store(glance, name, value),
+        };
+        self.fields[at] = field;
+        self.remove_from(glance, name, at + 1);
+        true
     }
 
     /// Removes the fields of this name that stand at `from` or later; tells whether there was one.
-    fn remove_from(&mut self, name: &str, from: usize) -> bool {
-        let (before, glance) = (self.fields.len(), glance(name.as_bytes()));
-        if !self.seen.may_have(glance) {
-            return false;
-        }
+    fn remove_from(&mut self, glance: u32, name: &[u8], from: usize) -> bool {
+        let before = self.fields.len();
         let mut at = from;
         while let Some(field) = self.fields.get(at) {
-            if self.is_named(field, name, glance) {
+            if self.is_named(field, glance, name) {
                 self.fields.remove(at);
             } else {
                 at += 1;
@@ -292,27 +379,47 @@ impl Headers {
         self.fields.len() != before
     }
 
+    #[inline]
+    fn push<const PARTS: usize>(&mut self, glance: u32, name: &[u8], value: [&[u8]; PARTS]) {
+        let field = self.store(glance, name, value);
+        self.fields.push(field);
+    }
+
+    fn push_received(&mut self, glance: u32, start: usize, name: usize, value: usize) {
+        self.seen.add(glance);
+        self.fields.push(Field {
+            glance,
+            start: start as u32,
+            name: name as u32,
+            value: value as u32,
+            added: false,
+        });
+    }
+
     /// Writes a line into the side buffer.
-    fn store(&mut self, name: &[u8], value: &[&[u8]]) -> Field {
-        let added = &mut self.added;
-        let length: usize = value.iter().map(|part| part.len()).sum();
-        let start = added.len();
-        let needed = name.len() + SEPARATOR.len() + length + END.len();
-        if added.capacity() - start < needed {
-            added.reserve(needed.max(MORE_BYTES));
+    #[inline]
+    fn store<const PARTS: usize>(&mut self, glance: u32, name: &[u8], value: [&[u8]; PARTS]) -> Field {
+        let start = self.added.len();
+        self.added.extend_from_slice(name);
+        self.added.extend_from_slice(SEPARATOR);
+        for part in value {
+            self.added.extend_from_slice(part);
         }
-        added.extend_from_slice(name);
-        added.extend_from_slice(SEPARATOR);
-        value.iter().for_each(|part| added.extend_from_slice(part));
-        let line = &mut added[start..];
+        self.end_line(glance, start, name.len())
+    }
+
+    /// Ends the line that begins at `start` of the side buffer.
+    #[inline(never)]
+    fn end_line(&mut self, glance: u32, start: usize, name: usize) -> Field {
+        let line = &mut self.added[start..];
+        let value = line.len() - name - SEPARATOR.len();
         if breaks_lines(line) {
             let unfit = |byte: &&mut u8| matches!(byte, b'\r' | b'\n' | 0);
             line.iter_mut().filter(unfit).for_each(|byte| *byte = b' ');
         }
-        added.extend_from_slice(END);
-        let glance = glance(name);
+        self.added.extend_from_slice(END);
         self.seen.add(glance);
-        Field { glance, start: start as u32, name: name.len() as u32, value: length as u32, added: true }
+        Field { glance, start: start as u32, name: name as u32, value: value as u32, added: true }
     }
 
     fn buffer(&self, added: bool) -> &[u8] {
@@ -328,32 +435,66 @@ impl Headers {
     }
 
     #[inline]
-    fn is_named(&self, field: &Field, name: &str, glance: u32) -> bool {
-        field.glance == glance && self.name(field).eq_ignore_ascii_case(name.as_bytes())
+    fn is_named(&self, field: &Field, glance: u32, name: &[u8]) -> bool {
+        field.glance == glance && same_name(self.name(field), name)
     }
+}
+
+/// Whether two names are the same, case aside. Eight bytes at a time, since names that are compared mostly are.
+#[inline]
+fn same_name(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let differ = |a: &[u8; 8], b: &[u8; 8]| lower(u64::from_ne_bytes(*a)) ^ lower(u64::from_ne_bytes(*b));
+    // The last bytes overlap those before.
+    if let (Some(a_last), Some(b_last)) = (a.last_chunk(), b.last_chunk()) {
+        let eights = a.as_chunks().0.iter().zip(b.as_chunks().0);
+        return eights.fold(differ(a_last, b_last), |all, (a, b)| all | differ(a, b)) == 0;
+    }
+    let both_ends = |name: &[u8]| {
+        let (first, last) = (name.first_chunk()?, name.last_chunk()?);
+        Some(u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last)))
+    };
+    match (both_ends(a), both_ends(b)) {
+        (Some(a), Some(b)) => lower(a) == lower(b),
+        _ => a.eq_ignore_ascii_case(b),
+    }
+}
+
+/// Eight bytes with their capital letters made small.
+#[inline]
+fn lower(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let seven = word & !HIGH;
+    let from_a = seven + ONES * (0x80 - b'A' as u64);
+    let behind_z = seven + ONES * (0x80 - b'Z' as u64 - 1);
+    let capital = (from_a & !behind_z & !word & HIGH) >> 2;
+    word | capital
 }
 
 /// A field, looked at only as far as needed.
 #[derive(Clone, Copy)]
 pub(crate) struct Line<'a> {
-    headers: &'a Headers,
+    list: &'a List,
     field: &'a Field,
 }
 
 impl<'a> Line<'a> {
-    /// Length of the name.
-    pub(crate) fn name_len(&self) -> usize {
-        self.field.name as usize
+    /// What the name looks like at a [`glance`].
+    pub(crate) fn glance(&self) -> u32 {
+        self.field.glance
     }
 
     /// Whether it is called so.
     pub(crate) fn is(&self, name: &[u8]) -> bool {
-        self.headers.name(self.field).eq_ignore_ascii_case(name)
+        same_name(self.list.name(self.field), name)
     }
 
     /// The value.
     pub(crate) fn value(&self) -> &'a [u8] {
-        self.headers.value(self.field)
+        self.list.value(self.field)
     }
 }
 
@@ -382,6 +523,36 @@ mod tests {
     }
 
     #[test]
+    fn names_are_the_same_but_for_the_case_of_letters() {
+        for (at, length) in (0..20).flat_map(|length| (0..length).map(move |at| (at, length))) {
+            for (one, other) in (0..=255).flat_map(|one| [one, one ^ 0x20, one ^ 1].map(|other| (one, other)))
+            {
+                let (mut a, mut b) = (vec![b'x'; length], vec![b'X'; length]);
+                (a[at], b[at]) = (one, other);
+                assert_eq!(same_name(&a, &b), a.eq_ignore_ascii_case(&b), "{a:?} {b:?}");
+            }
+        }
+        assert!(!same_name(b"ab", b"abc"));
+    }
+
+    #[test]
+    fn a_list_that_is_used_again_has_nothing_of_the_one_before() {
+        for value in ["1", "2"] {
+            let mut headers =
+                Headers::from_received(Bytes::from_static(b"A: 1\r\n"), std::iter::once((0..1, 3..4)));
+            assert!(!headers.contains("b"));
+            headers.set("b", value);
+            let copy = headers.clone();
+            drop(headers);
+            assert_eq!(copy.get("b"), Some(value.as_bytes()));
+            assert_eq!(Headers::new().len(), 0);
+            let mut added = Headers::new();
+            added.append("c", "3");
+            assert_eq!((added.len(), added.received_bytes()), (1, 0));
+        }
+    }
+
+    #[test]
     fn set_keeps_the_place_and_drops_repeats() {
         let mut headers = Headers::from_received(
             Bytes::from_static(b"A: 1\r\nB:2\r\na: 3\r\n"),
@@ -396,7 +567,7 @@ mod tests {
         assert!(!headers.remove("b"));
         headers.append("x", "evil\r\ninjected: 1");
         assert_eq!(headers.get("X"), Some(&b"evil  injected: 1"[..]));
-        headers.set_parts("X", &[b"1", b".", b"2\n"]);
+        headers.set_parts("X", [b"1", b".", b"2\n"]);
         headers.append("y", "");
         let mut out = Vec::new();
         headers.put_lines(&mut out, |_| true);

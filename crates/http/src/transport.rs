@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -27,12 +27,17 @@ impl Transport {
         buffer: &mut BytesMut,
         space: usize,
     ) -> Poll<io::Result<usize>> {
-        if buffer.capacity() - buffer.len() < space / 4 {
-            buffer.reserve(space);
-        }
         match self {
-            Self::Plain(stream) => pin!(stream.read_buf(buffer)).poll(context),
-            Self::Tls(stream) => pin!(stream.read_buf(buffer)).poll(context),
+            Self::Plain(stream) => {
+                // Mostly there is nothing yet, and then no room is needed.
+                ready!(stream.poll_read_ready(context))?;
+                make_room(buffer, space);
+                pin!(stream.read_buf(buffer)).poll(context)
+            }
+            Self::Tls(stream) => {
+                make_room(buffer, space);
+                pin!(stream.read_buf(buffer)).poll(context)
+            }
         }
     }
 
@@ -65,6 +70,15 @@ impl Transport {
             Self::Tls(stream) => stream.get_ref().0,
         };
         let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+/// Makes at least `space` bytes of room where there is much less.
+fn make_room(buffer: &mut BytesMut, space: usize) {
+    // Where all was taken and let go, the same memory is used again, from its beginning.
+    let is_back = buffer.is_empty() && buffer.try_reclaim(space);
+    if !is_back && buffer.capacity() - buffer.len() < space / 4 {
+        buffer.reserve(space);
     }
 }
 

@@ -39,6 +39,10 @@ pub enum Format {
     Anthropic,
     /// Bedrock's Converse, and what passes to its models as it is.
     Bedrock,
+    /// Gemini's `generateContent`.
+    Gemini,
+    /// Cohere's Chat.
+    Cohere,
 }
 
 impl Format {
@@ -48,6 +52,8 @@ impl Format {
             "openai" => Self::OpenAi,
             "anthropic" => Self::Anthropic,
             "bedrock" => Self::Bedrock,
+            "gemini" => Self::Gemini,
+            "cohere" => Self::Cohere,
             _ => return None,
         })
     }
@@ -59,6 +65,8 @@ impl Format {
             Self::Responses => &convert::responses::Responses,
             Self::Anthropic => &convert::anthropic::Messages,
             Self::Bedrock => &convert::bedrock::Converse,
+            Self::Gemini => &convert::gemini::Gemini,
+            Self::Cohere => &convert::cohere::Cohere,
         }
     }
 

@@ -113,11 +113,8 @@ pub fn rest_of_path(operation: Operation, path: &str) -> &str {
         Operation::Batches => "/batches",
         _ => return "",
     };
-    path.match_indices(segment)
-        .map(|(at, _)| &path[at + segment.len()..])
-        .find(|rest| rest.is_empty() || rest.starts_with('/'))
-        .unwrap_or_default()
-        .trim_end_matches('/')
+    let mut found = path.match_indices(segment).map(|(at, _)| &path[at + segment.len()..]);
+    found.find(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or_default().trim_end_matches('/')
 }
 
 #[cfg(test)]
@@ -132,6 +129,7 @@ mod tests {
             format: Format::OpenAi,
             operation,
             path: "/",
+            query: "",
             captures: &[],
             model,
             streaming: Streaming::Allow,

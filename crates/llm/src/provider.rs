@@ -2,6 +2,8 @@
 
 mod anthropic;
 mod bedrock;
+mod cohere;
+mod gemini;
 mod ollama;
 mod openai;
 mod openai_like;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use crate::request::{Call, Rules, Task};
+use crate::request::{Call, Rules};
 use crate::usage::Seen;
 use crate::{Format, Operation};
 
@@ -35,7 +37,7 @@ pub trait Provider: Send + Sync {
         false
     }
 
-    /// Path of one call, where that depends on the call. May end in a query of its own.
+    /// Path of one call, where that depends on the call. May end in a query of one argument.
     fn call_path(&self, call: &Call<'_>, format: Format, operation: Operation) -> String {
         let _ = (call, format, operation);
         String::new()
@@ -77,6 +79,12 @@ pub trait Provider: Send + Sync {
     /// What follows a streamed answer on its way.
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream>;
 
+    /// Whether this model takes instructions (`system`).
+    fn takes_system(&self, model: &str) -> bool {
+        let _ = model;
+        true
+    }
+
     /// Whether requests have to be signed ([`crate::sigv4`]).
     fn wants_signature(&self) -> bool {
         false
@@ -104,8 +112,8 @@ pub struct Asked<'a> {
     pub created: u64,
     /// Members of the request that the answer repeats.
     pub kept: &'a Map<String, Value>,
-    /// What it is to do, where the operation has several ways of asking.
-    pub task: Task,
+    /// What is asked where it is no operation of ours; empty otherwise.
+    pub action: &'a str,
 }
 
 /// What is configured about the provider's account and manners (Kong's `model.options`).
@@ -133,6 +141,14 @@ pub struct Settings {
     pub dashscope_in_china: bool,
     /// `databricks.workspace_instance_id`
     pub databricks_workspace: Option<String>,
+    /// `cohere.embedding_input_type`
+    pub cohere_embedding_input_type: Option<String>,
+    /// `gemini.api_endpoint`
+    pub gemini_api_endpoint: Option<String>,
+    /// `gemini.project_id`
+    pub gemini_project_id: Option<String>,
+    /// `gemini.location_id`
+    pub gemini_location_id: Option<String>,
     /// `huggingface.use_cache`
     pub huggingface_use_cache: Option<bool>,
     /// `huggingface.wait_for_model`
@@ -182,6 +198,27 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
             anthropic_version: settings.anthropic_version.clone(),
             latency: settings.bedrock_latency.clone(),
             normalizes: settings.bedrock_normalizes,
+            input_type: settings.cohere_embedding_input_type.clone(),
+        }),
+        "cohere" => Arc::new(cohere::Cohere {
+            input_type: settings
+                .cohere_embedding_input_type
+                .clone()
+                .unwrap_or_else(|| "classification".to_owned()),
+        }),
+        "gemini" => Arc::new(gemini::Gemini {
+            vertex: match (
+                &settings.gemini_api_endpoint,
+                &settings.gemini_project_id,
+                &settings.gemini_location_id,
+            ) {
+                (Some(endpoint), Some(project), Some(location)) => Some(gemini::Vertex {
+                    endpoint: endpoint.clone(),
+                    project: project.clone(),
+                    location: location.clone(),
+                }),
+                _ => None,
+            },
         }),
         "ollama" => Arc::new(ollama::Ollama { name: "ollama", format: "" }),
         "llama2" if settings.llama2_format.as_deref() == Some("ollama") => {
@@ -192,6 +229,18 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
         }
         _ => Arc::new(openai_like::configured(name, settings)?),
     })
+}
+
+/// A model's name as one segment of a path.
+fn escaped(model: &str) -> String {
+    let mut segment = String::with_capacity(model.len());
+    for byte in model.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => segment.push(byte.into()),
+            other => segment.push_str(&format!("%{other:02X}")),
+        }
+    }
+    segment
 }
 
 /// Whether a provider serves an operation. `preserve` is for all whose requests need no signature.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use crate::convert::embeddings;
 use crate::json::Object;
 use crate::{Format, Operation};
 
@@ -43,6 +44,8 @@ pub struct Rules<'a> {
     pub operation: Operation,
     /// The client's path, as received: some formats name the model there.
     pub path: &'a str,
+    /// The client's query, as received; empty where there is none.
+    pub query: &'a str,
     /// What the route's path has captured; a `model` among them names the model to those formats.
     pub captures: &'a [(Box<str>, Box<str>)],
     /// The configured model, templates filled in.
@@ -57,18 +60,6 @@ pub struct Rules<'a> {
     pub auth: Option<BodyAuth<'a>>,
     /// What the client says of features to come (`anthropic-beta`), names with commas between them.
     pub betas: Option<&'a str>,
-}
-
-/// What is asked of a model where an operation has several ways of asking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Task {
-    /// What the route is for.
-    #[default]
-    Operation,
-    /// Anthropic's `count_tokens`: what a chat would cost.
-    CountTokens,
-    /// Bedrock's `invoke`: a request in the model's own format.
-    Invoke,
 }
 
 /// A secret that goes into the body.
@@ -98,10 +89,11 @@ pub struct Call<'a> {
     pub model: Option<Cow<'a, str>>,
     /// Whether the answer is to be streamed.
     pub stream: bool,
-    /// What is asked.
-    pub task: Task,
-    /// Members of the request that the answer repeats.
+    /// What else of the request the answer is made of, such as members that it repeats.
     pub kept: Map<String, Value>,
+    /// What is asked where it is no operation of ours: only the provider whose format it is can be asked so. Empty
+    /// otherwise.
+    pub action: Cow<'a, str>,
 }
 
 /// Checks a body in the client's format; `None` stands for one that could not be read.
@@ -136,9 +128,10 @@ pub(crate) fn check_openai<'a>(
     };
     found.must_fit(rules.operation)?;
     let stream = rules.operation != Operation::Embeddings && streams(&body, rules)?;
-    let embeds = rules.operation == Operation::Embeddings;
-    let encoding = body.get_str("encoding_format").filter(|_| embeds);
-    let kept = encoding.map(|name| ("encoding_format".to_owned(), Value::from(name))).into_iter().collect();
+    let kept = match rules.operation {
+        Operation::Embeddings => embeddings::kept(&body),
+        _ => Map::new(),
+    };
     Ok(Call { stream, body, model, kept, ..Call::default() })
 }
 
@@ -150,7 +143,17 @@ pub(crate) fn model<'a>(
     body: &Object<'a>,
     rules: &Rules<'a>,
 ) -> Result<Option<Cow<'a, str>>, Cow<'static, str>> {
-    let own = body.get_str("model").filter(|model| !model.is_empty());
+    fitting_model(rules, body.get_str("model").filter(|model| !model.is_empty()))
+}
+
+/// The model to ask, of the one that the client names.
+///
+/// # Errors
+/// Another one is configured.
+pub(crate) fn fitting_model<'a>(
+    rules: &Rules<'a>,
+    own: Option<Cow<'a, str>>,
+) -> Result<Option<Cow<'a, str>>, Cow<'static, str>> {
     match (rules.model, own) {
         (Some(model), Some(own)) if own != model => {
             Err(format!("cannot use own model - must be: {model}").into())
@@ -233,6 +236,7 @@ mod tests {
             format: Format::OpenAi,
             operation: Operation::Completions,
             path: "/",
+            query: "",
             captures: &[],
             model,
             streaming: Streaming::Deny,

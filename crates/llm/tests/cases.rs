@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tollgate_llm::json::Object;
 use tollgate_llm::provider::{self, Asked, Sent, Settings, StreamWishes};
-use tollgate_llm::request::{self, Call, Options, Rules, Streaming, Task};
+use tollgate_llm::request::{self, Call, Options, Rules, Streaming};
 use tollgate_llm::usage::Seen;
 use tollgate_llm::{Format, Operation, Provider};
 
@@ -23,9 +23,13 @@ const PLAIN: &[(&str, &str)] = &[
     ("bedrock", include_str!("../cases/bedrock_plain.json")),
     ("ollama", include_str!("../cases/ollama_plain.json")),
     ("responses", include_str!("../cases/responses_plain.json")),
-    ("anthropic", include_str!("../cases/anthropic_clients_plain.json")),
-    ("bedrock", include_str!("../cases/bedrock_clients_plain.json")),
+    ("anthropic", include_str!("../cases/anthropic-client_plain.json")),
+    ("bedrock", include_str!("../cases/bedrock-client_plain.json")),
     ("bedrock", include_str!("../cases/bedrock_embeddings.json")),
+    ("gemini", include_str!("../cases/gemini_plain.json")),
+    ("gemini", include_str!("../cases/gemini-client_plain.json")),
+    ("cohere", include_str!("../cases/cohere_plain.json")),
+    ("cohere", include_str!("../cases/cohere-client_plain.json")),
 ];
 const STREAMED: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_streamed.json")),
@@ -33,8 +37,12 @@ const STREAMED: &[(&str, &str)] = &[
     ("bedrock", include_str!("../cases/bedrock_streamed.json")),
     ("ollama", include_str!("../cases/ollama_streamed.json")),
     ("responses", include_str!("../cases/responses_streamed.json")),
-    ("anthropic", include_str!("../cases/anthropic_clients_streamed.json")),
-    ("bedrock", include_str!("../cases/bedrock_clients_streamed.json")),
+    ("anthropic", include_str!("../cases/anthropic-client_streamed.json")),
+    ("bedrock", include_str!("../cases/bedrock-client_streamed.json")),
+    ("gemini", include_str!("../cases/gemini_streamed.json")),
+    ("gemini", include_str!("../cases/gemini-client_streamed.json")),
+    ("cohere", include_str!("../cases/cohere_streamed.json")),
+    ("cohere", include_str!("../cases/cohere-client_streamed.json")),
 ];
 
 fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
@@ -51,6 +59,10 @@ fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
         mistral_format: of("mistral_format"),
         dashscope_in_china: case["settings"]["dashscope_in_china"] == true,
         databricks_workspace: of("databricks_workspace"),
+        cohere_embedding_input_type: of("cohere_embedding_input_type"),
+        gemini_api_endpoint: of("gemini_api_endpoint"),
+        gemini_project_id: of("gemini_project_id"),
+        gemini_location_id: of("gemini_location_id"),
         huggingface_use_cache: case["settings"]["huggingface_use_cache"].as_bool(),
         huggingface_wait_for_model: case["settings"]["huggingface_wait_for_model"].as_bool(),
     };
@@ -79,7 +91,7 @@ fn operation(case: &Value) -> Operation {
     Operation::named(case["operation"].as_str().unwrap_or("llm/v1/chat")).unwrap()
 }
 
-fn asked<'a>(case: &'a Value, task: Task, kept: &'a Map<String, Value>) -> Asked<'a> {
+fn asked<'a>(case: &'a Value, action: &'a str, kept: &'a Map<String, Value>) -> Asked<'a> {
     Asked {
         format: format(case),
         operation: operation(case),
@@ -87,7 +99,7 @@ fn asked<'a>(case: &'a Value, task: Task, kept: &'a Map<String, Value>) -> Asked
         id: "7PbQ",
         created: 1_741_569_952,
         kept,
-        task,
+        action,
     }
 }
 
@@ -106,7 +118,7 @@ fn check(actual: &[u8], expected: &Value, title: &Value) {
 }
 
 /// What is sent; `None` where the case is that it cannot be.
-fn send(provider: &dyn Provider, case: &Value) -> Option<(Sent, Task, Map<String, Value>)> {
+fn send(provider: &dyn Provider, case: &Value) -> Option<(Sent, String, Map<String, Value>)> {
     let option = |name: &str| case["options"][name].as_str().map(str::to_owned);
     let options = Options {
         max_tokens: option("max_tokens"),
@@ -122,6 +134,7 @@ fn send(provider: &dyn Provider, case: &Value) -> Option<(Sent, Task, Map<String
         format: format(case),
         operation: operation(case),
         path: case["path"].as_str().unwrap_or("/"),
+        query: case["query"].as_str().unwrap_or_default(),
         captures: &captures,
         model: case["model"].as_str(),
         streaming: Streaming::Allow,
@@ -148,7 +161,7 @@ fn send(provider: &dyn Provider, case: &Value) -> Option<(Sent, Task, Map<String
             if !case["sent"].is_null() {
                 check(&sent.body, &case["sent"], &case["title"]);
             }
-            Some((sent, call.task, call.kept))
+            Some((sent, call.action.into_owned(), call.kept))
         }
         (Err(refused), Some(expected)) => {
             assert_eq!(refused, expected, "{}", case["title"]);
@@ -217,14 +230,14 @@ fn addresses_and_manners() {
 #[test]
 fn plain_answers() {
     each_case(PLAIN, |provider, case| {
-        let Some((sent, task, kept)) = send(provider, case) else { return };
+        let Some((sent, action, kept)) = send(provider, case) else { return };
         if case["answer"].is_null() {
             return;
         }
         let answer = text(&case["answer"]);
         let mut seen = Seen::default();
         match (
-            provider.answer(answer.as_bytes(), &asked(case, task, &kept), Some(&mut seen)),
+            provider.answer(answer.as_bytes(), &asked(case, &action, &kept), Some(&mut seen)),
             case["failure"].as_str(),
         ) {
             (Ok(translated), None) => {
@@ -361,11 +374,11 @@ fn check_events(client: &str, case: &Value, how: &str) {
 #[test]
 fn streamed_answers_cut_at_every_byte() {
     each_case(STREAMED, |provider, case| {
-        let Some((sent, task, kept)) = send(provider, case) else { return };
+        let Some((sent, action, kept)) = send(provider, case) else { return };
         let stream = &stream_bytes(case)[..];
         let wishes = StreamWishes { hide_usage: sent.hide_usage, keep_text: true, silent: false };
         let run = |how: &str, pieces: &[&[u8]]| {
-            let mut events = provider.stream(&asked(case, task, &kept), wishes);
+            let mut events = provider.stream(&asked(case, &action, &kept), wishes);
             let mut client = Vec::new();
             for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
                 client.extend_from_slice(&events.chunk(Bytes::copy_from_slice(piece)));
@@ -428,7 +441,7 @@ proptest! {
             false => (Format::Anthropic, "anthropic", "/v1/messages"),
         };
         let options = Options { max_tokens: configured.then(|| "5".into()), ..Options::default() };
-        let rules = Rules { format, operation: Operation::Chat, path, captures: &[], model: Some("m"), streaming: Streaming::Allow, options: &options, want_usage: true, auth: None, betas: Some("x") };
+        let rules = Rules { format, operation: Operation::Chat, path, query: "", captures: &[], model: Some("m"), streaming: Streaming::Allow, options: &options, want_usage: true, auth: None, betas: Some("x") };
         let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
         let provider = provider::configured(name, &Settings::default()).unwrap();
         let sent = provider.request(&call, &rules).unwrap().body;
@@ -460,7 +473,7 @@ proptest! {
         let body: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\"{space}:{space}{value}")).collect();
         let body = format!("{space}{{{space}{}{space}}}{space}", body.join(&format!("{space},")));
         let options = Options { max_tokens: Some("5".into()), ..Options::default() };
-        let rules = Rules { format: Format::OpenAi, operation: Operation::Chat, path: "/", captures: &[], model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None, betas: None };
+        let rules = Rules { format: Format::OpenAi, operation: Operation::Chat, path: "/", query: "", captures: &[], model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None, betas: None };
         prop_assume!(members.iter().filter(|(name, _)| name == "messages").count() == 1);
         let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
         let sent = provider::configured("openai", &Settings::default()).unwrap().request(&call, &rules).unwrap();

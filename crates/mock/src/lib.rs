@@ -1,4 +1,4 @@
-//! A mock LLM that speaks the APIs of OpenAI (and all that are like it), Anthropic, Bedrock and Ollama, by the path
+//! A mock LLM that speaks the APIs of OpenAI (and all that are like it), Anthropic, Bedrock, Cohere, Gemini and Ollama, by the path
 //! it is asked under: for trying Tollgate without an account, for tests and benches. Every
 //! answer says that it is one.
 //!
@@ -18,8 +18,11 @@
 
 mod anthropic;
 mod bedrock;
+mod cohere;
+mod gemini;
 mod ollama;
 mod openai;
+mod operations;
 mod reply;
 
 use std::net::SocketAddr;
@@ -128,6 +131,8 @@ impl Handler for Mock {
         let mut response = match protocol {
             Protocol::OpenAi => openai::answer(&request.head, &path, &body, &wishes),
             Protocol::Bedrock => bedrock::answer(&request.head, &path, &body, &wishes),
+            Protocol::Gemini => gemini::answer(&request.head, &path, &body, &wishes),
+            Protocol::Cohere => cohere::answer(&request.head, &body, &wishes),
             Protocol::Ollama => ollama::answer(&request.head, &body, &wishes),
             Protocol::Anthropic => anthropic::answer(&request.head, &path, &body, &wishes),
         };
@@ -179,6 +184,8 @@ enum Protocol {
     OpenAi,
     Anthropic,
     Bedrock,
+    Gemini,
+    Cohere,
     Ollama,
 }
 
@@ -187,6 +194,8 @@ impl Protocol {
         match path.trim_end_matches('/') {
             path if path.ends_with("/messages") || path.ends_with("/count_tokens") => Self::Anthropic,
             path if bedrock::OPERATIONS.iter().any(|end| path.ends_with(end)) => Self::Bedrock,
+            path if gemini::is_it(path) => Self::Gemini,
+            path if path.ends_with("/v2/chat") => Self::Cohere,
             path if path.ends_with("/api/chat") => Self::Ollama,
             _ => Self::OpenAi,
         }
@@ -201,6 +210,8 @@ fn forced_error(protocol: Protocol, status: u16) -> Response {
         Protocol::OpenAi => openai::error_of(status, message),
         Protocol::Anthropic => anthropic::error_of(status, message),
         Protocol::Bedrock => bedrock::error_of(status, message),
+        Protocol::Gemini => gemini::error_of(status, message),
+        Protocol::Cohere => cohere::error_of(status, message),
         Protocol::Ollama => ollama::error_of(status, message),
     };
     if status == StatusCode::TOO_MANY_REQUESTS {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tollgate_http::{Method, RequestHead, Response, StatusCode};
 
 use crate::reply::Reply;
-use crate::{Wishes, error, plain, streamed};
+use crate::{Wishes, error, operations, plain, streamed};
 
 const CREATED: u64 = 1_741_569_952;
 const ID: &str = "chatcmpl-mock-7PbQmXc2";
@@ -14,6 +14,9 @@ pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishe
     let ends = |end: &str| path.trim_end_matches('/').ends_with(end);
     if head.method == Method::GET && path.contains("/models") {
         return models(path);
+    }
+    if let Some(answer) = operations::answer(head, path, body, wishes) {
+        return answer;
     }
     let known = ["/chat/completions", "/completions", "/embeddings"].iter().any(|end| ends(end));
     if !known {

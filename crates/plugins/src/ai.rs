@@ -5,15 +5,28 @@ pub mod ai_prompt_decorator;
 pub mod ai_prompt_guard;
 pub mod ai_prompt_template;
 pub mod ai_proxy;
+pub mod ai_proxy_advanced;
 pub mod ai_rate_limiting_advanced;
+pub mod ai_request_transformer;
+pub mod ai_response_transformer;
+mod ask;
 mod pattern;
-mod request_body;
 mod target;
+mod transformation;
 
 use tollgate_http::{Response, StatusCode};
 use tollgate_llm::Format;
 
 /// An error as clients of this format read it.
 fn refuse(format: Format, status: StatusCode, message: &str) -> Response {
-    tollgate_gateway::answer::json(status, &format.refusal(status.as_u16(), message))
+    let mut response = tollgate_gateway::answer::json(status, &format.refusal(status.as_u16(), message));
+    mark_error(format, &mut response);
+    response
+}
+
+/// Sets the header that errors have in this format, where they have one.
+fn mark_error(format: Format, response: &mut Response) {
+    if let Some((name, value)) = format.error_header(response.status.as_u16()) {
+        response.headers.set(name, value);
+    }
 }

@@ -61,8 +61,9 @@ pub(crate) fn add_revision(
     keep: bool,
     kept: u64,
 ) -> Result<u64, StoreError> {
-    let number: i64 =
-        sql.query_row("SELECT coalesce(max(number), 0) + 1 FROM revisions", [], |row| row.get(0))?;
+    let number: i64 = sql
+        .prepare_cached("SELECT coalesce(max(number), 0) + 1 FROM revisions")?
+        .query_row([], |row| row.get(0))?;
     sql.prepare_cached("INSERT INTO revisions VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
         number,
         seconds() as i64,

@@ -125,6 +125,9 @@ impl<'a> Transaction<'a> {
         workspace: Uuid,
         fields: &Map<String, Value>,
     ) -> Result<(), StoreError> {
+        if !kind.schema().fields.iter().any(|field| field.name == "ttl") {
+            return Ok(());
+        }
         for (number, group) in kind.unique().iter().enumerate() {
             let Some(value) = unique_value(group, fields) else { continue };
             let Some(holder) = self.view().holder(kind, workspace, number, &value)? else { continue };
@@ -211,29 +214,29 @@ impl<'a> Transaction<'a> {
         let unique_within = unique_scope(kind, workspace);
         for (number, group) in kind.unique().iter().enumerate() {
             let Some(value) = unique_value(group, fields) else { continue };
-            let taken = self.view().holder(kind, workspace, number, &value)?;
-            if taken.is_some() {
+            let added = self
+                .sql
+                .prepare_cached("INSERT OR IGNORE INTO uniques VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![
+                    kind.plural(),
+                    unique_within.as_bytes(),
+                    number as i64,
+                    value,
+                    id.as_bytes()
+                ])?;
+            if added == 0 {
                 let fields = group
                     .iter()
                     .map(|name| ((*name).to_owned(), fields.get(*name).cloned().unwrap_or_default()))
                     .collect();
                 return Err(StoreError::Unique { kind, fields });
             }
-            self.sql.prepare_cached("INSERT INTO uniques VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
-                kind.plural(),
-                unique_within.as_bytes(),
-                number as i64,
-                value,
-                id.as_bytes()
-            ])?;
         }
         for key in kind.foreign_keys() {
             let Some(target) = reference(fields, key.field) else { continue };
-            if self
-                .view()
-                .get(key.to, target)?
-                .is_none_or(|there| key.to.workspaced() && there.workspace != workspace)
-            {
+            // What others refer to does not expire: that it is there is all there is to know.
+            let there = self.view().workspace_of(key.to, target)?;
+            if there.is_none_or(|there| key.to.workspaced() && there != workspace) {
                 return Err(StoreError::Reference { field: key.field, to: key.to, id: target });
             }
             self.sql.prepare_cached("INSERT INTO refs VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![

@@ -34,6 +34,16 @@ impl<'a> View<'a> {
             .transpose()
     }
 
+    /// The workspace of the entity with this id.
+    pub(crate) fn workspace_of(&self, kind: Kind, id: Uuid) -> Result<Option<Uuid>, StoreError> {
+        let workspace: Option<Vec<u8>> = self
+            .sql
+            .prepare_cached("SELECT workspace FROM entities WHERE kind = ?1 AND id = ?2")?
+            .query_row(params![kind.plural(), id.as_bytes()], |row| row.get(0))
+            .optional()?;
+        workspace.map(|workspace| uuid(&workspace)).transpose()
+    }
+
     /// The entity of a workspace that is named by its endpoint key (`name`, `username`, …).
     ///
     /// # Errors

@@ -126,9 +126,7 @@ fn compiler(node: &Node, registry: &Arc<Registry>) -> Result<Compiler, StartErro
 
 fn compile(compiler: &Compiler, view: &View<'_>) -> Result<Snapshot, StoreError> {
     let revision = view.revision()?;
-    compiler
-        .compile(revision, &ViewSource(view), None)
-        .map_err(|error| StoreError::Refused(error.to_string()))
+    compiler.compile(revision, &ViewSource(view)).map_err(|error| StoreError::Refused(error.to_string()))
 }
 
 impl DataPlane {
@@ -396,7 +394,7 @@ impl Observer for Follow {
     fn prepare(
         &self,
         revision: u64,
-        view: &View<'_>,
+        _: &View<'_>,
         changes: &[Change],
     ) -> Result<Box<dyn FnOnce() + Send>, String> {
         let changes: Vec<compile::Change<'_>> = changes
@@ -410,10 +408,8 @@ impl Observer for Follow {
             .collect();
         let plane = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let previous = plane.gateway.snapshot();
-        let snapshot = plane
-            .compiler
-            .update(revision, &ViewSource(view), &previous, &changes)
-            .map_err(|error| error.to_string())?;
+        let snapshot =
+            plane.compiler.update(revision, &previous, &changes).map_err(|error| error.to_string())?;
         let (gateway, certificates) = (Arc::clone(&plane.gateway), Arc::clone(&plane.certificates));
         if changes.iter().any(|change| matches!(change.kind, Kind::Certificate | Kind::Sni)) {
             serve_certificates(&certificates, &snapshot)?;

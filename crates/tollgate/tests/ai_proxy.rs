@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use common::cases::{self, Scripted};
 use common::mock::Mock;
 use common::upstream::{Upstream, chunk};
-use common::{Tollgate, connect, eventually, find};
+use common::{Tollgate, connect, eventually, find, logging};
 use serde_json::{Value, json};
 
 const LOG: &str = "entries.log";
@@ -29,15 +29,7 @@ fn start(upstream: u16) -> Tollgate {
 
 /// The log entry of the request that `is_it` finds.
 fn entry(tollgate: &Tollgate, is_it: impl Fn(&Value) -> bool) -> Value {
-    let mut found = None;
-    eventually("the entry is written", || {
-        let text = std::fs::read_to_string(tollgate.folder.path().join(LOG)).unwrap_or_default();
-        // The last line may be under way.
-        let mut entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        found = entries.find(&is_it);
-        found.is_some()
-    });
-    found.unwrap()
+    logging::entry(&tollgate.folder.path().join(LOG), is_it)
 }
 
 #[test]
@@ -193,23 +185,7 @@ fn a_stream_that_the_client_leaves_is_counted() {
 fn configurations() {
     let cases: Vec<Value> = serde_json::from_str(include_str!("ai_proxy/configurations.json")).unwrap();
     let tollgate = Tollgate::with_store(&[]);
-    let mut wrong = Vec::new();
-    for case in &cases {
-        let body = json!({"name": "ai-proxy", "config": case["config"]});
-        let (status, answer) = tollgate.admin_call("POST", "/plugins", Some(&body));
-        if case["status"] != status {
-            wrong.push(format!("{}: status {} became {status}: {answer}", case["title"], case["status"]));
-        } else if let Err(error) = cases::matches(case.get("json").unwrap_or(&json!({})), &answer, "") {
-            wrong.push(format!("{}: {error}", case["title"]));
-        } else if let Some(says) = case["says"].as_str()
-            && !answer["message"].as_str().unwrap_or_default().contains(says)
-        {
-            wrong.push(format!("{}: no {says} in {answer}", case["title"]));
-        }
-        if let Some(id) = answer["id"].as_str() {
-            tollgate.admin_call("DELETE", &format!("/plugins/{id}"), None);
-        }
-    }
+    let wrong = cases::configurations(&tollgate, "ai-proxy", &cases);
     cases::report(cases.len(), &wrong);
 }
 

@@ -181,6 +181,25 @@ fn ai_prompt_template() {
     run_table("ai-prompt-template", include_str!("plugins/ai-prompt-template.json"));
 }
 
+/// The client's body is logged as it came, whatever became of it.
+#[test]
+fn original_requests_are_logged() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let config = json!({"templates": [], "log_original_request": true});
+    let plugins = json!([{"name": "ai-prompt-template", "config": config}]);
+    let routes = json!([{"name": "r", "paths": ["/r"], "plugins": plugins}]);
+    let (tollgate, scripted) = start(routes, json!([{"name": "file-log", "config": {"path": log.path()}}]));
+    scripted.answer_with(&Value::Null);
+    let body = r#"{ "prompt": "{template://none}" }"#;
+    let answer =
+        exchange(tollgate.proxy(), &cases::request_bytes("r", &json!({"method": "POST", "body": body})));
+    assert_eq!(answer.status, 400);
+    let read = || std::fs::read_to_string(log.path()).unwrap();
+    common::eventually("the entry is written", || read().ends_with('\n'));
+    let entry: Value = serde_json::from_str(&read()).unwrap();
+    assert_eq!(entry["ai"]["payload"]["original_request"], body);
+}
+
 /// What is refused, and with which words.
 #[test]
 fn configurations() {

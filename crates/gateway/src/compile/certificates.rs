@@ -3,29 +3,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use tollgate_model::{Kind, Reference, entity};
 use uuid::Uuid;
 
-use super::{CompileError, EntitySource, read};
+use super::{Change, Compilation, CompileError, read};
 use crate::snapshot::ServedCertificate;
 
 /// Certificates by id.
+#[derive(Clone, Default)]
 pub(super) struct Certificates {
-    certificates: HashMap<Uuid, entity::Certificate>,
+    certificates: OrdMap<Uuid, Arc<entity::Certificate>>,
     /// PEM texts of the CA certificates.
-    authorities: HashMap<Uuid, String>,
+    authorities: OrdMap<Uuid, Arc<str>>,
+    names: OrdMap<Uuid, Arc<entity::Sni>>,
 }
 
 impl Certificates {
-    pub(super) fn read(source: &dyn EntitySource) -> Result<Self, CompileError> {
-        let certificates = read::<entity::Certificate>(source, Kind::Certificate)?;
-        let authorities = read::<entity::CaCertificate>(source, Kind::CaCertificate)?;
-        Ok(Self {
-            certificates: certificates.into_iter().map(|read| (read.id, read.entity)).collect(),
-            authorities: authorities.into_iter().map(|read| (read.id, read.entity.cert)).collect(),
-        })
-    }
-
     /// Chain and key that a reference names.
     pub(super) fn shown(&self, reference: Option<&Reference>) -> Option<(&str, &str)> {
         let certificate = self.certificates.get(&reference?.id)?;
@@ -34,14 +28,14 @@ impl Certificates {
 
     /// The CA certificates with these ids.
     pub(super) fn authorities<'a>(&'a self, ids: &'a [Uuid]) -> impl Iterator<Item = &'a str> {
-        ids.iter().filter_map(|id| self.authorities.get(id).map(String::as_str))
+        ids.iter().filter_map(|id| self.authorities.get(id).map(|text| &**text))
     }
 
     /// Certificates with the server names they are served for.
-    pub(super) fn served(&self, source: &dyn EntitySource) -> Result<Vec<ServedCertificate>, CompileError> {
+    pub(super) fn served(&self) -> Vec<ServedCertificate> {
         let mut names: HashMap<Uuid, Vec<Box<str>>> = HashMap::new();
-        for sni in read::<entity::Sni>(source, Kind::Sni)? {
-            names.entry(sni.entity.certificate.id).or_default().push(sni.entity.name.into());
+        for (_, sni) in &self.names {
+            names.entry(sni.certificate.id).or_default().push(sni.name.as_str().into());
         }
         let mut served = Vec::new();
         for (id, names) in names {
@@ -52,6 +46,32 @@ impl Certificates {
             }
             served.push(ServedCertificate { names, pairs });
         }
-        Ok(served)
+        served
+    }
+}
+
+impl Compilation<'_> {
+    pub(super) fn take_certificate(&mut self, change: &Change<'_>) -> Result<(), CompileError> {
+        let id = change.id;
+        let known = &mut self.parts().certificates;
+        match change.kind {
+            Kind::Certificate => match read::<entity::Certificate>(change)? {
+                Some(read) => drop(known.certificates.insert(id, Arc::new(read.entity))),
+                None => drop(known.certificates.remove(&id)),
+            },
+            Kind::CaCertificate => match read::<entity::CaCertificate>(change)? {
+                Some(read) => drop(known.authorities.insert(id, read.entity.cert.into())),
+                None => drop(known.authorities.remove(&id)),
+            },
+            _ => match read::<entity::Sni>(change)? {
+                Some(read) => drop(known.names.insert(id, Arc::new(read.entity))),
+                None => drop(known.names.remove(&id)),
+            },
+        }
+        if change.kind != Kind::Sni {
+            self.marks.shown.insert(id);
+        }
+        self.marks.served |= change.kind != Kind::CaCertificate;
+        Ok(())
     }
 }

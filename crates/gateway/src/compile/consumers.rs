@@ -3,21 +3,10 @@
 use tollgate_model::{Kind, Map, Value};
 use uuid::Uuid;
 
-use super::{Change, CompileError, EntitySource, id_of};
+use super::{Change, CompileError};
 use crate::consumers::{Consumer, Consumers, Credential};
 
-pub(super) fn read_all(source: &dyn EntitySource) -> Result<Consumers, CompileError> {
-    let mut consumers = Consumers::default();
-    for kind in [Kind::Consumer, Kind::KeyAuthCredential] {
-        source.for_each(kind, &mut |workspace, fields| {
-            let id = id_of(&fields, kind)?;
-            apply(&mut consumers, &Change { kind, workspace, id, after: Some(&fields) })
-        })?;
-    }
-    Ok(consumers)
-}
-
-/// Brings a change of a consumer or credential into the tables; other kinds are compiled as a whole.
+/// Brings a change of a consumer or credential into the tables.
 pub(super) fn apply(consumers: &mut Consumers, change: &Change<'_>) -> Result<(), CompileError> {
     let text = |fields: &Map<String, Value>, name: &str| {
         fields.get(name).and_then(Value::as_str).map(Box::<str>::from)

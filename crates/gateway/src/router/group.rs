@@ -9,6 +9,7 @@ use super::{Match, MatchInput, RouteRule, RouterError, split_port};
 
 /// What a request must have to belong to a route.
 pub(super) struct Group {
+    pub(super) order: Order,
     route: usize,
     pub(super) paths: Paths,
     pub(super) hosts: Vec<HostRule>,
@@ -17,6 +18,45 @@ pub(super) struct Group {
     methods: Box<[Box<str>]>,
     headers: Box<[HeaderRule]>,
     snis: Box<[Wildcard]>,
+}
+
+/// Which group goes before which; no two groups of a router are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Order {
+    /// Lower for what has priority.
+    rank: u128,
+    /// Earlier routes first.
+    created_at: i64,
+    id: u128,
+    route: usize,
+}
+
+impl Order {
+    /// After all others.
+    pub(super) const LAST: Self =
+        Self { rank: u128::MAX, created_at: i64::MAX, id: u128::MAX, route: usize::MAX };
+
+    /// What decides before what, most significant first: the fields of Kong 3.11's 64-bit priority, without its
+    /// limits on their range (so that a negative `regex_priority` does what it says). The prefix is the length of
+    /// the group's plain paths, `None` for regexes.
+    pub(super) fn new(rule: &RouteRule, prefix: Option<usize>) -> Self {
+        let plain_hosts = !rule.hosts.is_empty() && !rule.hosts.iter().any(|host| host.contains('*'));
+        let empty = [
+            rule.methods.is_empty(),
+            rule.hosts.is_empty(),
+            rule.headers.is_empty(),
+            rule.snis.is_empty(),
+            rule.paths.is_empty(),
+        ];
+        let mut rank = empty.iter().filter(|empty| !**empty).count() as u128;
+        rank = rank << 1 | u128::from(plain_hosts);
+        rank = rank << 8 | u128::from(u8::try_from(rule.headers.len()).unwrap_or(u8::MAX));
+        rank = rank << 1 | u128::from(prefix.is_none());
+        let regex_priority = if prefix.is_none() { rule.regex_priority } else { 0 };
+        rank = rank << 64 | u128::from(regex_priority.abs_diff(i64::MIN));
+        rank = rank << 32 | u128::from(u32::try_from(prefix.unwrap_or(0)).unwrap_or(u32::MAX));
+        Self { rank: !rank, created_at: rule.created_at, id: rule.id.as_u128(), route: rule.route }
+    }
 }
 
 /// The paths of a group.
@@ -56,9 +96,15 @@ enum HeaderValue {
 }
 
 impl Group {
-    pub(super) fn new(rule: &RouteRule, paths: Paths, patterns: &Patterns<'_>) -> Result<Self, RouterError> {
+    pub(super) fn new(
+        rule: &RouteRule,
+        paths: Paths,
+        prefix: Option<usize>,
+        patterns: &Patterns<'_>,
+    ) -> Result<Self, RouterError> {
         let hosts: Vec<HostRule> = rule.hosts.iter().map(|host| HostRule::new(host)).collect();
         Ok(Self {
+            order: Order::new(rule, prefix),
             route: rule.route,
             paths,
             check_hosts: hosts.iter().any(|host| host.port.is_some() || !host.name.is_by_label()),

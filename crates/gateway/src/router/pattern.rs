@@ -8,8 +8,7 @@ use regex::bytes::Regex;
 use regex_syntax::hir::Look;
 use regex_syntax::hir::literal::Extractor;
 
-use super::group::Group;
-use super::{Captures, RouterError};
+use super::{Captures, RouteGroups, RouterError};
 
 /// A compiled regex.
 pub(super) struct Pattern {
@@ -18,14 +17,14 @@ pub(super) struct Pattern {
     pub(super) literal: Box<[u8]>,
 }
 
-/// Compiles regexes, or finds them among those of an earlier router.
+/// Compiles regexes, or finds them among those a route had before.
 pub(super) struct Patterns<'a> {
     known: HashMap<&'a str, &'a Arc<Pattern>, RandomState>,
 }
 
 impl<'a> Patterns<'a> {
-    pub(super) fn new(groups: &'a [Group]) -> Self {
-        let patterns = groups.iter().flat_map(Group::patterns);
+    pub(super) fn new(before: Option<&'a RouteGroups>) -> Self {
+        let patterns = before.into_iter().flat_map(RouteGroups::patterns);
         Self { known: patterns.map(|pattern| (pattern.regex.as_str(), pattern)).collect() }
     }
 

@@ -56,16 +56,13 @@ impl Ask {
 
 #[test]
 fn the_longest_prefix_wins_and_regexes_go_first() {
-    let router = Router::new(
-        &[
-            rule(0, &["/"], &[]),
-            rule(1, &["/a", "/long/path"], &[]),
-            rule(2, &["/long"], &[]),
-            rule(3, &["~/lo(?<rest>ng.)x"], &[]),
-            rule(4, &["~/alter|/alternative"], &[]),
-        ],
-        None,
-    )
+    let router = Router::new(&[
+        rule(0, &["/"], &[]),
+        rule(1, &["/a", "/long/path"], &[]),
+        rule(2, &["/long"], &[]),
+        rule(3, &["~/lo(?<rest>ng.)x"], &[]),
+        rule(4, &["~/alter|/alternative"], &[]),
+    ])
     .unwrap();
     for (path, expected) in [
         ("/zzz", (0, 1)),
@@ -84,18 +81,15 @@ fn the_longest_prefix_wins_and_regexes_go_first() {
 fn more_fields_win_and_plain_hosts_beat_wildcards() {
     let mut with_method = rule(3, &["/"], &["*.example.com"]);
     with_method.methods = vec!["POST".into()];
-    let router = Router::new(
-        &[
-            rule(0, &[], &["*.example.com"]),
-            rule(1, &[], &["api.example.com"]),
-            rule(2, &["/x"], &[]),
-            with_method,
-            rule(4, &[], &["ported.com:9000"]),
-            rule(5, &[], &["start.*"]),
-            rule(6, &[], &["[::1]:9000", "own.com:8000"]),
-        ],
-        None,
-    )
+    let router = Router::new(&[
+        rule(0, &[], &["*.example.com"]),
+        rule(1, &[], &["api.example.com"]),
+        rule(2, &["/x"], &[]),
+        with_method,
+        rule(4, &[], &["ported.com:9000"]),
+        rule(5, &[], &["start.*"]),
+        rule(6, &[], &["[::1]:9000", "own.com:8000"]),
+    ])
     .unwrap();
     for (method, host, path, expected) in [
         ("GET", "api.example.com:80", "/", Some((1, 0))),
@@ -131,14 +125,11 @@ fn headers_ignore_case_and_take_underscores_for_dashes() {
             .collect(),
         ..rule(route, &["/"], &[])
     };
-    let router = Router::new(
-        &[
-            with(0, &[("X-Version", &["v1", "V2"])]),
-            with(1, &[("x_version", &["~*^V\\d+$"])]),
-            with(2, &[("x-version", &["v1"]), ("x-other", &["1"])]),
-        ],
-        None,
-    )
+    let router = Router::new(&[
+        with(0, &[("X-Version", &["v1", "V2"])]),
+        with(1, &[("x_version", &["~*^V\\d+$"])]),
+        with(2, &[("x-version", &["v1"]), ("x-other", &["1"])]),
+    ])
     .unwrap();
     for (fields, expected) in [
         (&[("x-version", "V1")][..], Some(0)),
@@ -158,7 +149,7 @@ fn headers_ignore_case_and_take_underscores_for_dashes() {
 #[test]
 fn server_names_count_over_tls_only() {
     let with = |route, sni: &str| RouteRule { snis: vec![sni.into()], ..rule(route, &["/"], &[]) };
-    let router = Router::new(&[with(0, "exact.org."), with(1, "*.wild.org")], None).unwrap();
+    let router = Router::new(&[with(0, "exact.org."), with(1, "*.wild.org")]).unwrap();
     for (tls, server_name, expected) in [
         (true, Some("exact.org"), Some(0)),
         (true, Some("exact.org."), Some(0)),
@@ -179,18 +170,15 @@ fn ties_go_to_the_older_route_and_regexes_by_their_priority() {
         regex_priority,
         ..rule(route, &[path], &[])
     };
-    let router = Router::new(
-        &[
-            made(0, 2, "/same", 0),
-            made(1, 1, "/same", 0),
-            made(2, 1, "/same", 0),
-            made(3, 1, "~/re.+", -1),
-            made(4, 2, "~/reg.+", 0),
-            made(5, 3, "~/regex", 7),
-            made(6, 0, "/regexes", 0),
-        ],
-        None,
-    )
+    let router = Router::new(&[
+        made(0, 2, "/same", 0),
+        made(1, 1, "/same", 0),
+        made(2, 1, "/same", 0),
+        made(3, 1, "~/re.+", -1),
+        made(4, 2, "~/reg.+", 0),
+        made(5, 3, "~/regex", 7),
+        made(6, 0, "/regexes", 0),
+    ])
     .unwrap();
     for (path, expected) in [("/same", 1), ("/regexes", 5), ("/regs", 4), ("/rex", 3)] {
         assert_eq!(Ask::new("h", path).find(&router).map(|(route, _)| route), Some(expected), "{path}");
@@ -200,8 +188,7 @@ fn ties_go_to_the_older_route_and_regexes_by_their_priority() {
 #[test]
 fn captures_have_numbers_and_names() {
     let router =
-        Router::new(&[rule(0, &["~/(?<kind>[a-z]+)/(\\d+)?x?(?P<end>z)?", "~/never(.)"], &[])], None)
-            .unwrap();
+        Router::new(&[rule(0, &["~/(?<kind>[a-z]+)/(\\d+)?x?(?P<end>z)?", "~/never(.)"], &[])]).unwrap();
     let found = Ask::new("h", "/user/42x").run(|input| router.find(input)).unwrap();
     let captures: Vec<(&str, &str)> = found.captures.iter().map(|(name, text)| (&**name, &**text)).collect();
     assert_eq!(captures, [("0", "/user/42x"), ("kind", "user"), ("1", "user"), ("2", "42")]);
@@ -212,13 +199,12 @@ fn captures_have_numbers_and_names() {
 fn regexes_are_taken_over() {
     let mut headers = rule(1, &["/"], &[]);
     headers.headers.insert("x".into(), vec!["~*^a".into()]);
-    let rules = [rule(0, &["~/a+", "/b"], &[]), headers];
-    let first = Router::new(&rules, None).unwrap();
-    let second = Router::new(&rules, Some(&first)).unwrap();
-    let patterns = |router: &Router| {
-        router.groups.iter().flat_map(Group::patterns).map(std::sync::Arc::as_ptr).collect::<Vec<_>>()
-    };
-    assert_eq!((patterns(&first).len(), patterns(&first)), (2, patterns(&second)));
+    for rule in [rule(0, &["~/a+", "/b"], &[]), headers] {
+        let first = RouteGroups::new(&rule, None).unwrap();
+        let second = RouteGroups::new(&rule, Some(&first)).unwrap();
+        let patterns = |groups: &RouteGroups| groups.patterns().map(Arc::as_ptr).collect::<Vec<_>>();
+        assert_eq!((patterns(&first).len(), patterns(&first)), (1, patterns(&second)));
+    }
 }
 
 #[test]
@@ -236,7 +222,7 @@ fn what_cannot_be_compiled_is_named() {
         ),
         (headers, "headers.x-a: '(' is not a regex this router can run: unclosed group"),
     ] {
-        let error = Router::new(std::slice::from_ref(&rules), None).err().unwrap();
+        let error = Router::new(std::slice::from_ref(&rules)).err().unwrap();
         assert_eq!((error.route, error.to_string().as_str()), (rules.route, expected));
     }
 }
@@ -265,7 +251,7 @@ fn walk(rules: &[RouteRule], input: &MatchInput<'_>) -> Option<(usize, usize)> {
                 | u64::from(regex) << 51
                 | if regex { (rule.regex_priority as u64) << 19 } else { 0 }
                 | length as u64;
-            groups.push((Reverse(bits), rule.created_at, rule.route, place, paths));
+            groups.push((std::cmp::Reverse(bits), rule.created_at, rule.route, place, paths));
         }
     }
     groups.sort();
@@ -359,9 +345,18 @@ fn rules() -> impl Strategy<Value = Vec<RouteRule>> {
         (0..3_i64, 0..3_i64),
     );
     proptest::collection::vec(rule, 0..12).prop_map(|rules| {
-        let rule = |(route, (paths, hosts, methods, headers, snis, (created_at, regex_priority)))| {
-            RouteRule { route, created_at, methods, hosts, paths, headers, snis, regex_priority }
-        };
+        let rule =
+            |(route, (paths, hosts, methods, headers, snis, (created_at, regex_priority)))| RouteRule {
+                route,
+                created_at,
+                id: Uuid::nil(),
+                methods,
+                hosts,
+                paths,
+                headers,
+                snis,
+                regex_priority,
+            };
         rules.into_iter().enumerate().map(rule).collect()
     })
 }
@@ -415,13 +410,29 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn the_index_finds_what_walking_all_routes_finds(rules in rules(), asks in proptest::collection::vec(ask(), 20)) {
-        let router = Router::new(&rules, None).unwrap();
-        let following = Router::new(&rules, Some(&router)).unwrap();
-        for ask in asks {
-            let expected = ask.run(|input| walk(&rules, input));
-            prop_assert_eq!(ask.find(&router), expected, "{:?}", ask);
-            prop_assert_eq!(ask.find(&following), expected, "{:?}", ask);
+    fn the_index_finds_what_walking_all_routes_finds(
+        rules in rules(),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<bool>()), 8),
+        asks in proptest::collection::vec(ask(), 20),
+    ) {
+        let mut router = Router::new(&rules).unwrap();
+        let before = router.clone();
+        // Routes come and go; the router before a change stays as it was.
+        let mut there: BTreeMap<usize, RouteRule> = rules.iter().cloned().enumerate().collect();
+        for (which, stays) in changes.into_iter().filter(|_| !rules.is_empty()) {
+            let rule = &rules[which.index(rules.len())];
+            let groups = RouteGroups::new(rule, None).unwrap();
+            router.remove(&groups);
+            there.remove(&rule.route);
+            if stays {
+                router.add(&groups);
+                there.insert(rule.route, rule.clone());
+            }
+        }
+        let there: Vec<RouteRule> = there.into_values().collect();
+        for ask in &asks {
+            prop_assert_eq!(ask.find(&before), ask.run(|input| walk(&rules, input)), "{:?}", ask);
+            prop_assert_eq!(ask.find(&router), ask.run(|input| walk(&there, input)), "{:?}", ask);
         }
     }
 
@@ -431,7 +442,7 @@ proptest! {
         asked in proptest::collection::vec("/[ab]{0,9}", 20),
     ) {
         let rules: Vec<RouteRule> = paths.iter().enumerate().map(|(route, path)| rule(route, &[path], &[])).collect();
-        let router = Router::new(&rules, None).unwrap();
+        let router = Router::new(&rules).unwrap();
         for path in asked {
             let ask = Ask::new("h", &path);
             prop_assert_eq!(ask.find(&router), ask.run(|input| walk(&rules, input)));
@@ -442,7 +453,7 @@ proptest! {
     fn no_bytes_make_it_panic(host in "\\PC*", path: Vec<u8>, name in "\\PC*", value: Vec<u8>) {
         let mut demanding = rule(0, &["~/(.)\\w*", "/a"], &["*.x", "x.*", "h:80"]);
         demanding.headers.insert("a".into(), vec!["~*\\w".into(), "b".into()]);
-        let router = Router::new(&[demanding, rule(1, &["~.*"], &[])], None).unwrap();
+        let router = Router::new(&[demanding, rule(1, &["~.*"], &[])]).unwrap();
         let received = Bytes::from([b"a", &value[..]].concat());
         let headers = Headers::from_received(received.clone(), std::iter::once((0..1, 1..received.len())));
         let input = MatchInput { method: "GET", host: &host, path: &path, headers: &headers, server_name: Some(&name), port: 1, tls: true };

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Endpoint, SendError, SendErrorKind, Timeouts};
+use super::{Endpoint, SendError, SendErrorKind, Timeouts, tunnel};
 use crate::outgoing::Outgoing;
 use crate::timer::Timer;
 use crate::transport::Transport;
@@ -41,11 +41,17 @@ impl UpstreamConnection {
     pub(super) async fn open(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Box<Self>, SendError> {
         let address = endpoint.address;
         let connecting = async {
-            let stream = TcpStream::connect(address).await.map_err(|error| {
+            let mut stream = TcpStream::connect(address).await.map_err(|error| {
                 SendError::new(SendErrorKind::Connect, format_args!("connect to {address}: {error}"))
             })?;
             let _ = stream.set_nodelay(true);
             let Some((profile, name)) = &endpoint.tls else { return Ok(Transport::Plain(stream)) };
+            if let Some(server) = profile.tunnel() {
+                tunnel::open(&mut stream, server).await.map_err(|error| {
+                    let reason = format_args!("the proxy {address} does not connect to {server}: {error}");
+                    SendError::new(SendErrorKind::Connect, reason)
+                })?;
+            }
             let stream = profile.connect(stream, name.clone()).await.map_err(|error| {
                 SendError::new(SendErrorKind::Tls, format_args!("TLS with {address}: {error}"))
             })?;

@@ -8,7 +8,10 @@ use super::connection::UpstreamConnection;
 use super::{PoolSettings, SendError, SendErrorKind, Timeouts, pool};
 use crate::framing::Decoded;
 use crate::framing::Decoder;
-use crate::head::{HeadLimits, HeadScanner, MOST_FIELDS, ParsedResponse, ResponseFraming, parse_response};
+use crate::head::{
+    HeadLimits, HeadScanner, MOST_FIELDS, ParsedResponse, ResponseFraming, parse_response, plain_response,
+};
+use crate::headers::glance;
 use crate::outgoing::{Outgoing, put_length};
 use crate::{Body, BodyError, BodyStream, Headers, Method, RequestHead, Response, StatusCode};
 
@@ -138,24 +141,28 @@ async fn exchange(
             return Poll::Ready(Err(error));
         }
         loop {
-            match scanner.find_end(&connection.buffer, &HEAD_LIMITS, true) {
-                Err(_) => {
-                    return Poll::Ready(Err(malformed("the response head is too large")));
+            let mut plain = None;
+            if scanner.is_fresh() {
+                plain = plain_response(&connection.buffer, &HEAD_LIMITS);
+            }
+            let end = match &plain {
+                Some(plain) => Some(plain.end),
+                None => scanner
+                    .find_end(&connection.buffer, &HEAD_LIMITS, true)
+                    .map_err(|_| malformed("the response head is too large"))?,
+            };
+            if let Some(end) = end {
+                let received = connection.buffer.split_to(end).freeze();
+                let parsed = parse_response(received, plain, &head.method).map_err(malformed)?;
+                if !parsed.status.is_informational() || parsed.status == StatusCode::SWITCHING_PROTOCOLS {
+                    return Poll::Ready(Ok((parsed, sending)));
                 }
-                Ok(None) => {}
-                Ok(Some(end)) => {
-                    let received = connection.buffer.split_to(end).freeze();
-                    let parsed = parse_response(received, &head.method).map_err(malformed)?;
-                    if !parsed.status.is_informational() || parsed.status == StatusCode::SWITCHING_PROTOCOLS {
-                        return Poll::Ready(Ok((parsed, sending)));
-                    }
-                    scanner = HeadScanner::default();
-                    interim += 1;
-                    if interim > MOST_INTERIM {
-                        return Poll::Ready(Err(malformed("too many interim responses")));
-                    }
-                    continue;
+                scanner = HeadScanner::default();
+                interim += 1;
+                if interim > MOST_INTERIM {
+                    return Poll::Ready(Err(malformed("too many interim responses")));
                 }
+                continue;
             }
             match ready!(connection.poll_more(context, sending.stage != Stage::Writing)) {
                 Ok(0) => {
@@ -183,19 +190,26 @@ fn put_request(out: &mut Outgoing, head: &RequestHead, body: &Body) -> Result<Se
     start.push(b' ');
     start.extend_from_slice(&head.target);
     start.extend_from_slice(b" HTTP/1.1\r\n");
+    const EXPECT: u32 = glance(b"expect");
+    const UPGRADE: u32 = glance(b"upgrade");
+    const CONNECTION: u32 = glance(b"connection");
+    const KEEP_ALIVE: u32 = glance(b"keep-alive");
+    const CONTENT_LENGTH: u32 = glance(b"content-length");
+    const PROXY_CONNECTION: u32 = glance(b"proxy-connection");
+    const TRANSFER_ENCODING: u32 = glance(b"transfer-encoding");
     let (mut upgrades, mut has_length) = (false, false);
     head.headers.put_lines(start, |line| {
-        let is = |name: &[u8]| line.is(name);
-        match line.name_len() {
-            6 if is(b"expect") => return false,
-            7 if is(b"upgrade") => upgrades = true,
-            10 if is(b"connection") || is(b"keep-alive") => return false,
-            14 if is(b"content-length") => {
+        match line.glance() {
+            EXPECT => return !line.is(b"expect"),
+            UPGRADE => upgrades |= line.is(b"upgrade"),
+            CONNECTION => return !line.is(b"connection"),
+            KEEP_ALIVE => return !line.is(b"keep-alive"),
+            CONTENT_LENGTH if line.is(b"content-length") => {
                 has_length = true;
                 return false;
             }
-            16 if is(b"proxy-connection") => return false,
-            17 if is(b"transfer-encoding") => return false,
+            PROXY_CONNECTION => return !line.is(b"proxy-connection"),
+            TRANSFER_ENCODING => return !line.is(b"transfer-encoding"),
             _ => {}
         }
         true

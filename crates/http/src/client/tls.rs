@@ -18,6 +18,8 @@ pub struct TlsProfile {
     /// The same, agreeing on HTTP/2.
     http2: TlsConnector,
     identity: u64,
+    /// The server (`host:port`) that a proxy is asked to connect to first.
+    tunnel: Option<Arc<str>>,
 }
 
 /// A TLS profile cannot be made of what was given.
@@ -67,7 +69,26 @@ impl TlsProfile {
             connector: TlsConnector::from(Arc::new(config)),
             http2: TlsConnector::from(Arc::new(http2)),
             identity: hasher.finish(),
+            tunnel: None,
         })
+    }
+
+    /// The same by way of a proxy: whoever is connected to is asked for a tunnel to `server` (`host:port`) first.
+    #[must_use]
+    pub fn through(&self, server: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (self.identity, server).hash(&mut hasher);
+        Self {
+            connector: self.connector.clone(),
+            http2: self.http2.clone(),
+            identity: hasher.finish(),
+            tunnel: Some(server.into()),
+        }
+    }
+
+    /// The server that a proxy is asked to connect to.
+    pub(super) fn tunnel(&self) -> Option<&str> {
+        self.tunnel.as_deref()
     }
 
     /// Equal for profiles made of the same settings, so that they share connections.

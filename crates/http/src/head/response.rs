@@ -4,7 +4,8 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 
-use super::{MOST_FIELDS, has_token, parse_length, ranges};
+use super::{HeadLimits, MOST_FIELDS, has_token, parse_length, ranges};
+use crate::headers::{Lines, glance, text_length};
 use crate::{Headers, Method, StatusCode};
 
 /// How the end of a response's body is known.
@@ -25,38 +26,55 @@ pub(crate) struct ParsedResponse {
     pub(crate) keep_alive: bool,
 }
 
-/// Reads a complete head, empty line included, of the answer to a request with this method.
-pub(crate) fn parse_response(bytes: Bytes, method: &Method) -> Result<ParsedResponse, &'static str> {
-    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
-    let mut parsed = httparse::Response::new(&mut []);
-    match httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut parsed,
-        &bytes,
-        &mut fields,
-    ) {
-        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err("the response has too many header fields"),
-        _ => return Err("the response head is malformed"),
+/// A response head as nearly all are.
+pub(crate) struct PlainResponse {
+    status: StatusCode,
+    lines: Lines,
+    /// Where it ends.
+    pub(crate) end: usize,
+}
+
+/// Reads a head in one pass, where all of it is in `bytes` and nothing about it is unusual. `None` says nothing
+/// about it: [`HeadScanner`](super::HeadScanner) and [`parse_response`] judge.
+pub(crate) fn plain_response(bytes: &[u8], limits: &HeadLimits) -> Option<PlainResponse> {
+    let (digits, rest) = bytes.strip_prefix(b"HTTP/1.1 ")?.split_first_chunk::<3>()?;
+    let status = StatusCode::from_bytes(digits).ok()?;
+    let length = text_length(rest)?;
+    if !rest.starts_with(b" ") || !rest.get(length..)?.starts_with(b"\r\n") {
+        return None;
     }
-    let status = parsed
-        .code
-        .and_then(|code| StatusCode::from_u16(code).ok())
-        .ok_or("the response has no valid status")?;
-    let modern = parsed.version == Some(1);
+    let start = bytes.len() - rest.len() + length + 2;
+    let (lines, end) = Lines::read(bytes, start, limits.fields.min(MOST_FIELDS))?;
+    (end <= limits.line && end <= limits.total).then_some(PlainResponse { status, lines, end })
+}
+
+/// Reads a complete head, empty line included, of the answer to a request with this method; `plain` is what
+/// [`plain_response`] has read of it.
+pub(crate) fn parse_response(
+    bytes: Bytes,
+    plain: Option<PlainResponse>,
+    method: &Method,
+) -> Result<ParsedResponse, &'static str> {
+    let (status, modern, headers) = match plain {
+        Some(plain) => (plain.status, true, plain.lines.over(bytes)),
+        None => parse_head(bytes)?,
+    };
+    const CONNECTION: u32 = glance(b"connection");
+    const CONTENT_LENGTH: u32 = glance(b"content-length");
+    const TRANSFER_ENCODING: u32 = glance(b"transfer-encoding");
     let (mut length, mut chunked, mut close, mut keep_alive) = (None, false, false, false);
-    for field in parsed.headers.iter() {
-        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        match field.name.len() {
-            10 if is("connection") => {
-                close |= has_token(field.value, "close");
-                keep_alive |= has_token(field.value, "keep-alive");
+    for line in headers.lines() {
+        match line.glance() {
+            CONNECTION if line.is(b"connection") => {
+                close |= has_token(line.value(), "close");
+                keep_alive |= has_token(line.value(), "keep-alive");
             }
-            14 if is("content-length") => match parse_length(field.value) {
+            CONTENT_LENGTH if line.is(b"content-length") => match parse_length(line.value()) {
                 Some(value) if length.is_none() => length = Some(value),
                 _ => return Err("the response has an invalid or repeated Content-Length"),
             },
-            17 if is("transfer-encoding") => {
-                if chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
+            TRANSFER_ENCODING if line.is(b"transfer-encoding") => {
+                if chunked || !line.value().eq_ignore_ascii_case(b"chunked") {
                     return Err("the response has a Transfer-Encoding other than chunked");
                 }
                 chunked = true;
@@ -76,11 +94,32 @@ pub(crate) fn parse_response(bytes: Bytes, method: &Method) -> Result<ParsedResp
         (_, _, Some(length)) => ResponseFraming::Length(length),
         (_, _, None) => ResponseFraming::UntilClose,
     };
-    let base = bytes.as_ptr() as usize;
     Ok(ParsedResponse {
         status,
-        headers: Headers::from_received(bytes.clone(), ranges(base, parsed.headers)),
+        headers,
         framing,
         keep_alive: framing != ResponseFraming::UntilClose && !close && (modern || keep_alive && !chunked),
     })
+}
+
+/// Reads a head of any kind: status, whether its version is 1.1, and the fields.
+fn parse_head(bytes: Bytes) -> Result<(StatusCode, bool, Headers), &'static str> {
+    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    match httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut parsed,
+        &bytes,
+        &mut fields,
+    ) {
+        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err("the response has too many header fields"),
+        _ => return Err("the response head is malformed"),
+    }
+    let status = parsed
+        .code
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or("the response has no valid status")?;
+    let base = bytes.as_ptr() as usize;
+    let headers = Headers::from_received(bytes.clone(), ranges(base, parsed.headers));
+    Ok((status, parsed.version == Some(1), headers))
 }

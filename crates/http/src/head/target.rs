@@ -38,12 +38,7 @@ pub(crate) fn valid_host(value: &[u8]) -> bool {
     } else {
         value.split_at(memchr::memchr(b':', value).unwrap_or(value.len()))
     };
-    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(byte);
-    let name_is_fine = host.starts_with(b"[")
-        || (!host.is_empty()
-            && host.iter().all(in_name)
-            && !host.starts_with(b".")
-            && !host.windows(2).any(|two| two == b".."));
+    let name_is_fine = host.starts_with(b"[") || is_name(host);
     let port_is_fine = match port.split_first() {
         None => true,
         Some((b':', digits)) => {
@@ -54,6 +49,35 @@ pub(crate) fn valid_host(value: &[u8]) -> bool {
         Some(_) => false,
     };
     name_is_fine && port_is_fine
+}
+
+/// Bytes that may stand in a host's name (RFC 3986 §3.2.2).
+const IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < 256 {
+        table[at] = (at as u8).is_ascii_alphanumeric();
+        at += 1;
+    }
+    let punctuation = b"-._~!$&'()*+;=%";
+    at = 0;
+    while at < punctuation.len() {
+        table[punctuation[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
+/// Whether a host has such bytes only, and no empty label but the last.
+fn is_name(host: &[u8]) -> bool {
+    let mut previous = b'.';
+    for byte in host {
+        if !IN_NAME[usize::from(*byte)] || *byte == b'.' && previous == b'.' {
+            return false;
+        }
+        previous = *byte;
+    }
+    !host.is_empty()
 }
 
 /// Whether a path is one that can be read in one way only: every `%` opens a triplet, none of them is of NUL,

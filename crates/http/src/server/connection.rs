@@ -16,6 +16,7 @@ use super::{Limits, http2, tunnel};
 use crate::framing::Decoder;
 use crate::head::{
     HeadLimits, HeadScanner, MOST_FIELDS, ParsedRequest, RequestFraming, ScanError, parse_request, partial,
+    plain_request,
 };
 use crate::outgoing::Outgoing;
 use crate::timer::Timer;
@@ -128,7 +129,7 @@ impl<'a> Served<'a> {
         let mut deadline = None;
         let (mut begun, mut hurried) = (false, false);
         let Self { wire, timer, state, limits, .. } = self;
-        let head = std::future::poll_fn(|context| {
+        let (head, plain) = std::future::poll_fn(|context| {
             let mut wire = wire.lock();
             loop {
                 if !begun {
@@ -142,8 +143,14 @@ impl<'a> Served<'a> {
                     if http2 && wire.buffer.starts_with(HTTP2_PREFACE) {
                         return Poll::Ready(Err(End::Http2));
                     }
+                    if scanner.is_fresh()
+                        && let Some(plain) = plain_request(&wire.buffer, &head_limits)
+                    {
+                        let head = wire.buffer.split_to(plain.end).freeze();
+                        return Poll::Ready(Ok((head, Some(plain))));
+                    }
                     match scanner.find_end(&wire.buffer, &head_limits, false) {
-                        Ok(Some(end)) => return Poll::Ready(Ok(wire.buffer.split_to(end).freeze())),
+                        Ok(Some(end)) => return Poll::Ready(Ok((wire.buffer.split_to(end).freeze(), None))),
                         Ok(None) => {}
                         Err(error) => {
                             let (refusal, head) = match error {
@@ -182,8 +189,8 @@ impl<'a> Served<'a> {
             })
         })
         .await?;
-        let parsed =
-            parse_request(head, &head_limits).map_err(|(refusal, head)| End::Refused(refusal, head))?;
+        let parsed = parse_request(head, plain, &head_limits)
+            .map_err(|(refusal, head)| End::Refused(refusal, head))?;
         match (parsed.framing, shared.limits.body) {
             (RequestFraming::Length(length), most) if most > 0 && length > most => {
                 Err(End::Refused(Refusal::BodyTooLarge, Some(Box::new(parsed.head))))

@@ -1,6 +1,7 @@
 //! Writing responses: the head, and the framing of the body.
 
 use crate::date::write_date;
+use crate::headers::glance;
 use crate::outgoing::{put_field, put_length};
 use crate::{Method, Response, StatusCode, Version};
 
@@ -54,19 +55,23 @@ pub(super) fn put_head(out: &mut Vec<u8>, response: &Response, framing: Framing,
     out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\r\n");
 
+    const DATE: u32 = glance(b"date");
+    const CONNECTION: u32 = glance(b"connection");
+    const CONTENT_LENGTH: u32 = glance(b"content-length");
+    const TRANSFER_ENCODING: u32 = glance(b"transfer-encoding");
     let (mut dated, mut asked_upgrade, mut given_length) = (false, false, None);
     response.headers.put_lines(out, |line| {
-        match line.name_len() {
-            4 if line.is(b"date") => dated = true,
-            10 if line.is(b"connection") => {
+        match line.glance() {
+            DATE => dated |= line.is(b"date"),
+            CONNECTION if line.is(b"connection") => {
                 asked_upgrade = line.value().eq_ignore_ascii_case(b"upgrade");
                 return false;
             }
-            14 if line.is(b"content-length") => {
+            CONTENT_LENGTH if line.is(b"content-length") => {
                 given_length = Some(line.value());
                 return false;
             }
-            17 if line.is(b"transfer-encoding") => return false,
+            TRANSFER_ENCODING => return !line.is(b"transfer-encoding"),
             _ => {}
         }
         true

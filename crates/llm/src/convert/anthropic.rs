@@ -17,7 +17,7 @@ use super::events::Writer;
 use crate::Operation;
 use crate::json::Object;
 use crate::provider::Asked;
-use crate::request::{self, Call, Rules, Task};
+use crate::request::{self, Call, Rules};
 
 /// As clients speak it.
 pub(crate) struct Messages;
@@ -38,7 +38,7 @@ impl ClientFormat for Messages {
             return Err("model parameter not found in request, nor in gateway configuration".into());
         }
         if rules.path.trim_end_matches('/').ends_with("/count_tokens") {
-            return Ok(Call { body, model, task: Task::CountTokens, ..Call::default() });
+            return Ok(Call { body, model, action: "count_tokens".into(), ..Call::default() });
         }
         let stream = request::streams(&body, rules)?;
         Ok(Call { body, model, stream, ..Call::default() })

@@ -18,7 +18,7 @@ use super::chat::Chat;
 use super::events::Writer;
 use crate::json::Object;
 use crate::provider::Asked;
-use crate::request::{Call, Rules, Streaming, Task};
+use crate::request::{self, Call, Rules, Streaming};
 
 /// As clients speak it.
 pub(crate) struct Converse;
@@ -27,11 +27,11 @@ impl ClientFormat for Converse {
     fn check<'a>(&self, body: Option<Object<'a>>, rules: &Rules<'a>) -> Result<Call<'a>, Cow<'static, str>> {
         let body = body.unwrap_or_default();
         let (own, operation) = addressed(rules);
-        let (task, stream) = match operation {
-            "converse" => (Task::Operation, false),
-            "converse-stream" => (Task::Operation, true),
-            "invoke" => (Task::Invoke, false),
-            "invoke-with-response-stream" => (Task::Invoke, true),
+        let (action, stream) = match operation {
+            "converse" => ("", false),
+            "converse-stream" => ("", true),
+            "invoke" => ("invoke", false),
+            "invoke-with-response-stream" => ("invoke", true),
             _ => {
                 return Err(
                     "the path must end in /model/{model}/converse, /converse-stream, /invoke or /invoke-with-response-stream"
@@ -39,28 +39,20 @@ impl ClientFormat for Converse {
                 );
             }
         };
-        let model = match (rules.model, own) {
-            (Some(model), Some(own)) if own != model => {
-                return Err(format!("cannot use own model - must be: {model}").into());
-            }
-            (Some(model), _) => Cow::Borrowed(model),
-            (None, Some(own)) => own,
-            (None, None) => {
-                return Err("model parameter not found in request, nor in gateway configuration".into());
-            }
-        };
+        let model = request::fitting_model(rules, own)?
+            .ok_or("model parameter not found in request, nor in gateway configuration")?;
         // A prompt that is stored with AWS has messages of its own.
         let has_messages = body.get("messages").is_some_and(|messages| {
             let rest = messages.strip_prefix('[').map(str::trim_ascii_start);
             rest.is_some_and(|rest| !rest.starts_with(']'))
         });
-        if task == Task::Operation && !has_messages && !model.contains(":prompt/") {
+        if action.is_empty() && !has_messages && !model.contains(":prompt/") {
             return Err("request body doesn't contain valid prompts".into());
         }
         if stream && rules.streaming == Streaming::Deny {
             return Err("response streaming is not enabled for this LLM".into());
         }
-        Ok(Call { body, model: Some(model), stream, task, kept: Map::new() })
+        Ok(Call { body, model: Some(model), stream, action: action.into(), kept: Map::new() })
     }
 
     fn read(&self, body: Map<String, Value>) -> Result<Chat, String> {

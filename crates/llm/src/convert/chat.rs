@@ -1,9 +1,12 @@
 //! A chat as every format has a notion of it: what a client asks, read from its format and written for the
 //! provider's.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
-use crate::request::{Call as Request, Rules, Task};
+use super::{gemini, openai};
+use crate::request::{Call as Request, Rules};
 
 /// Fewest tokens that thinking can be given.
 const LEAST_BUDGET: u64 = 1024;
@@ -43,6 +46,8 @@ pub(crate) struct Chat {
     pub reasoning_effort: Option<String>,
     /// Tokens to think with, where the client says so in numbers.
     pub budget: Option<u64>,
+    /// Gemini's signatures of its calls, by the calls' ids.
+    pub signatures: HashMap<String, String>,
     /// Members that are left: those that only some providers know.
     pub body: Map<String, Value>,
 }
@@ -171,25 +176,73 @@ impl Chat {
     /// # Errors
     /// What cannot be understood, and where.
     pub fn read(request: &Request<'_>, rules: &Rules<'_>) -> Result<Self, String> {
-        if request.task == Task::Invoke {
-            return Err("a request in a model's own format cannot be made another's; use Converse".to_owned());
+        if !request.action.is_empty() {
+            return Err(format!("'{}' can be asked of the provider of this format only", request.action));
         }
         let body = object_of(request)?;
         let mut chat = rules.format.client().read(body)?;
+        chat.take_signatures();
+        chat.set_options(rules);
+        Ok(chat)
+    }
+
+    /// A text to be completed, as a chat of one message.
+    ///
+    /// # Errors
+    /// A prompt that is not one text.
+    pub fn of_completion(request: &Request<'_>, rules: &Rules<'_>) -> Result<Self, String> {
+        let mut body = object_of(request)?;
+        let Some(Value::String(prompt)) = body.shift_remove("prompt") else {
+            return Err("prompt must be one text".to_owned());
+        };
+        // What is asked besides is said as in a chat.
+        for name in ["echo", "suffix", "best_of", "logprobs"] {
+            body.shift_remove(name);
+        }
+        let mut chat = openai::request_reader::read(body)?;
+        chat.turns.push(Turn::User(vec![Part::text(prompt)]));
+        chat.set_options(rules);
+        Ok(chat)
+    }
+
+    /// Takes the signatures out of calls' ids: only the provider that gave them reads them.
+    fn take_signatures(&mut self) {
+        for turn in &mut self.turns {
+            match turn {
+                Turn::Assistant(_, calls) => {
+                    for call in calls {
+                        let (id, signature) = gemini::calls::split(&call.id);
+                        if let Some(signature) = signature {
+                            let id = id.to_owned();
+                            self.signatures.insert(id.clone(), signature);
+                            call.id = id;
+                        }
+                    }
+                }
+                Turn::Tool(result) => {
+                    let id = gemini::calls::split(&result.id).0.len();
+                    result.id.truncate(id);
+                }
+                Turn::System(_) | Turn::User(_) => {}
+            }
+        }
+    }
+
+    /// Configured options win over the request's own.
+    fn set_options(&mut self, rules: &Rules<'_>) {
         let configured =
             |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let options = rules.options;
         for (configured, own) in [
-            (configured(&options.max_tokens), &mut chat.max_tokens),
-            (configured(&options.temperature), &mut chat.temperature),
-            (configured(&options.top_p), &mut chat.top_p),
-            (configured(&options.top_k), &mut chat.top_k),
+            (configured(&options.max_tokens), &mut self.max_tokens),
+            (configured(&options.temperature), &mut self.temperature),
+            (configured(&options.top_p), &mut self.top_p),
+            (configured(&options.top_k), &mut self.top_k),
         ] {
             if configured.is_some() {
                 *own = configured;
             }
         }
-        Ok(chat)
     }
 
     /// What the answer may have at most, as a number.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{Asked, Provider, Sent, Stream, StreamWishes};
 use crate::convert::anthropic::{answer_reader, request_writer};
 use crate::convert::events::{self, Passed};
-use crate::request::{Call, Rules, Task};
+use crate::request::{Call, Rules};
 use crate::usage::Seen;
 use crate::{Format, Operation};
 
@@ -37,9 +37,9 @@ impl Provider for Anthropic {
     }
 
     fn call_path(&self, call: &Call<'_>, _: Format, _: Operation) -> String {
-        match call.task {
-            Task::CountTokens => "/v1/messages/count_tokens".to_owned(),
-            _ => "/v1/messages".to_owned(),
+        match &*call.action {
+            "" => "/v1/messages".to_owned(),
+            action => format!("/v1/messages/{action}"),
         }
     }
 

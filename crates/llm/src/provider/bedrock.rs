@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::{Asked, Provider, Sent, Stream, StreamWishes};
+use super::{Asked, Provider, Sent, Stream, StreamWishes, escaped};
 use crate::convert::anthropic;
+use crate::convert::anthropic::request_writer::{Cloud, passed_to_cloud};
 use crate::convert::bedrock::{answer_reader, embeddings, invoked, request_writer};
 use crate::convert::events::{self, Passed};
-use crate::request::{Call, Rules, Task};
+use crate::request::{Call, Rules};
 use crate::usage::Seen;
 use crate::{Format, Operation};
 
@@ -18,7 +19,26 @@ pub(super) struct Bedrock {
     pub(super) latency: Option<String>,
     /// Whether embeddings are made of length 1.
     pub(super) normalizes: Option<bool>,
+    /// What embeddings of Cohere's models are for.
+    pub(super) input_type: Option<String>,
 }
+
+/// Features to come that Bedrock lets through to its Claude models.
+const BETAS: [&str; 13] = [
+    "compact-2026-01-12",
+    "computer-use-2024-10-22",
+    "computer-use-2025-01-24",
+    "computer-use-2025-11-24",
+    "context-1m-2025-08-07",
+    "context-management-2025-06-27",
+    "dev-full-thinking-2025-05-14",
+    "effort-2025-11-24",
+    "interleaved-thinking-2025-05-14",
+    "output-128k-2025-02-19",
+    "token-efficient-tools-2025-02-19",
+    "tool-examples-2025-10-29",
+    "tool-search-tool-2025-10-19",
+];
 
 /// How a call is made.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,10 +56,10 @@ enum Way {
 }
 
 impl Way {
-    fn of(format: Format, operation: Operation, task: Task, model: &str) -> Self {
-        match (format, task) {
+    fn of(format: Format, operation: Operation, action: &str, model: &str) -> Self {
+        match (format, action) {
             _ if operation == Operation::Embeddings => Self::Embeddings,
-            (Format::Bedrock, Task::Invoke) => Self::PassedInvoke,
+            (Format::Bedrock, "invoke") => Self::PassedInvoke,
             (Format::Bedrock, _) => Self::Passed,
             (Format::Anthropic, _) if model.contains("anthropic.") => Self::Messages,
             _ => Self::Converse,
@@ -47,7 +67,7 @@ impl Way {
     }
 
     fn of_asked(asked: &Asked<'_>) -> Self {
-        Self::of(asked.format, asked.operation, asked.task, asked.model)
+        Self::of(asked.format, asked.operation, asked.action, asked.model)
     }
 }
 
@@ -70,14 +90,8 @@ impl Provider for Bedrock {
 
     fn call_path(&self, call: &Call<'_>, format: Format, operation: Operation) -> String {
         let model = call.model.as_deref().unwrap_or_default();
-        let mut path = "/model/".to_owned();
-        for byte in model.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(byte.into()),
-                other => path.push_str(&format!("%{other:02X}")),
-            }
-        }
-        path.push_str(match (Way::of(format, operation, call.task, model), call.stream) {
+        let mut path = format!("/model/{}", escaped(model));
+        path.push_str(match (Way::of(format, operation, &call.action, model), call.stream) {
             (Way::Converse | Way::Passed, false) => "/converse",
             (Way::Converse | Way::Passed, true) => "/converse-stream",
             (_, false) => "/invoke",
@@ -89,13 +103,23 @@ impl Provider for Bedrock {
     fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String> {
         let model = call.model.as_deref().unwrap_or_default();
         let version = self.anthropic_version.as_deref();
-        let body = match (model, Way::of(rules.format, rules.operation, call.task, model)) {
+        let body = match (model, Way::of(rules.format, rules.operation, &call.action, model)) {
             ("" | "." | "..", _) => Err(format!("'{model}' cannot be a model")),
             (_, Way::Converse) => request_writer::chat(call, rules, version, self.latency.as_deref()),
             (_, Way::Passed) => Ok(request_writer::passed(call, rules)),
             (_, Way::PassedInvoke) => Ok(call.body.text().as_bytes().to_vec()),
-            (_, Way::Messages) => Ok(anthropic::request_writer::invoked(call, rules, version)),
-            (_, Way::Embeddings) => embeddings::request(call, rules, self.normalizes),
+            (_, Way::Messages) => {
+                let cloud = Cloud {
+                    version: version.unwrap_or("bedrock-2023-05-31"),
+                    betas: &BETAS,
+                    refused: &[],
+                    path_says_stream: true,
+                };
+                Ok(passed_to_cloud(call, rules, &cloud))
+            }
+            (_, Way::Embeddings) => {
+                embeddings::request(call, rules, self.normalizes, self.input_type.as_deref())
+            }
         };
         let failed =
             |reason: String| format!("error transforming to bedrock://{}: {reason}", rules.operation.name());
@@ -131,6 +155,10 @@ impl Provider for Bedrock {
             Way::PassedInvoke => Box::new(Passed(Box::new(invoked::Invocation::default()))),
             Way::Messages => Box::new(invoked::MessageEvents::new(asked, wishes)),
         }
+    }
+
+    fn takes_system(&self, model: &str) -> bool {
+        request_writer::takes_system(model)
     }
 
     fn wants_signature(&self) -> bool {

@@ -29,6 +29,7 @@ impl Provider for Ollama {
         match operation {
             Operation::Chat => Some("/api/chat".into()),
             Operation::Completions => Some("/api/generate".into()),
+            Operation::Embeddings => Some("/api/embed".into()),
             _ => None,
         }
     }
@@ -36,6 +37,7 @@ impl Provider for Ollama {
     fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String> {
         let body = match rules.operation {
             Operation::Completions => request_writer::completion(call, rules),
+            Operation::Embeddings => request_writer::embeddings(call, rules),
             _ => request_writer::chat(call, rules),
         };
         let (name, route, format) = (self.name, rules.operation.name(), self.format);
@@ -49,7 +51,11 @@ impl Provider for Ollama {
         asked: &Asked<'_>,
         seen: Option<&mut Seen>,
     ) -> Result<Option<Vec<u8>>, String> {
-        answer_reader::whole(self.name, body, asked, seen).map(Some)
+        match asked.operation {
+            Operation::Embeddings => answer_reader::embeddings(self.name, body, asked, seen),
+            _ => answer_reader::whole(self.name, body, asked, seen),
+        }
+        .map(Some)
     }
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {

@@ -11,7 +11,8 @@ use tollgate_llm::prompt::{self, Insertion};
 use tollgate_model::schema::EntityCheck;
 use tollgate_model::{Config, Map, PluginSchema, Value};
 
-use super::{refuse, request_body};
+use super::refuse;
+use super::target::{Reads, body_limit, with_body};
 use crate::read;
 
 /// Configuration of `ai-prompt-decorator` (Kong 3.11).
@@ -74,7 +75,7 @@ pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, 
     let format = config.llm_format.as_deref().and_then(prompt::Format::named).unwrap_or_default();
     Ok(Arc::new(AiPromptDecorator {
         insertion: Insertion::new(format, &pairs(prompts.prepend), &pairs(prompts.append)),
-        body_limit: request_body::limit(config.max_request_body_size),
+        body_limit: body_limit(config.max_request_body_size),
     }))
 }
 
@@ -89,13 +90,12 @@ impl Plugin for AiPromptDecorator {
     }
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
-        request_body::read(exchange, self.body_limit, |exchange, body| self.decorate(exchange, body))
+        with_body(exchange, Reads::Forms, self.body_limit, |exchange, body| self.decorate(exchange, body))
     }
 }
 
 impl AiPromptDecorator {
     fn decorate(&self, exchange: &mut Exchange, body: Option<Bytes>) -> Option<Response> {
-        let body = body.and_then(|body| request_body::as_json(exchange, body));
         let decorated = body.and_then(|body| self.insertion.apply(&Object::parse(&body)?));
         let Some(decorated) = decorated else {
             let message = "this LLM route only supports llm/chat type requests";

@@ -12,7 +12,8 @@ use tollgate_model::{Config, Map, PluginSchema, Value};
 use tollgate_telemetry::Level;
 
 use super::pattern::Pattern;
-use super::{refuse, request_body};
+use super::refuse;
+use super::target::{Reads, body_limit, with_body};
 use crate::read;
 
 /// Configuration of `ai-prompt-guard` (Kong 3.11).
@@ -88,7 +89,7 @@ pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, 
         latest_only: config.allow_all_conversation_history == Some(true),
         every_role: config.match_all_roles == Some(true),
         format: config.llm_format.as_deref().and_then(prompt::Format::named).unwrap_or_default(),
-        body_limit: request_body::limit(config.max_request_body_size),
+        body_limit: body_limit(config.max_request_body_size),
     }))
 }
 
@@ -120,13 +121,12 @@ impl Plugin for AiPromptGuard {
     }
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
-        request_body::read(exchange, self.body_limit, |exchange, body| self.decide(exchange, body))
+        with_body(exchange, Reads::Forms, self.body_limit, |exchange, body| self.decide(exchange, body))
     }
 }
 
 impl AiPromptGuard {
     fn decide(&self, exchange: &Exchange, body: Option<Bytes>) -> Option<Response> {
-        let body = body.and_then(|body| request_body::as_json(exchange, body));
         let refused = self.check(body.as_deref().unwrap_or_default()).err()?;
         if let Refused::BadPattern(_) = refused {
             exchange.write_error_log(Level::Error, &refused);

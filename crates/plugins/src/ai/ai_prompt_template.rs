@@ -11,7 +11,8 @@ use tollgate_llm::Format;
 use tollgate_llm::json::{Object, quote};
 use tollgate_model::{Config, Map, PluginSchema, Value};
 
-use super::{refuse, request_body};
+use super::refuse;
+use super::target::{Reads, body_limit, with_body};
 use crate::read;
 
 /// Configuration of `ai-prompt-template` (Kong 3.11).
@@ -64,7 +65,7 @@ pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, 
         templates,
         allow_untemplated: config.allow_untemplated_requests,
         log_original: config.log_original_request,
-        body_limit: request_body::limit(config.max_request_body_size),
+        body_limit: body_limit(config.max_request_body_size),
     }))
 }
 
@@ -81,7 +82,7 @@ impl Plugin for AiPromptTemplate {
     }
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
-        request_body::read(exchange, self.body_limit, |exchange, body| self.decide(exchange, body))
+        with_body(exchange, Reads::AsIs, self.body_limit, |exchange, body| self.decide(exchange, body))
     }
 }
 

@@ -34,7 +34,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let config: AiProxyConfig = read(config)?;
     let AiProxyConfig { route_type, auth, model, logging, .. } = config;
     let format = format(config.llm_format.as_deref())?;
-    let target = TargetConfig { route_type, auth, model, logging };
+    let target = TargetConfig { route_type, auth, model, logging, counts: false };
     Ok(Arc::new(AiProxy {
         target: Target::new(target, format, "config", scope)?,
         format,
@@ -87,7 +87,7 @@ impl AiProxy {
         if let Some(answer) = self.target.counted(exchange, body.as_deref()) {
             return Some(answer);
         }
-        match self.target.prepare(exchange, body.as_deref(), &self.policy) {
+        match self.target.prepare(exchange, body.as_deref(), &self.policy, None) {
             Ok(filter) => {
                 exchange.follow(filter);
                 None

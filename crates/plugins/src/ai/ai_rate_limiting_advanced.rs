@@ -25,7 +25,7 @@ pub use self::config::{AiRateLimitingConfig, schema};
 use self::config::{PolicyConfig, ProviderConfig, Strategy, WindowTypeName};
 use self::meter::{CountedTokens, Counter, Meter, Rule, number};
 use self::policy::{Match, Prompt};
-use super::request_body;
+use super::target::{Reads, take_body};
 use crate::identifier::CountBy;
 use crate::read;
 
@@ -341,8 +341,7 @@ impl Drop for Reservation {
 impl Limiter {
     /// What the body says; nothing where it cannot be read.
     async fn read_prompt(&self, exchange: &mut Exchange) -> Prompt {
-        let body = exchange.buffer_body(LONGEST_BODY).await.ok();
-        let Some(body) = body.and_then(|body| request_body::as_json(exchange, body)) else {
+        let Some(body) = take_body(exchange, Reads::Forms, LONGEST_BODY).await else {
             return Prompt::default();
         };
         let Some(object) = Object::parse(&body) else { return Prompt::default() };

@@ -17,8 +17,16 @@ pub(super) struct Pattern {
 impl Pattern {
     /// Dots do not match line ends, and letters count as they are.
     pub(super) fn new(source: &str) -> Self {
-        let regex = RegexBuilder::new(source).backtrack_limit(MOST_STEPS).build();
-        let regex = regex.map_err(|error| error.to_string());
+        Self::built(source, &mut RegexBuilder::new(source))
+    }
+
+    /// Letters match in either case, `^` and `$` at every line.
+    pub(super) fn of_lines(source: &str) -> Self {
+        Self::built(source, RegexBuilder::new(source).case_insensitive(true).multi_line(true))
+    }
+
+    fn built(source: &str, builder: &mut RegexBuilder) -> Self {
+        let regex = builder.backtrack_limit(MOST_STEPS).build().map_err(|error| error.to_string());
         Self { source: source.to_owned(), regex }
     }
 
@@ -53,6 +61,7 @@ mod tests {
         ] {
             assert_eq!(Pattern::new(source).find(text).unwrap(), found, "{source}");
         }
+        assert_eq!(Pattern::of_lines("^b$").find("a\nB\nc").unwrap(), Some("B"));
         let unreadable = Pattern::new("[]").find("a").unwrap_err();
         assert!(unreadable.starts_with("bad regex pattern '[]', failed to execute: "), "{unreadable}");
     }

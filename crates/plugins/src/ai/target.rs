@@ -18,19 +18,22 @@ use serde_json::{Value, json};
 use tollgate_gateway::destination::Destination;
 use tollgate_gateway::{BuildError, Exchange, ResponseFilter, Scope, query};
 use tollgate_http::{Response, StatusCode};
-use tollgate_llm::json::Object;
+use tollgate_llm::json::{Object, quote};
 use tollgate_llm::price::Prices;
-use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming, Task};
+use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming};
 use tollgate_llm::template::{Place, Template};
 use tollgate_llm::{Format, Operation, Provider, provider};
 
 use super::accounts::FAILED;
+use super::refuse;
 use account::TargetAccount;
+pub(super) use answer::{LARGEST_ANSWER, plain_body};
 use answer::{Plain, Preserved, Streamed};
 use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
-pub(super) use intake::{Reads, body_limit, with_body};
-use log::{Azure, Record};
-use upstream::Upstream;
+pub(super) use intake::{Reads, body_limit, take_body, with_body};
+use log::{Azure, Record, Watch};
+pub(super) use log::{Finished, Told};
+use upstream::{Upstream, safe_path};
 
 /// What the answer's side needs to know too.
 struct Shared {
@@ -71,12 +74,16 @@ impl Policy {
 pub(super) struct Target {
     upstream: Upstream,
     model: Option<Template>,
+    /// What clients may call the model.
+    alias: Option<String>,
     /// `X-Kong-LLM-Model` of a model without placeholders.
     fixed_header: Option<Arc<str>>,
     options: Options,
     auth: Auth,
     /// Who answers for requests, where that is a cloud's account.
     account: Option<TargetAccount>,
+    /// Whether tokens are to be known, logged or not.
+    counts: bool,
     shared: Arc<Shared>,
 }
 
@@ -91,30 +98,34 @@ pub(super) fn format(configured: Option<&str>) -> Result<Format, BuildError> {
     })
 }
 
-/// An error as clients of this format read it.
-fn refuse(format: Format, status: StatusCode, message: &str) -> Response {
-    let mut response = tollgate_gateway::answer::json(status, &format.refusal(status.as_u16(), message));
-    mark_error(format, &mut response);
-    response
-}
-
-/// Sets the header that errors have in this format, where they have one.
-fn mark_error(format: Format, response: &mut Response) {
-    if let Some((name, value)) = format.error_header(response.status.as_u16()) {
-        response.headers.set(name, value);
-    }
-}
-
 /// Why a request is not sent on.
+#[derive(Debug)]
 pub(super) struct Refusal {
-    status: StatusCode,
-    message: String,
+    pub(super) status: StatusCode,
+    pub(super) message: String,
 }
 
 impl From<String> for Refusal {
     /// What is wrong with the request.
     fn from(message: String) -> Self {
         Self { status: StatusCode::BAD_REQUEST, message }
+    }
+}
+
+impl Refusal {
+    /// What is wrong here, and not with the request.
+    pub(super) fn failure(message: &str) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, message: message.to_owned() }
+    }
+
+    /// Whether nothing is wrong with the request.
+    pub(super) fn is_failure(&self) -> bool {
+        self.status.is_server_error()
+    }
+
+    /// What the client is told.
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 }
 
@@ -163,6 +174,7 @@ impl Target {
             upstream,
             fixed_header: model.as_ref().and_then(Template::fixed).map(header_of),
             model,
+            alias: config.model.model_alias,
             options: Options {
                 max_tokens: count(options.max_tokens),
                 temperature: number(options.temperature),
@@ -172,6 +184,7 @@ impl Target {
             },
             auth,
             account,
+            counts: config.counts,
             shared: Arc::new(Shared {
                 provider,
                 format,
@@ -191,6 +204,22 @@ impl Target {
         names.chain(self.account.iter().flat_map(TargetAccount::secret_names)).collect()
     }
 
+    /// Names of header fields that it sets or takes away.
+    pub(super) fn touched(&self) -> Vec<String> {
+        let mut names = vec!["accept-encoding".to_owned(), "content-type".to_owned()];
+        names.extend(self.upstream.header_names().map(str::to_ascii_lowercase));
+        names.extend(self.auth.header_name.as_ref().map(|name| name.to_ascii_lowercase()));
+        names.extend(self.account.iter().flat_map(|_| account::FIELDS).map(str::to_owned));
+        names.extend(foreign::names(self.shared.format).map(str::to_owned));
+        names
+    }
+
+    /// Whether its model takes instructions, as far as that is plain when it is configured.
+    pub(super) fn takes_system(&self) -> bool {
+        let model = self.model.as_ref().and_then(Template::fixed);
+        model.is_none_or(|model| self.shared.provider.takes_system(model))
+    }
+
     /// Kong's name of who answers.
     pub(super) fn llm_provider(&self) -> &'static str {
         self.shared.provider.name()
@@ -207,6 +236,11 @@ impl Target {
         }
     }
 
+    /// Whether requests may have to wait for [`Target::ready`].
+    pub(super) fn has_account(&self) -> bool {
+        self.account.is_some()
+    }
+
     /// Whether requests can be prepared at once; where not, [`Target::ready`] is to be waited for.
     pub(super) fn is_ready(&self) -> bool {
         self.account.as_ref().is_none_or(|account| account.held().is_some())
@@ -219,8 +253,8 @@ impl Target {
         }
     }
 
-    /// Checks the request and makes it the provider's; what it returns is to follow the answer. `None` stands for a
-    /// body that is not read.
+    /// Checks the request and makes it the provider's; what it returns is to follow the answer, and tells `told` how
+    /// it ended. `None` stands for a body that is not read.
     ///
     /// # Errors
     /// What the client is told.
@@ -229,6 +263,7 @@ impl Target {
         exchange: &mut Exchange,
         body: Option<&[u8]>,
         policy: &Policy,
+        told: Option<Told>,
     ) -> Result<Box<dyn ResponseFilter>, Refusal> {
         let model = match &self.model {
             Some(template) => match template.fixed() {
@@ -238,24 +273,29 @@ impl Target {
             None => None,
         };
         let (destination, mut path) = self.upstream.resolve(exchange)?;
+        let renamed = self.without_alias(body, model.as_deref());
+        let body = renamed.as_deref().or(body);
         // Formats that name the model in the path read it as the client wrote it.
         let (received, captures) = (exchange.received_target.clone(), exchange.captures.clone());
-        let client_path = received.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let received = std::str::from_utf8(&received).unwrap_or_default();
+        let (client_path, client_query) = received.split_once('?').unwrap_or((received, ""));
         let betas = exchange.head.headers.get_str("anthropic-beta").map(str::to_owned);
         let rules = Rules {
             format: self.shared.format,
             operation: self.shared.operation,
-            path: std::str::from_utf8(client_path).unwrap_or_default(),
+            path: client_path,
+            query: client_query,
             captures: &captures,
             model: model.as_deref().filter(|model| !model.is_empty()),
             streaming: policy.streaming,
             options: &self.options,
-            want_usage: self.shared.statistics || exchange.wants_llm_usage(),
+            want_usage: self.shared.statistics || self.counts || exchange.wants_llm_usage(),
             auth: self.body_auth(),
             betas: betas.as_deref(),
         };
+        let watch = Watch { noted: exchange.facts.tries.len(), told };
         if self.shared.operation.passes() {
-            let filter = self.pass(exchange, body, &rules, policy)?;
+            let filter = self.pass(exchange, body, &rules, policy, watch)?;
             let path = passing::below(path, self.shared.operation, rules.path);
             self.prove(exchange, &destination, &path, body.unwrap_or_default())?;
             exchange.upstream_path = path;
@@ -263,12 +303,12 @@ impl Target {
             return Ok(filter);
         }
         let call = request::check(body.and_then(Object::parse), &rules).map_err(String::from)?;
-        let (body, filter) = self.convert(exchange, &call, &rules, policy)?;
+        let (body, filter) = self.convert(exchange, &call, &rules, policy, watch)?;
         if path.is_empty() {
-            path = self.shared.provider.call_path(&call, self.shared.format, self.shared.operation).into();
-        } else if call.task == Task::CountTokens {
+            path = self.call_path(exchange, &call)?;
+        } else if self.shared.format == Format::Anthropic && !call.action.is_empty() {
             // What counts stands below what answers.
-            path = [path.as_ref(), b"/count_tokens"].concat().into();
+            path = [path.as_ref(), b"/", call.action.as_bytes()].concat().into();
         }
         foreign::remove(self, exchange);
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
@@ -278,6 +318,31 @@ impl Target {
         exchange.upstream_path = path;
         exchange.destination = Some(destination);
         Ok(filter)
+    }
+
+    /// A body that names the model by its alias, with the model's name; `None` for any other.
+    fn without_alias(&self, body: Option<&[u8]>, model: Option<&str>) -> Option<Vec<u8>> {
+        let (alias, model) = (self.alias.as_deref()?, model?);
+        let object = Object::parse(body?)?;
+        let names_alias = object.get_str("model").as_deref() == Some(alias);
+        names_alias.then(|| object.edit(&[("model", Some(&quote(model)))]))
+    }
+
+    /// The path that the provider makes for a call; a query of its own is put before the client's.
+    ///
+    /// # Errors
+    /// A value that is missing or would lead elsewhere.
+    fn call_path(&self, exchange: &mut Exchange, call: &request::Call<'_>) -> Result<Bytes, String> {
+        let made = self.shared.provider.call_path(call, self.shared.format, self.shared.operation);
+        let (path, query) = made.split_once('?').unwrap_or((&made, ""));
+        if let Some((name, value)) = query.split_once('=') {
+            set_argument(exchange, name, value, false);
+        }
+        // Options with placeholders are part of some.
+        Ok(match path.contains("$(") {
+            true => safe_path(&render(&Template::new(path), exchange)?)?,
+            false => Bytes::copy_from_slice(path.as_bytes()),
+        })
     }
 
     /// Has the account, where there is one, answer for the request.
@@ -294,9 +359,7 @@ impl Target {
         if let Some(account) = &self.account
             && !(self.keeps_own_auth() && exchange.head.headers.contains("authorization"))
         {
-            let refusal =
-                || Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message: FAILED.to_owned() };
-            let proof = account.held().ok_or_else(refusal)?;
+            let proof = account.held().ok_or_else(|| Refusal::failure(FAILED))?;
             account.prove(&proof, exchange, destination, path, body)?;
         }
         Ok(())
@@ -312,18 +375,19 @@ impl Target {
         call: &request::Call<'_>,
         rules: &Rules<'_>,
         policy: &Policy,
+        watch: Watch,
     ) -> Result<(Bytes, Box<dyn ResponseFilter>), String> {
         let takes_gzip = exchange.head.headers.get_str("accept-encoding").is_some_and(has_gzip);
         let header = self.header(exchange, call.model.as_deref(), policy);
         if self.shared.operation == Operation::Preserve {
-            return Ok((Bytes::new(), Box::new(Preserved::new(header, takes_gzip))));
+            return Ok((Bytes::new(), Box::new(Preserved::new(header, takes_gzip, watch))));
         }
         let sent = self.shared.provider.request(call, rules)?;
         let body = Bytes::from(sent.body);
         exchange.set_body(body.clone());
         exchange.head.headers.set("Content-Type", "application/json");
         let model = call.model.as_deref().unwrap_or_default();
-        let record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage);
+        let record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage, watch);
         let filter: Box<dyn ResponseFilter> = match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),
@@ -396,21 +460,21 @@ fn has_gzip(list: &str) -> bool {
 /// # Errors
 /// Kong's message for a placeholder that is malformed or has no value.
 fn render(template: &Template, exchange: &Exchange) -> Result<String, String> {
+    let (headers, query) = match &exchange.on_behalf_of {
+        Some(head) => (&head.headers, head.query()),
+        None => (&exchange.head.headers, exchange.query.as_deref()),
+    };
     template.render(|place, key| match place {
         Place::Headers => {
-            let headers = &exchange.head.headers;
             let value = headers.get_str(key);
             value.or_else(|| headers.get_str(&key.replace('_', "-"))).map(str::to_owned)
         }
         Place::UriCaptures => {
             exchange.captures.iter().find(|(name, _)| **name == *key).map(|(_, value)| value.to_string())
         }
-        Place::QueryParams => {
-            let query = exchange.query.as_deref().unwrap_or_default();
-            query::parse(query)
-                .find(|(name, _)| name == key)
-                .and_then(|(_, value)| value.map(|value| value.into_owned()))
-        }
+        Place::QueryParams => query::parse(query.unwrap_or_default())
+            .find(|(name, _)| name == key)
+            .and_then(|(_, value)| value.map(|value| value.into_owned())),
     })
 }
 

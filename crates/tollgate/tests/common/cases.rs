@@ -228,7 +228,8 @@ fn check_body(text: &str, expect: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn check_sent(received: Option<Vec<u8>>, expected: &Value) -> Result<(), String> {
+/// Compares what an upstream received with what is expected of it.
+pub fn check_sent(received: Option<Vec<u8>>, expected: &Value) -> Result<(), String> {
     let received = match (received, expected) {
         (_, Value::Null) => return Ok(()),
         (None, Value::Bool(false)) => return Ok(()),
@@ -294,6 +295,29 @@ pub fn matches(expected: &Value, actual: &Value, path: &str) -> Result<(), Strin
         (expected, actual) if expected == actual => Ok(()),
         _ => wrong(),
     }
+}
+
+/// What differs where a plugin is configured as each case says, and removed again: `status`, `json` of the answer,
+/// and what its message `says`.
+pub fn configurations(tollgate: &Tollgate, plugin: &str, cases: &[Value]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for case in cases {
+        let body = serde_json::json!({"name": plugin, "config": case["config"]});
+        let (status, answer) = tollgate.admin_call("POST", "/plugins", Some(&body));
+        if case["status"] != status {
+            wrong.push(format!("{}: status {} became {status}: {answer}", case["title"], case["status"]));
+        } else if let Err(error) = matches(case.get("json").unwrap_or(&serde_json::json!({})), &answer, "") {
+            wrong.push(format!("{}: {error}", case["title"]));
+        } else if let Some(says) = case["says"].as_str()
+            && !answer["message"].as_str().unwrap_or_default().contains(says)
+        {
+            wrong.push(format!("{}: no {says} in {answer}", case["title"]));
+        }
+        if let Some(id) = answer["id"].as_str() {
+            tollgate.admin_call("DELETE", &format!("/plugins/{id}"), None);
+        }
+    }
+    wrong
 }
 
 /// Fails with every case that went wrong.

@@ -106,6 +106,19 @@ impl Node {
     }
 }
 
+/// The entry of a log file that `is_it` finds, once it is written.
+pub fn entry(path: &Path, is_it: impl Fn(&Value) -> bool) -> Value {
+    let mut found = None;
+    eventually("the entry is written", || {
+        // The last line may be under way.
+        let mut entries =
+            lines(path).into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        found = entries.find(&is_it);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
 pub fn lines(path: &Path) -> Vec<String> {
     std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::convert::chat::{Call as ToolCall, Chat, Choice, Content, Part, Source, Tool, ToolResult, Turn};
 use crate::convert::openai::completion::Completion;
 use crate::json::quote;
-use crate::request::{Call, Rules, Task};
+use crate::request::{Call, Rules};
 
 /// `max_tokens` where nobody says: the API demands one, and every model allows this many.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
@@ -13,28 +13,26 @@ const DEFAULT_MAX_TOKENS: u64 = 4096;
 /// Models that refuse sampling parameters and think as they see fit (Kong 3.14).
 const ADAPTIVE: [&str; 3] = ["claude-opus-4-7", "claude-opus-4-8", "claude-fable"];
 
-/// Features to come that Bedrock lets through to its Claude models.
-const BEDROCK_BETAS: [&str; 13] = [
-    "compact-2026-01-12",
-    "computer-use-2024-10-22",
-    "computer-use-2025-01-24",
-    "computer-use-2025-11-24",
-    "context-1m-2025-08-07",
-    "context-management-2025-06-27",
-    "dev-full-thinking-2025-05-14",
-    "effort-2025-11-24",
-    "interleaved-thinking-2025-05-14",
-    "output-128k-2025-02-19",
-    "token-efficient-tools-2025-02-19",
-    "tool-examples-2025-10-29",
-    "tool-search-tool-2025-10-19",
-];
-
 /// A chat.
 ///
 /// # Errors
 /// What cannot be said in Anthropic's format.
 pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String> {
+    Ok(Value::Object(written(call, rules)?).to_string().into_bytes())
+}
+
+/// A chat as Vertex takes it: the model stands in the path, and the version in the body.
+///
+/// # Errors
+/// As [`chat`].
+pub(crate) fn chat_on_vertex(call: &Call<'_>, rules: &Rules<'_>, version: &str) -> Result<Vec<u8>, String> {
+    let mut sent = written(call, rules)?;
+    sent.shift_remove("model");
+    sent.insert("anthropic_version".to_owned(), version.into());
+    Ok(Value::Object(sent).to_string().into_bytes())
+}
+
+fn written(call: &Call<'_>, rules: &Rules<'_>) -> Result<Map<String, Value>, String> {
     let mut chat = Chat::read(call, rules)?;
     let model = call.model.as_deref().unwrap_or_default();
     let mut sent = Map::new();
@@ -97,7 +95,7 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String
     }
     chat.add_extras(&mut sent, rules);
     sent.insert("stream".to_owned(), call.stream.into());
-    Ok(Value::Object(sent).to_string().into_bytes())
+    Ok(sent)
 }
 
 /// The client's own request, of which only what the route decides is changed.
@@ -116,17 +114,34 @@ pub(crate) fn passed(call: &Call<'_>, rules: &Rules<'_>) -> Vec<u8> {
     call.body.edit(&edits)
 }
 
-/// The client's own request as Bedrock's `invoke` takes it: the path says which model, and whether to stream.
-pub(crate) fn invoked(call: &Call<'_>, rules: &Rules<'_>, version: Option<&str>) -> Vec<u8> {
-    let version = quote(version.unwrap_or("bedrock-2023-05-31"));
-    let betas = betas(call, rules);
-    let mut edits = vec![("model", None), ("stream", None), ("anthropic_version", Some(&*version))];
+/// The client's own request as a cloud takes it that serves Claude: the path says which model.
+pub(crate) fn passed_to_cloud(call: &Call<'_>, rules: &Rules<'_>, cloud: &Cloud<'_>) -> Vec<u8> {
+    let version = quote(cloud.version);
+    let betas = betas(call, rules, cloud);
+    let mut edits = vec![("model", None), ("anthropic_version", Some(&*version))];
+    match cloud.path_says_stream {
+        true => edits.push(("stream", None)),
+        false => edits.push(("stream", Some(if call.stream { "true" } else { "false" }))),
+    }
     if let Some(betas) = &betas {
         edits.push(("anthropic_beta", Some(betas)));
     }
+    edits.extend(cloud.refused.iter().map(|name| (*name, None)));
     let secret = rules.auth.map(|auth| quote(auth.value));
     edits.extend(decided(call, rules, secret.as_deref()));
     call.body.edit(&edits)
+}
+
+/// How a cloud takes Anthropic's requests.
+pub(crate) struct Cloud<'a> {
+    /// Its version of the API.
+    pub version: &'a str,
+    /// Features to come that it lets through.
+    pub betas: &'static [&'static str],
+    /// Members that it refuses.
+    pub refused: &'static [&'static str],
+    /// Whether its path says that the answer is to be streamed, and nothing else may.
+    pub path_says_stream: bool,
 }
 
 /// What the route decides of the body, whatever the way it goes.
@@ -136,7 +151,7 @@ fn decided<'a>(
     secret: Option<&'a str>,
 ) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
     let options = rules.options;
-    let counts = call.task == Task::CountTokens;
+    let counts = !call.action.is_empty();
     let options = [
         ("max_tokens", options.max_tokens.as_deref()),
         ("temperature", options.temperature.as_deref()),
@@ -150,14 +165,14 @@ fn decided<'a>(
         .chain(auth.map(|auth| (auth.name, secret)))
 }
 
-/// Features to come that Bedrock knows of those the client asks for, as JSON text; it refuses a request that names
+/// Features to come that a cloud knows of those the client asks for, as JSON text; it refuses a request that names
 /// others, which clients do unasked. `None` where the client asks for none.
-fn betas(call: &Call<'_>, rules: &Rules<'_>) -> Option<String> {
+fn betas(call: &Call<'_>, rules: &Rules<'_>, cloud: &Cloud<'_>) -> Option<String> {
     let own: Vec<String> =
         call.body.get("anthropic_beta").and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default();
     let named = rules.betas.unwrap_or_default().split(',').map(|name| name.trim().to_owned());
     let mut betas = own;
-    for beta in named.filter(|name| BEDROCK_BETAS.contains(&name.as_str())) {
+    for beta in named.filter(|name| cloud.betas.contains(&name.as_str())) {
         if !betas.contains(&beta) {
             betas.push(beta);
         }

@@ -18,6 +18,11 @@ const WITHOUT_SYSTEM: [&str; 5] = [
 /// Members of the request that are Bedrock's own, and pass.
 const OWN_MEMBERS: [&str; 4] = ["guardrailConfig", "requestMetadata", "performanceConfig", "promptVariables"];
 
+/// Whether a model takes instructions (`system`).
+pub(crate) fn takes_system(model: &str) -> bool {
+    !WITHOUT_SYSTEM.iter().any(|start| model.starts_with(start))
+}
+
 /// A chat.
 ///
 /// # Errors
@@ -64,7 +69,7 @@ pub(crate) fn chat(
     }
     let mut sent = Map::new();
     if !system.is_empty() {
-        if WITHOUT_SYSTEM.iter().any(|start| model.starts_with(start)) {
+        if !takes_system(model) {
             return Err(format!("system prompts are unsupported for model '{model}'"));
         }
         sent.insert("system".to_owned(), system.into());

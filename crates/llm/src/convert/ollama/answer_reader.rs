@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::convert::answer::{self, Answer, Block, Choice, Failure, Finish, Tokens, failed};
+use crate::convert::embeddings::Vectors;
 use crate::convert::events::Events;
 use crate::convert::openai::answer_writer;
 use crate::json::quote;
@@ -103,6 +104,25 @@ pub(crate) fn whole(
             Ok(written.to_string().into_bytes())
         }
         (None, None) => Err(undecoded()),
+    }
+}
+
+/// Vectors.
+///
+/// # Errors
+/// Why they cannot be understood, in Kong's words.
+pub(crate) fn embeddings(
+    provider: &str,
+    body: &[u8],
+    asked: &Asked<'_>,
+    seen: Option<&mut Seen>,
+) -> Result<Vec<u8>, String> {
+    let undecoded = || failed(provider, asked.operation, "failed to decode ollama response");
+    let mut given: Value = serde_json::from_slice(body).map_err(|_| undecoded())?;
+    let tokens = given["prompt_eval_count"].as_u64();
+    match given.get_mut("embeddings").map(Value::take) {
+        Some(Value::Array(vectors)) => Ok(Vectors { vectors, tokens }.write(asked, seen)),
+        _ => Err(undecoded()),
     }
 }
 

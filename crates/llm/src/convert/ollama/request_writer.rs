@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::convert::chat::{Chat, Content, Part, Source, Tool, Turn};
+use crate::convert::embeddings::Embeddings;
 use crate::convert::openai::completion::Completion;
 use crate::request::{Call, Rules};
 
@@ -96,6 +97,20 @@ pub(crate) fn completion(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, 
         ],
     );
     sent.insert("stream".to_owned(), call.stream.into());
+    Ok(Value::Object(sent).to_string().into_bytes())
+}
+
+/// Texts to be embedded.
+///
+/// # Errors
+/// Input that is no text.
+pub(crate) fn embeddings(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String> {
+    let asked = Embeddings::read(call, rules)?;
+    let mut sent = Map::new();
+    sent.insert("model".to_owned(), call.model.as_deref().unwrap_or_default().into());
+    sent.insert("input".to_owned(), asked.texts.into());
+    sent.extend(asked.dimensions.map(|dimensions| ("dimensions".to_owned(), dimensions)));
+    sent.extend(asked.extra);
     Ok(Value::Object(sent).to_string().into_bytes())
 }
 

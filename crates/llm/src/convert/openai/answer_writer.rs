@@ -10,8 +10,11 @@ use crate::convert::events::Writer;
 use crate::json::quote;
 use crate::provider::Asked;
 
-/// A whole answer.
+/// A whole answer, of a chat or of a text completion.
 pub(crate) fn write(answer: Answer, asked: &Asked<'_>) -> Value {
+    if asked.operation == Operation::Completions {
+        return completion(answer, asked);
+    }
     let usage = answer.tokens.map_or(answer.without_tokens, usage);
     let choices: Vec<Value> = answer.choices.into_iter().enumerate().map(choice).collect();
     let mut written = json!({
@@ -26,6 +29,26 @@ pub(crate) fn write(answer: Answer, asked: &Asked<'_>) -> Value {
         members.extend(answer.more);
     }
     written
+}
+
+fn completion(answer: Answer, asked: &Asked<'_>) -> Value {
+    let choices: Vec<Value> = answer
+        .choices
+        .into_iter()
+        .enumerate()
+        .map(|(index, choice)| {
+            let (text, reason) = (choice.text().unwrap_or_default(), finish_reason(&choice.finish));
+            json!({"index": index, "text": text, "logprobs": choice.logprobs, "finish_reason": reason})
+        })
+        .collect();
+    json!({
+        "id": answer.id.unwrap_or_else(|| format!("cmpl-{}", asked.id)),
+        "object": "text_completion",
+        "created": asked.created,
+        "model": answer.model.as_deref().unwrap_or(asked.model),
+        "choices": choices,
+        "usage": answer.tokens.map_or(answer.without_tokens, usage),
+    })
 }
 
 fn choice((index, choice): (usize, Choice)) -> Value {
@@ -162,6 +185,10 @@ impl Writer for Chunks {
     }
 
     fn reasoning(&mut self, out: &mut BytesMut, quoted: &str) {
+        // A completion has no place for it.
+        if !self.chat {
+            return;
+        }
         self.delta(out, &[br#"{"reasoning_content":"#, quoted.as_bytes(), b"}"]);
     }
 

@@ -175,7 +175,7 @@ fn part_of(mut part: Value) -> Result<Part, String> {
 /// One that is neither.
 pub(crate) fn source(url: String) -> Result<Source, String> {
     let Some(rest) = url.strip_prefix("data:") else {
-        return match ["http://", "https://", "s3://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return match ["http://", "https://", "s3://", "gs://"].iter().any(|scheme| url.starts_with(scheme)) {
             true => Ok(Source::Url(url)),
             false => Err("neither an http(s) nor a data URL".to_owned()),
         };

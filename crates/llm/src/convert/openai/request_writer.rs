@@ -117,7 +117,8 @@ fn assistant(parts: Vec<Part>, calls: Vec<Call>) -> Result<Value, String> {
     Ok(message)
 }
 
-fn tool(tool: Tool) -> Value {
+/// A tool.
+pub(crate) fn tool(tool: Tool) -> Value {
     let mut function = json!({"name": tool.name});
     if let Some(description) = tool.description {
         function["description"] = description;

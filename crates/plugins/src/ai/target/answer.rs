@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -13,12 +14,12 @@ use tollgate_http::{Body, Response, StatusCode};
 use tollgate_llm::Format;
 use tollgate_llm::provider::{Stream, StreamWishes};
 
+use super::super::{mark_error, refuse};
 use super::gunzip::{Gunzip, NotGzip};
-use super::log::Record;
-use super::{mark_error, refuse};
+use super::log::{Record, Watch};
 
 /// Largest plain answer that is taken in, in bytes, also after gzip is taken off.
-const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+pub(in crate::ai) const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// What a stream ends with where the rest of it cannot be read.
 const BROKEN: &[u8] =
@@ -82,6 +83,12 @@ fn gunzip(body: &[u8]) -> Option<Bytes> {
     (plain.len() <= LARGEST_ANSWER).then(|| plain.into())
 }
 
+/// The body of an answer that is there whole, without gzip. What says gzip and is none is given as it is.
+pub(in crate::ai) fn plain_body(response: &Response) -> Bytes {
+    let Body::Full(came) = &response.body else { return Bytes::new() };
+    is_gzip(response).then(|| gunzip(came)).flatten().unwrap_or_else(|| came.clone())
+}
+
 impl ResponseFilter for Plain {
     fn wants_whole(&self, _: &Response) -> Option<usize> {
         Some(LARGEST_ANSWER)
@@ -134,8 +141,12 @@ impl ResponseFilter for Plain {
         }
     }
 
-    fn finish(&mut self, exchange: &mut Exchange, _: bool) {
-        self.record.write(exchange);
+    fn failed(&mut self, exchange: &mut Exchange) {
+        self.record.failed(exchange);
+    }
+
+    fn finish(&mut self, exchange: &mut Exchange, complete: bool) {
+        self.record.write(exchange, complete);
     }
 }
 
@@ -241,11 +252,15 @@ impl ResponseFilter for Streamed {
         self.events.as_mut().map(|events| events.end()).unwrap_or_default()
     }
 
-    fn finish(&mut self, exchange: &mut Exchange, _: bool) {
+    fn failed(&mut self, exchange: &mut Exchange) {
+        self.record.failed(exchange);
+    }
+
+    fn finish(&mut self, exchange: &mut Exchange, complete: bool) {
         if let Some(events) = &mut self.events {
             self.record.seen = events.take_seen();
         }
-        self.record.write(exchange);
+        self.record.write(exchange, complete);
     }
 }
 
@@ -259,11 +274,14 @@ pub(super) struct Preserved {
     model: Option<Arc<str>>,
     takes_gzip: bool,
     gunzip: Option<Gunzip>,
+    started: Instant,
+    good: bool,
+    watch: Watch,
 }
 
 impl Preserved {
-    pub(super) fn new(model: Option<Arc<str>>, takes_gzip: bool) -> Self {
-        Self { model, takes_gzip, gunzip: None }
+    pub(super) fn new(model: Option<Arc<str>>, takes_gzip: bool, watch: Watch) -> Self {
+        Self { model, takes_gzip, gunzip: None, started: Instant::now(), good: false, watch }
     }
 }
 
@@ -273,7 +291,7 @@ impl ResponseFilter for Preserved {
     }
 
     fn head(&mut self, exchange: &mut Exchange, response: &mut Response) {
-        mark(exchange, response, self.model.as_ref());
+        self.good = mark(exchange, response, self.model.as_ref());
         // The provider was told that gzip is welcome; the client may not think so.
         if !self.takes_gzip && exchange.facts.source == Source::Upstream && is_gzip(response) {
             self.gunzip = Some(Gunzip::new());
@@ -286,5 +304,8 @@ impl ResponseFilter for Preserved {
             Some(gunzip) => gunzip.chunk(&chunk).unwrap_or_default(),
             None => chunk,
         }
+    }
+    fn finish(&mut self, _: &mut Exchange, complete: bool) {
+        self.watch.tell(None, self.started, complete && self.good);
     }
 }

@@ -63,6 +63,8 @@ pub(in crate::ai) struct TargetConfig {
     pub model: Model,
     /// What is written to the log.
     pub logging: Option<Logging>,
+    /// Whether tokens are to be known, logged or not.
+    pub counts: bool,
 }
 
 /// When answers are streamed.
@@ -175,6 +177,9 @@ pub struct Model {
     /// The provider's name for the model; may hold `$(headers.x)`, `$(uri_captures.x)`, `$(query_params.x)`.
     #[config(optional)]
     pub name: Option<String>,
+    /// What clients call the model, in their body's `model`; of several targets, the request goes to those it names.
+    #[config(optional)]
+    pub model_alias: Option<String>,
     /// What is asked of the model.
     #[config(optional)]
     pub options: Option<Options>,
@@ -340,6 +345,7 @@ impl Options {
     /// What the provider is to know.
     pub(super) fn settings(&self) -> Settings {
         let huggingface = self.huggingface.clone().unwrap_or_default();
+        let gemini = self.gemini.clone().unwrap_or_default();
         Settings {
             azure_instance: self.azure_instance.clone(),
             azure_deployment_id: self.azure_deployment_id.clone(),
@@ -352,6 +358,10 @@ impl Options {
             mistral_format: self.mistral_format.clone(),
             dashscope_in_china: self.dashscope.as_ref().is_some_and(|of| of.international == Some(false)),
             databricks_workspace: self.databricks.as_ref().and_then(|of| of.workspace_instance_id.clone()),
+            cohere_embedding_input_type: self.cohere.as_ref().and_then(|of| of.embedding_input_type.clone()),
+            gemini_api_endpoint: gemini.api_endpoint,
+            gemini_project_id: gemini.project_id,
+            gemini_location_id: gemini.location_id,
             huggingface_use_cache: huggingface.use_cache,
             huggingface_wait_for_model: huggingface.wait_for_model,
         }
@@ -512,6 +522,9 @@ pub(in crate::ai) fn refuse_format(schema: &Record, fields: &Map<String, Value>,
             if !matches!(text(fields, &["route_type"]), None | Some("llm/v1/chat" | "preserve")) =>
         {
             errors.add_at("route_type", "requests in Anthropic's format are served with 'llm/v1/chat' only");
+        }
+        Some(Format::Cohere) if !matches!(text(fields, &["route_type"]), None | Some("llm/v1/chat")) => {
+            errors.add_at("route_type", "requests in Cohere's format are served with 'llm/v1/chat' only");
         }
         Some(_) => {}
     }

@@ -41,6 +41,16 @@ pub(super) fn remove(target: &Target, exchange: &mut Exchange) {
     }
 }
 
+/// Names of header fields that may be taken away from clients of a format.
+pub(super) fn names(format: Format) -> impl Iterator<Item = &'static str> {
+    let (keys, others): (&[&str], &[&str]) = match format {
+        Format::Anthropic => (&KEYS, &ANTHROPIC),
+        Format::Bedrock => (&FIELDS, &[]),
+        _ => (&[], &[]),
+    };
+    keys.iter().chain(others).copied()
+}
+
 /// Anthropic's clients add `beta=true` to the query.
 fn without_beta(exchange: &mut Exchange) {
     let Some(arguments) = exchange.query.take() else { return };

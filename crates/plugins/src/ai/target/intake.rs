@@ -13,6 +13,8 @@ pub(in crate::ai) enum Reads {
     Json,
     /// JSON, and forms as JSON.
     Forms,
+    /// All, as they are.
+    AsIs,
     /// JSON, and parts as they are.
     Parts,
     /// None.
@@ -23,8 +25,17 @@ pub(in crate::ai) enum Reads {
 const LARGEST_PARTS: usize = 64 * 1024 * 1024;
 
 impl Reads {
+    /// What is read for targets that read these: of several kinds, forms before parts before JSON alone.
+    pub(in crate::ai) fn of_all(all: &[Reads]) -> Self {
+        let kinds = [Self::Forms, Self::Parts, Self::Json];
+        kinds.into_iter().find(|kind| all.contains(kind)).unwrap_or(Self::None)
+    }
+
     /// Of which form a body is, where it is of one that is read.
     fn form(self, exchange: &Exchange) -> Option<Form> {
+        if self == Self::AsIs {
+            return Some(Form::Json);
+        }
         let form = match exchange.head.headers.get_str("content-type") {
             Some(content_type) => Form::of(content_type)?,
             None => Form::Json,
@@ -36,6 +47,11 @@ impl Reads {
         };
         is_read.then_some(form)
     }
+
+    /// Largest body of a form that is read, where `limit` is configured.
+    fn limit(form: &Form, limit: usize) -> usize {
+        if matches!(form, Form::Multipart(_)) { limit.max(LARGEST_PARTS) } else { limit }
+    }
 }
 
 /// Largest body that is read, in bytes, of what is configured (`max_request_body_size`).
@@ -46,8 +62,8 @@ pub(in crate::ai) fn body_limit(configured: Option<u64>) -> usize {
     }
 }
 
-/// Decides about a request with its body as JSON text, or of parts; `None` stands for one that is not read, cannot be, or is
-/// too large. What `decide` gives is the answer of a request that is not sent on.
+/// Decides about a request with its body as JSON text, of parts, or as it is; `None` stands for one that is not read,
+/// cannot be, or is too large. What `decide` gives is the answer of a request that is not sent on.
 pub(in crate::ai) fn with_body<'a>(
     exchange: &'a mut Exchange,
     reads: Reads,
@@ -55,17 +71,14 @@ pub(in crate::ai) fn with_body<'a>(
     decide: impl FnOnce(&mut Exchange, Option<Bytes>) -> Option<Response> + Send + 'a,
 ) -> Access<'a> {
     let form = reads.form(exchange);
-    let limit = if matches!(form, Some(Form::Multipart(_))) { limit.max(LARGEST_PARTS) } else { limit };
+    let limit = form.as_ref().map_or(limit, |form| Reads::limit(form, limit));
     // Nearly always the body has come along with the head: nothing needs to be waited for.
     let at_hand = match (&form, &exchange.body) {
         (None, _) => None,
         (Some(_), Body::Stream(_)) => {
             return Access::wait(async move {
                 let bytes = exchange.buffer_body(limit).await.ok();
-                match decide(exchange, as_text(form, bytes)) {
-                    None => Outcome::Continue,
-                    Some(refusal) => Outcome::Answer(refusal),
-                }
+                decide(exchange, as_text(form, bytes)).map_or(Outcome::Continue, Outcome::Answer)
             });
         }
         (Some(_), Body::Full(bytes)) => Some(bytes.clone()).filter(|bytes| bytes.len() <= limit),
@@ -75,6 +88,14 @@ pub(in crate::ai) fn with_body<'a>(
         None => Access::Continue,
         Some(refusal) => Access::Answer(refusal),
     }
+}
+
+/// The body as [`with_body`] gives it, where there is something else to wait for.
+pub(in crate::ai) async fn take_body(exchange: &mut Exchange, reads: Reads, limit: usize) -> Option<Bytes> {
+    let form = reads.form(exchange)?;
+    let limit = Reads::limit(&form, limit);
+    let bytes = exchange.buffer_body(limit).await.ok();
+    as_text(Some(form), bytes)
 }
 
 fn as_text(form: Option<Form>, body: Option<Bytes>) -> Option<Bytes> {

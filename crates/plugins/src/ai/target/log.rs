@@ -1,7 +1,7 @@
 //! What the log's `ai` section says of a call (Kong 3.11's names).
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use tollgate_gateway::destination::Host;
 use tollgate_gateway::exchange::{LlmUsage, Source};
 use tollgate_llm::price;
 use tollgate_llm::provider::Asked;
-use tollgate_llm::request::{Call, Task};
+use tollgate_llm::request::Call;
 use tollgate_llm::template::Template;
 use tollgate_llm::usage::{Seen, Usage};
 use tollgate_llm::{Format, Operation, Provider};
@@ -47,6 +47,12 @@ fn named(model: &str) -> &str {
     if model.is_empty() { "UNSPECIFIED" } else { model }
 }
 
+/// The log's section of the calls that are proxied; `None` where the log's `ai` is no object.
+fn section(exchange: &mut Exchange) -> Option<&mut Value> {
+    let ai = exchange.facts.ai.get_or_insert_with(|| json!({})).as_object_mut()?;
+    Some(ai.entry("proxy").or_insert_with(|| json!({})))
+}
+
 /// One call on its way into the log.
 pub(super) struct Record {
     shared: Arc<Shared>,
@@ -57,7 +63,8 @@ pub(super) struct Record {
     /// What the answer repeats of the request.
     kept: Map<String, Value>,
     stream: bool,
-    task: Task,
+    /// What is asked where it is no operation.
+    action: Box<str>,
     /// Whether anybody is to know what the call used.
     wanted: bool,
     started: Instant,
@@ -68,6 +75,37 @@ pub(super) struct Record {
     /// A whole answer, where payloads are logged.
     answer: Option<Bytes>,
     pub(super) seen: Seen,
+    watch: Watch,
+}
+
+/// How a call ended.
+pub(in crate::ai) struct Finished<'a> {
+    /// What it used; `None` where that is not known, or there was no good answer.
+    pub(in crate::ai) usage: Option<&'a LlmUsage>,
+    /// Time from the request to the end of the answer.
+    pub(in crate::ai) took: Duration,
+    /// Whether the answer was good, and came to its end.
+    pub(in crate::ai) complete: bool,
+}
+
+/// What is to be done when a call has ended. Dropped where it failed and another took its place.
+pub(in crate::ai) type Told = Box<dyn FnOnce(Finished<'_>) + Send>;
+
+/// What is followed of a call besides its answer.
+pub(super) struct Watch {
+    /// How many of the exchange's tries the log has, or are not this call's.
+    pub(super) noted: usize,
+    /// Who is told how it ended.
+    pub(super) told: Option<Told>,
+}
+
+impl Watch {
+    /// Tells, once.
+    pub(super) fn tell(&mut self, usage: Option<&LlmUsage>, started: Instant, complete: bool) {
+        if let Some(told) = self.told.take() {
+            told(Finished { usage, took: started.elapsed(), complete });
+        }
+    }
 }
 
 impl Record {
@@ -77,6 +115,7 @@ impl Record {
         call: &Call<'_>,
         request: Bytes,
         wanted: bool,
+        watch: Watch,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
@@ -88,7 +127,7 @@ impl Record {
             id: String::new(),
             kept: call.kept.clone(),
             stream: call.stream,
-            task: call.task,
+            action: (&*call.action).into(),
             wanted,
             started: Instant::now(),
             answered: None,
@@ -96,6 +135,7 @@ impl Record {
             request,
             answer: None,
             seen: Seen::default(),
+            watch,
         }
     }
 
@@ -130,7 +170,7 @@ impl Record {
             id: &self.id,
             created: now.as_secs(),
             kept: &self.kept,
-            task: self.task,
+            action: &self.action,
         }
     }
 
@@ -172,11 +212,24 @@ impl Record {
         Ok(answer)
     }
 
-    /// Tells what the call used, and writes the section. Runs once, also when the client has gone.
-    pub(super) fn write(&mut self, exchange: &mut Exchange) {
-        if !self.wanted || exchange.facts.source == Source::Exit && self.answered.is_none() {
-            return;
+    /// The call has failed, and another may take its place: the log keeps that it was tried.
+    pub(super) fn failed(&mut self, exchange: &mut Exchange) {
+        if self.shared.statistics {
+            self.note_tries(exchange);
         }
+    }
+
+    /// Tells what the call used, and writes the section. Runs once, also when the client has gone; `complete` is
+    /// whether the answer came to its end.
+    pub(super) fn write(&mut self, exchange: &mut Exchange, complete: bool) {
+        if self.wanted && (exchange.facts.source != Source::Exit || self.answered.is_some()) {
+            self.tell(exchange);
+        }
+        let usage = exchange.facts.llm_usage.as_ref().filter(|_| self.wanted);
+        self.watch.tell(usage, self.started, complete && self.answered.is_some());
+    }
+
+    fn tell(&mut self, exchange: &mut Exchange) {
         let milliseconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
         let end = if self.stream { Instant::now() } else { self.answered.unwrap_or_else(Instant::now) };
         let latency = milliseconds(self.started, end);
@@ -220,7 +273,6 @@ impl Record {
                 "time_to_first_token": milliseconds(self.started, first),
                 "cost": cost,
             },
-            "tried_targets": self.tried(exchange),
         });
         if self.shared.operation.is_of_media() {
             proxy["usage"]["input_tokens"] = usage.prompt_tokens.into();
@@ -235,7 +287,10 @@ impl Record {
             let response = self.answer.as_deref().map_or_else(|| self.composed(&usage), text);
             proxy["payload"] = json!({"request": text(&self.request), "response": response});
         }
-        exchange.facts.log_ai("proxy", proxy);
+        self.note_tries(exchange);
+        if let (Value::Object(proxy), Some(Value::Object(section))) = (proxy, section(exchange)) {
+            section.extend(proxy);
+        }
     }
 
     fn mode(&self) -> &'static str {
@@ -246,8 +301,8 @@ impl Record {
         }
     }
 
-    /// Every attempt. The query is left out: a provider's key may stand in it.
-    fn tried(&self, exchange: &Exchange) -> Value {
+    /// Adds the attempts of this call to those in the log. The query is left out: a provider's key may stand in it.
+    fn note_tries(&mut self, exchange: &mut Exchange) {
         let destination = exchange.destination.as_deref();
         let host = destination.and_then(|destination| match &destination.host {
             Host::One(peer) => match &peer.host {
@@ -269,7 +324,13 @@ impl Record {
                 "upstream_uri": text(path),
             })
         };
-        exchange.facts.tries.iter().map(describe).collect()
+        let tries: Vec<Value> = exchange.facts.tries.iter().skip(self.watch.noted).map(describe).collect();
+        self.watch.noted = exchange.facts.tries.len();
+        let Some(section) = section(exchange) else { return };
+        match section["tried_targets"].as_array_mut() {
+            Some(earlier) => earlier.extend(tries),
+            None => section["tried_targets"] = tries.into(),
+        }
     }
 
     /// A streamed answer as a whole one, as Kong logs it.

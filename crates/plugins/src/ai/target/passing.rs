@@ -14,7 +14,7 @@ use tollgate_llm::request::{Call, Rules};
 
 use super::answer::{is_event_stream, is_gzip, mark};
 use super::gunzip::Gunzip;
-use super::log::Record;
+use super::log::{Record, Watch};
 use super::{Policy, Target, has_gzip, set_argument};
 use crate::body::Form;
 
@@ -32,6 +32,7 @@ impl Target {
         body: Option<&[u8]>,
         rules: &Rules<'_>,
         policy: &Policy,
+        watch: Watch,
     ) -> Result<Box<dyn ResponseFilter>, String> {
         let headers = &exchange.head.headers;
         let takes_gzip = headers.get_str("accept-encoding").is_some_and(has_gzip);
@@ -55,7 +56,8 @@ impl Target {
         let call = Call { stream: passing.stream, ..Call::default() };
         let request = sent.or_else(|| body.map(Bytes::copy_from_slice).filter(|_| self.shared.payloads));
         let model = model.unwrap_or_default();
-        let record = Record::new(&self.shared, &model, &call, request.unwrap_or_default(), rules.want_usage);
+        let record =
+            Record::new(&self.shared, &model, &call, request.unwrap_or_default(), rules.want_usage, watch);
         Ok(Box::new(Passed { record, model: header, takes_gzip, gunzip: None, follows: Follows::Nothing }))
     }
 }
@@ -172,10 +174,14 @@ impl ResponseFilter for Passed {
         }
     }
 
-    fn finish(&mut self, exchange: &mut Exchange, _: bool) {
+    fn failed(&mut self, exchange: &mut Exchange) {
+        self.record.failed(exchange);
+    }
+
+    fn finish(&mut self, exchange: &mut Exchange, complete: bool) {
         if let Follows::Events(events) = &mut self.follows {
             self.record.seen = events.take_seen();
         }
-        self.record.write(exchange);
+        self.record.write(exchange, complete);
     }
 }

@@ -113,6 +113,11 @@ impl Upstream {
         Ok(Self { server, path, headers, query })
     }
 
+    /// Names of the header fields that the provider wants on every request.
+    pub(super) fn header_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.headers.iter().map(|(name, _)| *name)
+    }
+
     /// Sets what the provider wants on every request.
     ///
     /// # Errors
@@ -230,7 +235,7 @@ fn one_slash(path: &str) -> Bytes {
 }
 
 /// A path that a request's values are part of: it must not climb, nor end in a query of its own.
-fn safe_path(path: &str) -> Result<Bytes, String> {
+pub(super) fn safe_path(path: &str) -> Result<Bytes, String> {
     let climbs = path.split('/').any(|segment| {
         let segment = segment.to_ascii_lowercase().replace("%2e", ".");
         segment == ".." || segment == "."
