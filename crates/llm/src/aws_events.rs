@@ -1,7 +1,7 @@
 //! AWS's binary event stream, message by message, whatever pieces it arrives in.
 
-use aws_smithy_eventstream::frame::read_message_from;
-use aws_smithy_types::event_stream::{HeaderValue, Message};
+use aws_smithy_eventstream::frame::{read_message_from, write_message_to};
+use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Longest message that AWS sends, in bytes.
@@ -51,11 +51,30 @@ pub(crate) fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
     })
 }
 
+/// Writes a message of JSON: of which type, and the header that says what it is called.
+pub(crate) fn write(
+    out: &mut BytesMut,
+    message_type: &'static str,
+    (header, kind): (&'static str, &'static str),
+    payload: &str,
+) {
+    let text = |name: &'static str, value: &'static str| Header::new(name, HeaderValue::String(value.into()));
+    let headers = vec![
+        text(header, kind),
+        text(":content-type", "application/json"),
+        text(":message-type", message_type),
+    ];
+    let message = Message::new_from_parts(headers, Bytes::copy_from_slice(payload.as_bytes()));
+    let before = out.len();
+    // Only a payload of more than 16 MiB is too long; none of it may go out then.
+    if write_message_to(&message, out).is_err() {
+        out.truncate(before);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_smithy_eventstream::frame::write_message_to;
-    use aws_smithy_types::event_stream::Header;
     use proptest::prelude::*;
 
     fn frame(payload: &[u8]) -> Vec<u8> {

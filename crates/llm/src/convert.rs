@@ -54,6 +54,12 @@ pub(crate) trait ClientFormat: Sync {
     /// Writes an error of the gateway's own.
     fn refusal(&self, status: u16, message: &str) -> Value;
 
+    /// A header field, name and value, that errors of this status carry.
+    fn error_header(&self, status: u16) -> Option<(&'static str, &'static str)> {
+        let _ = status;
+        None
+    }
+
     /// `Content-Type` of streamed answers.
     fn stream_type(&self, asked: &Asked<'_>) -> &'static str {
         let _ = asked;

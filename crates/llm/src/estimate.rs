@@ -10,11 +10,38 @@ pub fn prompt_tokens(body: &[u8], stream: bool) -> u64 {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return 0 };
     let words = match (&body["messages"], &body["prompt"], &body["input"]) {
         (Value::Array(messages), _, _) => messages.iter().map(|message| words(&message["content"])).sum(),
+        (_, Value::Null, Value::Null) => words(&body["texts"]) + words(&body["inputText"]),
         (_, Value::Null, input) => words(input),
         (_, prompt, _) => words(prompt),
     };
     let factor = if stream { 1.8 } else { 1.0 };
     (words as f64 * factor + 0.5).floor() as u64
+}
+
+/// Tokens of a chat in Anthropic's format, for providers that do not count them beforehand: one for four bytes of
+/// what is said and of what the tools are, and as many as Anthropic counts at most for a picture.
+pub fn message_tokens(body: &[u8]) -> u64 {
+    let Ok(body) = serde_json::from_slice::<Value>(body) else { return 0 };
+    let length: usize = ["system", "messages", "tools"].iter().map(|name| length(&body[*name])).sum();
+    length.div_ceil(4) as u64
+}
+
+/// Length of a picture, in bytes of text that cost as much.
+const PICTURE: usize = 1600 * 4;
+
+fn length(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(length).sum(),
+        Value::Object(source) if source.get("type").is_some_and(|kind| kind == "base64") => PICTURE,
+        Value::Object(members) => members
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "signature" | "cache_control"))
+            .map(|(name, value)| name.len() + length(value))
+            .sum(),
+        Value::Number(_) | Value::Bool(_) => 4,
+        Value::Null => 0,
+    }
 }
 
 fn words(content: &Value) -> usize {
@@ -82,6 +109,21 @@ impl Text {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn messages_cost_their_bytes() {
+        let picture = json!({"type": "image", "source": {"type": "base64", "data": "a".repeat(100_000)}});
+        for (body, expected) in [
+            (json!({}), 0),
+            (json!({"messages": [{"role": "user", "content": "x".repeat(400)}]}), 104),
+            (json!({"messages": [{"role": "user", "content": [picture]}]}), 1608),
+        ] {
+            assert_eq!(message_tokens(body.to_string().as_bytes()), expected, "{body}");
+        }
+        let tools = json!([{"name": "f", "input_schema": {"type": "object"}}]);
+        assert_eq!(message_tokens(json!({"system": "a", "tools": tools}).to_string().as_bytes()), 7);
+        assert_eq!(message_tokens(b"x"), 0);
+    }
 
     #[test]
     fn words_of_every_shape() {

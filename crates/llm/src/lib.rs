@@ -39,6 +39,10 @@ pub enum Format {
     Gemini,
     /// Cohere's Chat.
     Cohere,
+    /// Anthropic's Messages.
+    Anthropic,
+    /// Bedrock's Converse, and what passes to its models as it is.
+    Bedrock,
 }
 
 impl Format {
@@ -48,6 +52,8 @@ impl Format {
             "openai" => Self::OpenAi,
             "gemini" => Self::Gemini,
             "cohere" => Self::Cohere,
+            "anthropic" => Self::Anthropic,
+            "bedrock" => Self::Bedrock,
             _ => return None,
         })
     }
@@ -59,12 +65,19 @@ impl Format {
             Self::Responses => &convert::responses::Responses,
             Self::Gemini => &convert::gemini::Gemini,
             Self::Cohere => &convert::cohere::Cohere,
+            Self::Anthropic => &convert::anthropic::Messages,
+            Self::Bedrock => &convert::bedrock::Converse,
         }
     }
 
     /// An error of the gateway's own.
     pub fn refusal(self, status: u16, message: &str) -> serde_json::Value {
         self.client().refusal(status, message)
+    }
+
+    /// A header field, name and value, that errors of this status carry.
+    pub fn error_header(self, status: u16) -> Option<(&'static str, &'static str)> {
+        self.client().error_header(status)
     }
 
     /// `Content-Type` of streamed answers.

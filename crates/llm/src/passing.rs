@@ -113,8 +113,11 @@ pub fn rest_of_path(operation: Operation, path: &str) -> &str {
         Operation::Batches => "/batches",
         _ => return "",
     };
-    let mut found = path.match_indices(segment).map(|(at, _)| &path[at + segment.len()..]);
-    found.find(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or_default().trim_end_matches('/')
+    path.match_indices(segment)
+        .map(|(at, _)| &path[at + segment.len()..])
+        .find(|rest| rest.is_empty() || rest.starts_with('/'))
+        .unwrap_or_default()
+        .trim_end_matches('/')
 }
 
 #[cfg(test)]
@@ -136,6 +139,7 @@ mod tests {
             options: &options,
             want_usage: false,
             auth: None,
+            betas: None,
         })
     }
 

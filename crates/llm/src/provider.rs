@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use crate::request::{Call, Rules};
+use crate::request::{Call, Rules, Task};
 use crate::usage::Seen;
 use crate::{Format, Operation};
 
@@ -112,6 +112,8 @@ pub struct Asked<'a> {
     pub created: u64,
     /// Members of the request that the answer repeats.
     pub kept: &'a Map<String, Value>,
+    /// What it is to do, where the operation has several ways of asking.
+    pub task: Task,
 }
 
 /// What is configured about the provider's account and manners (Kong's `model.options`).
@@ -129,6 +131,8 @@ pub struct Settings {
     pub aws_region: Option<String>,
     /// `bedrock.performance_config_latency`
     pub bedrock_latency: Option<String>,
+    /// `bedrock.embeddings_normalize`
+    pub bedrock_normalizes: Option<bool>,
     /// `llama2_format`
     pub llama2_format: Option<String>,
     /// `mistral_format`
@@ -193,6 +197,7 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
             region: settings.aws_region.clone().unwrap_or_default(),
             anthropic_version: settings.anthropic_version.clone(),
             latency: settings.bedrock_latency.clone(),
+            normalizes: settings.bedrock_normalizes,
         }),
         "cohere" => Arc::new(cohere::Cohere {
             input_type: settings

@@ -58,6 +58,20 @@ pub struct Rules<'a> {
     pub want_usage: bool,
     /// A name and a value to add to the body for authentication.
     pub auth: Option<BodyAuth<'a>>,
+    /// What the client says of features to come (`anthropic-beta`), names with commas between them.
+    pub betas: Option<&'a str>,
+}
+
+/// What is asked of a model where an operation has several ways of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Task {
+    /// What the route is for.
+    #[default]
+    Operation,
+    /// Anthropic's `count_tokens`: what a chat would cost.
+    CountTokens,
+    /// Bedrock's `invoke`: a request in the model's own format.
+    Invoke,
 }
 
 /// A secret that goes into the body.
@@ -87,6 +101,8 @@ pub struct Call<'a> {
     pub model: Option<Cow<'a, str>>,
     /// Whether the answer is to be streamed.
     pub stream: bool,
+    /// What is asked.
+    pub task: Task,
     /// What else of the request the answer is made of, such as members that it repeats.
     pub kept: Map<String, Value>,
     /// What is asked where it is no operation of ours: only the provider whose format it is can be asked so. Empty
@@ -241,6 +257,7 @@ mod tests {
             options: &options,
             want_usage: false,
             auth: None,
+            betas: None,
         };
         for (model, body, message) in [
             (

@@ -4,14 +4,16 @@
 
 use std::sync::Arc;
 
-use aws_smithy_eventstream::frame::write_message_to;
+use aws_smithy_eventstream::frame::{read_message_from, write_message_to};
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tollgate_llm::json::Object;
 use tollgate_llm::provider::{self, Asked, Sent, Settings, StreamWishes};
-use tollgate_llm::request::{self, Call, Options, Rules, Streaming};
+use tollgate_llm::request::{self, Call, Options, Rules, Streaming, Task};
 use tollgate_llm::usage::Seen;
 use tollgate_llm::{Format, Operation, Provider};
 
@@ -25,6 +27,9 @@ const PLAIN: &[(&str, &str)] = &[
     ("gemini", include_str!("../cases/gemini-client_plain.json")),
     ("cohere", include_str!("../cases/cohere_plain.json")),
     ("cohere", include_str!("../cases/cohere-client_plain.json")),
+    ("anthropic", include_str!("../cases/anthropic_clients_plain.json")),
+    ("bedrock", include_str!("../cases/bedrock_clients_plain.json")),
+    ("bedrock", include_str!("../cases/bedrock_embeddings.json")),
 ];
 const STREAMED: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_streamed.json")),
@@ -36,6 +41,8 @@ const STREAMED: &[(&str, &str)] = &[
     ("gemini", include_str!("../cases/gemini-client_streamed.json")),
     ("cohere", include_str!("../cases/cohere_streamed.json")),
     ("cohere", include_str!("../cases/cohere-client_streamed.json")),
+    ("anthropic", include_str!("../cases/anthropic_clients_streamed.json")),
+    ("bedrock", include_str!("../cases/bedrock_clients_streamed.json")),
 ];
 
 fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
@@ -47,6 +54,7 @@ fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
         anthropic_version: of("anthropic_version"),
         aws_region: of("aws_region"),
         bedrock_latency: of("bedrock_latency"),
+        bedrock_normalizes: case["settings"]["embeddings_normalize"].as_bool(),
         llama2_format: of("llama2_format"),
         mistral_format: of("mistral_format"),
         dashscope_in_china: case["settings"]["dashscope_in_china"] == true,
@@ -83,7 +91,7 @@ fn operation(case: &Value) -> Operation {
     Operation::named(case["operation"].as_str().unwrap_or("llm/v1/chat")).unwrap()
 }
 
-fn asked<'a>(case: &'a Value, kept: &'a Map<String, Value>) -> Asked<'a> {
+fn asked<'a>(case: &'a Value, task: Task, kept: &'a Map<String, Value>) -> Asked<'a> {
     Asked {
         format: format(case),
         operation: operation(case),
@@ -91,6 +99,7 @@ fn asked<'a>(case: &'a Value, kept: &'a Map<String, Value>) -> Asked<'a> {
         id: "7PbQ",
         created: 1_741_569_952,
         kept,
+        task,
     }
 }
 
@@ -109,7 +118,7 @@ fn check(actual: &[u8], expected: &Value, title: &Value) {
 }
 
 /// What is sent; `None` where the case is that it cannot be.
-fn send(provider: &dyn Provider, case: &Value) -> Option<(Sent, Map<String, Value>)> {
+fn send(provider: &dyn Provider, case: &Value) -> Option<(Sent, Task, Map<String, Value>)> {
     let option = |name: &str| case["options"][name].as_str().map(str::to_owned);
     let options = Options {
         max_tokens: option("max_tokens"),
@@ -118,26 +127,41 @@ fn send(provider: &dyn Provider, case: &Value) -> Option<(Sent, Map<String, Valu
         top_k: option("top_k"),
         dimensions: option("dimensions"),
     };
+    let captures = case["captures"].as_object().into_iter().flatten();
+    let captures: Vec<(Box<str>, Box<str>)> =
+        captures.map(|(name, value)| (name.as_str().into(), value.as_str().unwrap().into())).collect();
     let rules = Rules {
         format: format(case),
         operation: operation(case),
         path: case["path"].as_str().unwrap_or("/"),
         query: case["query"].as_str().unwrap_or_default(),
-        captures: &[],
+        captures: &captures,
         model: case["model"].as_str(),
         streaming: Streaming::Allow,
         options: &options,
         want_usage: true,
         auth: None,
+        betas: case["betas"].as_str(),
     };
     let body = text(&case["request"]);
-    let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
+    let call = match request::check(Object::parse(body.as_bytes()), &rules) {
+        Ok(call) => call,
+        Err(message) => {
+            assert_eq!(Some(&*message), case["unfit"].as_str(), "{}", case["title"]);
+            return None;
+        }
+    };
+    assert!(case["unfit"].is_null(), "{}", case["title"]);
+    if let Some(path) = case["call_path"].as_str() {
+        assert!(provider.has_call_paths(rules.format, rules.operation));
+        assert_eq!(provider.call_path(&call, rules.format, rules.operation), path, "{}", case["title"]);
+    }
     match (provider.request(&call, &rules), case["refused"].as_str()) {
         (Ok(sent), None) => {
             if !case["sent"].is_null() {
                 check(&sent.body, &case["sent"], &case["title"]);
             }
-            Some((sent, call.kept))
+            Some((sent, call.task, call.kept))
         }
         (Err(refused), Some(expected)) => {
             assert_eq!(refused, expected, "{}", case["title"]);
@@ -206,14 +230,14 @@ fn addresses_and_manners() {
 #[test]
 fn plain_answers() {
     each_case(PLAIN, |provider, case| {
-        let Some((sent, kept)) = send(provider, case) else { return };
+        let Some((sent, task, kept)) = send(provider, case) else { return };
         if case["answer"].is_null() {
             return;
         }
         let answer = text(&case["answer"]);
         let mut seen = Seen::default();
         match (
-            provider.answer(answer.as_bytes(), &asked(case, &kept), Some(&mut seen)),
+            provider.answer(answer.as_bytes(), &asked(case, task, &kept), Some(&mut seen)),
             case["failure"].as_str(),
         ) {
             (Ok(translated), None) => {
@@ -239,6 +263,25 @@ fn error_answers() {
             Some(error) => check(&error, &case["client"], &case["title"]),
             None => assert!(case["client"].is_null(), "{}", case["title"]),
         }
+        let header = format(case).error_header(status).map(|(name, value)| format!("{name}: {value}"));
+        assert_eq!(header.as_deref(), case["header"].as_str(), "{}", case["title"]);
+    }
+}
+
+/// Errors of the gateway's own, as clients of each format read them.
+#[test]
+fn refusals() {
+    for (format, status, expected) in [
+        ("openai", 400, json!({"error": {"message": "no"}})),
+        (
+            "anthropic",
+            400,
+            json!({"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}),
+        ),
+        ("anthropic", 500, json!({"type": "error", "error": {"type": "api_error", "message": "no"}})),
+        ("bedrock", 400, json!({"message": "no"})),
+    ] {
+        assert_eq!(Format::named(format).unwrap().refusal(status, "no"), expected);
     }
 }
 
@@ -261,10 +304,46 @@ fn stream_bytes(case: &Value) -> Vec<u8> {
             header(":content-type", "application/json"),
             header(":message-type", kind),
         ];
-        let message = Message::new_from_parts(headers, event[1].to_string().into_bytes());
+        // What a model has said when it was invoked stands there in base64.
+        let payload = match name {
+            "chunk" => json!({"bytes": STANDARD.encode(event[1].to_string())}),
+            _ => event[1].clone(),
+        };
+        let message = Message::new_from_parts(headers, payload.to_string().into_bytes());
         write_message_to(&message, &mut bytes).unwrap();
     }
     bytes
+}
+
+/// The bytes that the client is to get: those that came where the case says so, else events of its format.
+fn check_stream(client: &[u8], came: &[u8], case: &Value, how: &str) {
+    let title = &case["title"];
+    if case["client"] == "as it came" {
+        return assert!(client == came, "{title}: {how}");
+    }
+    match format(case) {
+        Format::Bedrock => assert_eq!(aws_events(client), case["client"], "{title}: {how}"),
+        _ => check_events(std::str::from_utf8(client).unwrap(), case, how),
+    }
+}
+
+/// AWS events as the tables hold them.
+fn aws_events(mut bytes: &[u8]) -> Value {
+    let mut events = Vec::new();
+    while !bytes.is_empty() {
+        let message = read_message_from(&mut bytes).unwrap();
+        let header = |name: &str| {
+            let header = message.headers().iter().find(|header| header.name().as_str() == name)?;
+            Some(header.value().as_string().unwrap().as_str().to_owned())
+        };
+        assert_eq!(header(":content-type").unwrap(), "application/json");
+        let name = match header(":message-type").unwrap().as_str() {
+            "exception" => format!("!{}", header(":exception-type").unwrap()),
+            _ => header(":event-type").unwrap(),
+        };
+        events.push(json!([name, serde_json::from_slice::<Value>(message.payload()).unwrap()]));
+    }
+    events.into()
 }
 
 /// The events that the client is to get: a text, or a list of what their data lines hold.
@@ -295,17 +374,17 @@ fn check_events(client: &str, case: &Value, how: &str) {
 #[test]
 fn streamed_answers_cut_at_every_byte() {
     each_case(STREAMED, |provider, case| {
-        let (sent, kept) = send(provider, case).unwrap();
+        let Some((sent, task, kept)) = send(provider, case) else { return };
         let stream = &stream_bytes(case)[..];
         let wishes = StreamWishes { hide_usage: sent.hide_usage, keep_text: true, silent: false };
         let run = |how: &str, pieces: &[&[u8]]| {
-            let mut events = provider.stream(&asked(case, &kept), wishes);
+            let mut events = provider.stream(&asked(case, task, &kept), wishes);
             let mut client = Vec::new();
             for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
                 client.extend_from_slice(&events.chunk(Bytes::copy_from_slice(piece)));
             }
             client.extend_from_slice(&events.end());
-            check_events(&String::from_utf8(client).unwrap(), case, how);
+            check_stream(&client, stream, case, how);
             check_seen(case, &events.take_seen(), &sent.body, true);
         };
         for cut in 0..=stream.len() {
@@ -339,7 +418,48 @@ fn json_text() -> impl Strategy<Value = String> {
     })
 }
 
+/// A body of members that stand where they stand, and the members.
+fn body() -> impl Strategy<Value = (String, Vec<(String, String)>)> {
+    (prop::collection::vec(("[a-z_]{1,6}", json_text()), 0..8), "[ \n\t]{0,3}").prop_map(
+        |(mut members, space)| {
+            members.retain(|(name, _)| !["model", "stream", "messages"].contains(&name.as_str()));
+            members.push(("messages".into(), r#"[ {"role" : "user", "content": "\u0041"} ]"#.into()));
+            let text: Vec<String> =
+                members.iter().map(|(name, value)| format!("\"{name}\"{space}:{space}{value}")).collect();
+            (format!("{space}{{{space}{}{space}}}{space}", text.join(&format!("{space},"))), members)
+        },
+    )
+}
+
 proptest! {
+    /// Where client and provider speak the same format, what the gateway does not decide passes byte for byte,
+    /// known or not.
+    #[test]
+    fn a_format_of_the_providers_own_passes((body, members) in body(), to_bedrock in any::<bool>(), configured in any::<bool>()) {
+        let (format, name, path) = match to_bedrock {
+            true => (Format::Bedrock, "bedrock", "/model/m/converse"),
+            false => (Format::Anthropic, "anthropic", "/v1/messages"),
+        };
+        let options = Options { max_tokens: configured.then(|| "5".into()), ..Options::default() };
+        let rules = Rules { format, operation: Operation::Chat, path, query: "", captures: &[], model: Some("m"), streaming: Streaming::Allow, options: &options, want_usage: true, auth: None, betas: Some("x") };
+        let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
+        let provider = provider::configured(name, &Settings::default()).unwrap();
+        let sent = provider.request(&call, &rules).unwrap().body;
+        if to_bedrock && !configured {
+            prop_assert_eq!(&sent, body.as_bytes());
+        }
+        let sent = Object::parse(&sent).unwrap();
+        let decided = match (to_bedrock, configured) {
+            (true, true) => vec![("inferenceConfig", r#"{"maxTokens":5}"#)],
+            (true, false) => vec![],
+            (false, true) => vec![("model", "\"m\""), ("max_tokens", "5")],
+            (false, false) => vec![("model", "\"m\"")],
+        };
+        let expected: Vec<(&str, &str)> =
+            members.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(decided).collect();
+        prop_assert_eq!(sent.members().collect::<Vec<_>>(), expected);
+    }
+
     /// What the gateway does not decide reaches the provider byte for byte, in its order, known or not.
     #[test]
     fn all_but_the_edited_members_keep_their_bytes(
@@ -353,7 +473,7 @@ proptest! {
         let body: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\"{space}:{space}{value}")).collect();
         let body = format!("{space}{{{space}{}{space}}}{space}", body.join(&format!("{space},")));
         let options = Options { max_tokens: Some("5".into()), ..Options::default() };
-        let rules = Rules { format: Format::OpenAi, operation: Operation::Chat, path: "/", query: "", captures: &[], model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None };
+        let rules = Rules { format: Format::OpenAi, operation: Operation::Chat, path: "/", query: "", captures: &[], model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None, betas: None };
         prop_assume!(members.iter().filter(|(name, _)| name == "messages").count() == 1);
         let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
         let sent = provider::configured("openai", &Settings::default()).unwrap().request(&call, &rules).unwrap();

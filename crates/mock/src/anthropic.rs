@@ -1,6 +1,5 @@
 //! Anthropic's Messages API, as far as the mock knows it.
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 use tollgate_http::{RequestHead, Response, StatusCode};
 
@@ -9,7 +8,7 @@ use crate::{Wishes, plain, streamed};
 
 const ID: &str = "msg_mock_7PbQmXc2";
 
-pub(crate) fn answer(head: &RequestHead, body: &[u8], wishes: &Wishes) -> Response {
+pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishes) -> Response {
     if !head.headers.contains("anthropic-version") {
         return error_of(StatusCode::BAD_REQUEST, "anthropic-version: header is required");
     }
@@ -17,17 +16,47 @@ pub(crate) fn answer(head: &RequestHead, body: &[u8], wishes: &Wishes) -> Respon
         return error_of(StatusCode::BAD_REQUEST, "The request body is not valid JSON.");
     };
     let request = Value::Object(request);
-    for name in ["model", "max_tokens", "messages"] {
-        if request[name].is_null() {
+    let counts = path.ends_with("/count_tokens");
+    for name in ["model", "messages", "max_tokens"] {
+        if request[name].is_null() && !(counts && name == "max_tokens") {
             return error_of(StatusCode::BAD_REQUEST, &format!("{name}: Field required"));
         }
     }
-    let as_openai = as_openai(&request);
+    if counts {
+        return plain(StatusCode::OK, &json!({"input_tokens": body.len().div_ceil(4)}));
+    }
+    let streams = request["stream"] == true;
+    match said(head, &request, &request["model"], body, streams, wishes) {
+        Said::Events(events) => {
+            let events = events.iter().map(|event| {
+                format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default()).into()
+            });
+            streamed("text/event-stream; charset=utf-8", events.collect(), wishes)
+        }
+        Said::Whole(answer) => plain(StatusCode::OK, &answer),
+    }
+}
+
+/// What is said to a request, as the API puts it.
+pub(crate) enum Said {
+    Whole(Value),
+    Events(Vec<Value>),
+}
+
+pub(crate) fn said(
+    head: &RequestHead,
+    request: &Value,
+    model: &Value,
+    body: &[u8],
+    streams: bool,
+    wishes: &Wishes,
+) -> Said {
+    let as_openai = as_openai(request);
     let reply = Reply::new(head, &as_openai, body, true, wishes);
-    let said = Said { reply, model: &request["model"], usage: wishes.usage };
-    match request["stream"] == true {
-        true => streamed("text/event-stream; charset=utf-8", said.events(), wishes),
-        false => plain(StatusCode::OK, &said.whole()),
+    let message = Message { reply, model, usage: wishes.usage };
+    match streams {
+        true => Said::Events(message.events()),
+        false => Said::Whole(message.whole()),
     }
 }
 
@@ -70,13 +99,13 @@ fn as_openai(request: &Value) -> Value {
     json!({"messages": messages, "tools": tools, "tool_choice": choice, "max_tokens": request["max_tokens"]})
 }
 
-struct Said<'a> {
+struct Message<'a> {
     reply: Reply<'a>,
     model: &'a Value,
     usage: bool,
 }
 
-impl Said<'_> {
+impl Message<'_> {
     fn stop_reason(&self) -> &'static str {
         match self.reply.finish_reason() {
             "tool_calls" => "tool_use",
@@ -122,7 +151,7 @@ impl Said<'_> {
         self.message(content.into(), self.stop_reason().into(), self.reply.words.len())
     }
 
-    fn events(&self) -> Vec<Bytes> {
+    fn events(&self) -> Vec<Value> {
         let mut events =
             vec![json!({"type": "message_start", "message": self.message(json!([]), Value::Null, 1)})];
         let delta = |index: usize, delta: Value| json!({"type": "content_block_delta", "index": index, "delta": delta});
@@ -150,10 +179,5 @@ impl Said<'_> {
         events.push(last);
         events.push(json!({"type": "message_stop"}));
         events
-            .iter()
-            .map(|event| {
-                format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default()).into()
-            })
-            .collect()
     }
 }

@@ -1,13 +1,20 @@
-//! Bedrock's Converse and ConverseStream, as far as the mock knows them. Signatures are not verified, only asked for.
+//! Bedrock's Converse and ConverseStream, and `invoke` of Claude and of Titan's embeddings, as far as the mock knows
+//! them. Signatures are not verified, only asked for.
 
 use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tollgate_http::{RequestHead, Response, StatusCode};
 
 use crate::reply::Reply;
-use crate::{Wishes, plain, streamed};
+use crate::{Wishes, anthropic, plain, streamed};
+
+/// What its paths end in.
+pub(crate) const OPERATIONS: [&str; 4] =
+    ["/converse", "/converse-stream", "/invoke", "/invoke-with-response-stream"];
 
 pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishes) -> Response {
     let signature = head.headers.get_str("authorization").unwrap_or_default();
@@ -18,6 +25,9 @@ pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishe
         return error_of(StatusCode::BAD_REQUEST, "The request body is not valid JSON.");
     };
     let request = Value::Object(request);
+    if path.contains("/invoke") {
+        return invoked(head, path, &request, body, wishes);
+    }
     if !request["messages"].is_array() {
         return error_of(StatusCode::BAD_REQUEST, "messages: required");
     }
@@ -26,6 +36,31 @@ pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishe
     match path.ends_with("/converse-stream") {
         true => streamed("application/vnd.amazon.eventstream", said.events(), wishes),
         false => plain(StatusCode::OK, &said.whole()),
+    }
+}
+
+/// The answer of a model in its own format.
+fn invoked(head: &RequestHead, path: &str, request: &Value, body: &[u8], wishes: &Wishes) -> Response {
+    if request["inputText"].is_string() {
+        let answer = json!({"embedding": [0.6, 0.8], "inputTextTokenCount": body.len().div_ceil(4)});
+        return plain(StatusCode::OK, &answer);
+    }
+    for name in ["anthropic_version", "max_tokens", "messages"] {
+        if request[name].is_null() {
+            return error_of(StatusCode::BAD_REQUEST, &format!("{name}: Field required"));
+        }
+    }
+    if !request["model"].is_null() || !request["stream"].is_null() {
+        return error_of(StatusCode::BAD_REQUEST, "model: Extra inputs are not permitted");
+    }
+    let streams = path.ends_with("/invoke-with-response-stream");
+    match anthropic::said(head, request, &json!("claude-mock"), body, streams, wishes) {
+        anthropic::Said::Events(events) => {
+            let chunk = |said: &Value| event("chunk", &json!({"bytes": STANDARD.encode(said.to_string())}));
+            let events = events.iter().map(chunk).collect();
+            streamed("application/vnd.amazon.eventstream", events, wishes)
+        }
+        anthropic::Said::Whole(answer) => plain(StatusCode::OK, &answer),
     }
 }
 

@@ -134,7 +134,7 @@ impl Handler for Mock {
             Protocol::Gemini => gemini::answer(&request.head, &path, &body, &wishes),
             Protocol::Cohere => cohere::answer(&request.head, &body, &wishes),
             Protocol::Ollama => ollama::answer(&request.head, &body, &wishes),
-            Protocol::Anthropic => anthropic::answer(&request.head, &body, &wishes),
+            Protocol::Anthropic => anthropic::answer(&request.head, &path, &body, &wishes),
         };
         if wishes.malformed {
             response.body = Body::Full("{\"this is Tollgate's mock LLM\": and no JSON".into());
@@ -192,8 +192,8 @@ enum Protocol {
 impl Protocol {
     fn of(path: &str) -> Self {
         match path.trim_end_matches('/') {
-            path if path.ends_with("/messages") => Self::Anthropic,
-            path if path.ends_with("/converse") || path.ends_with("/converse-stream") => Self::Bedrock,
+            path if path.ends_with("/messages") || path.ends_with("/count_tokens") => Self::Anthropic,
+            path if bedrock::OPERATIONS.iter().any(|end| path.ends_with(end)) => Self::Bedrock,
             path if gemini::is_it(path) => Self::Gemini,
             path if path.ends_with("/v2/chat") => Self::Cohere,
             path if path.ends_with("/api/chat") => Self::Ollama,

@@ -19,5 +19,7 @@ use tollgate_llm::Format;
 
 /// An error as clients of this format read it.
 fn refuse(format: Format, status: StatusCode, message: &str) -> Response {
-    tollgate_gateway::answer::json(status, &format.refusal(status.as_u16(), message))
+    let mut response = tollgate_gateway::answer::json(status, &format.refusal(status.as_u16(), message));
+    target::mark_error(format, &mut response);
+    response
 }

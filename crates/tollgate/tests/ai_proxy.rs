@@ -39,7 +39,11 @@ fn requests() {
         let text = table.replace("${UPSTREAM}", &scripted.upstream.port.to_string());
         serde_json::from_str::<Vec<Value>>(&text).unwrap()
     };
-    let tables = [include_str!("ai_proxy/requests.json"), include_str!("ai_proxy/providers.json")];
+    let tables = [
+        include_str!("ai_proxy/requests.json"),
+        include_str!("ai_proxy/providers.json"),
+        include_str!("ai_proxy/clients.json"),
+    ];
     let cases: Vec<Value> = tables.into_iter().flat_map(read).collect();
     let tollgate = start(scripted.upstream.port);
     let wrong: Vec<String> = cases

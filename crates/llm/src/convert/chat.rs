@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::{gemini, openai};
-use crate::request::{Call as Request, Rules};
+use crate::request::{Call as Request, Rules, Task};
 
 /// Fewest tokens that thinking can be given.
 const LEAST_BUDGET: u64 = 1024;
@@ -178,6 +178,9 @@ impl Chat {
     pub fn read(request: &Request<'_>, rules: &Rules<'_>) -> Result<Self, String> {
         if !request.action.is_empty() {
             return Err(format!("'{}' can be asked of the provider of this format only", request.action));
+        }
+        if request.task == Task::Invoke {
+            return Err("a request in a model's own format cannot be made another's; use Converse".to_owned());
         }
         let body = object_of(request)?;
         let mut chat = rules.format.client().read(body)?;

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::{Asked, Provider, Sent, Stream, StreamWishes};
 use crate::convert::anthropic::{answer_reader, request_writer};
-use crate::convert::events;
-use crate::request::{Call, Rules};
+use crate::convert::events::{self, Passed};
+use crate::request::{Call, Rules, Task};
 use crate::usage::Seen;
 use crate::{Format, Operation};
 
@@ -32,11 +32,25 @@ impl Provider for Anthropic {
         }
     }
 
+    fn has_call_paths(&self, format: Format, operation: Operation) -> bool {
+        format == Format::Anthropic && operation == Operation::Chat
+    }
+
+    fn call_path(&self, call: &Call<'_>, _: Format, _: Operation) -> String {
+        match call.task {
+            Task::CountTokens => "/v1/messages/count_tokens".to_owned(),
+            _ => "/v1/messages".to_owned(),
+        }
+    }
+
     fn headers(&self) -> Vec<(&'static str, Cow<'_, str>)> {
         vec![("anthropic-version", Cow::Borrowed(&self.version))]
     }
 
     fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String> {
+        if rules.format == Format::Anthropic {
+            return Ok(Sent { body: request_writer::passed(call, rules), hide_usage: false });
+        }
         let body = match rules.operation {
             Operation::Completions => request_writer::completion(call, rules),
             _ => request_writer::chat(call, rules),
@@ -53,6 +67,12 @@ impl Provider for Anthropic {
         asked: &Asked<'_>,
         seen: Option<&mut Seen>,
     ) -> Result<Option<Vec<u8>>, String> {
+        if asked.format == Format::Anthropic {
+            if let Some(seen) = seen {
+                answer_reader::look(body, seen);
+            }
+            return Ok(None);
+        }
         match asked.operation {
             Operation::Completions => answer_reader::completion(body, asked, seen),
             _ => answer_reader::chat(body, asked, seen),
@@ -61,14 +81,18 @@ impl Provider for Anthropic {
     }
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
+        if asked.format == Format::Anthropic {
+            let wishes = StreamWishes { silent: true, ..wishes };
+            return Box::new(Passed(Box::new(answer_reader::Reader::new(asked, wishes))));
+        }
         Box::new(answer_reader::Reader::new(asked, wishes))
     }
 
-    fn translates(&self, _: Format) -> bool {
-        true
+    fn translates(&self, format: Format) -> bool {
+        format != Format::Anthropic
     }
 
     fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
-        answer_reader::error(status, body, format)
+        self.translates(format).then(|| answer_reader::error(status, body, format)).flatten()
     }
 }

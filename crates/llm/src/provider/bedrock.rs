@@ -1,11 +1,12 @@
-//! AWS Bedrock: Converse and ConverseStream, whatever the model.
+//! AWS Bedrock: Converse and ConverseStream whatever the model, and `invoke` for what only that can do.
 
 use std::borrow::Cow;
 
 use super::{Asked, Provider, Sent, Stream, StreamWishes, escaped};
-use crate::convert::bedrock::{answer_reader, request_writer};
-use crate::convert::events;
-use crate::request::{Call, Rules};
+use crate::convert::anthropic;
+use crate::convert::bedrock::{answer_reader, embeddings, invoked, request_writer};
+use crate::convert::events::{self, Passed};
+use crate::request::{Call, Rules, Task};
 use crate::usage::Seen;
 use crate::{Format, Operation};
 
@@ -15,6 +16,39 @@ pub(super) struct Bedrock {
     pub(super) anthropic_version: Option<String>,
     /// Latency class asked for.
     pub(super) latency: Option<String>,
+    /// Whether embeddings are made of length 1.
+    pub(super) normalizes: Option<bool>,
+}
+
+/// How a call is made.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    /// By Converse.
+    Converse,
+    /// By Converse, as the client wrote it.
+    Passed,
+    /// By `invoke`, as the client wrote it.
+    PassedInvoke,
+    /// By `invoke` of a Claude, which speaks the client's format: nothing is lost on the way.
+    Messages,
+    /// By `invoke`, for vectors.
+    Embeddings,
+}
+
+impl Way {
+    fn of(format: Format, operation: Operation, task: Task, model: &str) -> Self {
+        match (format, task) {
+            _ if operation == Operation::Embeddings => Self::Embeddings,
+            (Format::Bedrock, Task::Invoke) => Self::PassedInvoke,
+            (Format::Bedrock, _) => Self::Passed,
+            (Format::Anthropic, _) if model.contains("anthropic.") => Self::Messages,
+            _ => Self::Converse,
+        }
+    }
+
+    fn of_asked(asked: &Asked<'_>) -> Self {
+        Self::of(asked.format, asked.operation, asked.task, asked.model)
+    }
 }
 
 impl Provider for Bedrock {
@@ -27,26 +61,35 @@ impl Provider for Bedrock {
     }
 
     fn path(&self, operation: Operation) -> Option<Cow<'_, str>> {
-        (operation == Operation::Chat).then_some("/model".into())
+        matches!(operation, Operation::Chat | Operation::Embeddings).then_some("/model".into())
     }
 
     fn has_call_paths(&self, _: Format, _: Operation) -> bool {
         true
     }
 
-    fn call_path(&self, call: &Call<'_>, _: Format, _: Operation) -> String {
-        let mut path = format!("/model/{}", escaped(call.model.as_deref().unwrap_or_default()));
-        path.push_str(if call.stream { "/converse-stream" } else { "/converse" });
+    fn call_path(&self, call: &Call<'_>, format: Format, operation: Operation) -> String {
+        let model = call.model.as_deref().unwrap_or_default();
+        let mut path = format!("/model/{}", escaped(model));
+        path.push_str(match (Way::of(format, operation, call.task, model), call.stream) {
+            (Way::Converse | Way::Passed, false) => "/converse",
+            (Way::Converse | Way::Passed, true) => "/converse-stream",
+            (_, false) => "/invoke",
+            (_, true) => "/invoke-with-response-stream",
+        });
         path
     }
 
     fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String> {
         let model = call.model.as_deref().unwrap_or_default();
-        let body = match model {
-            "" | "." | ".." => Err(format!("'{model}' cannot be a model")),
-            _ => {
-                request_writer::chat(call, rules, self.anthropic_version.as_deref(), self.latency.as_deref())
-            }
+        let version = self.anthropic_version.as_deref();
+        let body = match (model, Way::of(rules.format, rules.operation, call.task, model)) {
+            ("" | "." | "..", _) => Err(format!("'{model}' cannot be a model")),
+            (_, Way::Converse) => request_writer::chat(call, rules, version, self.latency.as_deref()),
+            (_, Way::Passed) => Ok(request_writer::passed(call, rules)),
+            (_, Way::PassedInvoke) => Ok(call.body.text().as_bytes().to_vec()),
+            (_, Way::Messages) => Ok(anthropic::request_writer::invoked(call, rules, version)),
+            (_, Way::Embeddings) => embeddings::request(call, rules, self.normalizes),
         };
         let failed =
             |reason: String| format!("error transforming to bedrock://{}: {reason}", rules.operation.name());
@@ -59,11 +102,29 @@ impl Provider for Bedrock {
         asked: &Asked<'_>,
         seen: Option<&mut Seen>,
     ) -> Result<Option<Vec<u8>>, String> {
-        answer_reader::chat(body, asked, seen).map(Some)
+        let look: fn(&[u8], &mut Seen) = match Way::of_asked(asked) {
+            Way::Converse => return answer_reader::chat(body, asked, seen).map(Some),
+            Way::Embeddings => return embeddings::answer(body, asked, seen).map(Some),
+            Way::Passed => answer_reader::look,
+            Way::PassedInvoke => invoked::look,
+            Way::Messages => anthropic::answer_reader::look,
+        };
+        if let Some(seen) = seen {
+            look(body, seen);
+        }
+        Ok(None)
     }
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
-        Box::new(answer_reader::Reader::new(asked, wishes))
+        match Way::of_asked(asked) {
+            Way::Converse | Way::Embeddings => Box::new(answer_reader::Reader::new(asked, wishes)),
+            Way::Passed => {
+                let wishes = StreamWishes { silent: true, ..wishes };
+                Box::new(Passed(Box::new(answer_reader::Reader::new(asked, wishes))))
+            }
+            Way::PassedInvoke => Box::new(Passed(Box::new(invoked::Invocation::default()))),
+            Way::Messages => Box::new(invoked::MessageEvents::new(asked, wishes)),
+        }
     }
 
     fn takes_system(&self, model: &str) -> bool {
@@ -74,11 +135,11 @@ impl Provider for Bedrock {
         true
     }
 
-    fn translates(&self, _: Format) -> bool {
-        true
+    fn translates(&self, format: Format) -> bool {
+        format != Format::Bedrock
     }
 
     fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
-        answer_reader::error(status, body, format)
+        self.translates(format).then(|| answer_reader::error(status, body, format)).flatten()
     }
 }

@@ -4,7 +4,7 @@ mod stream;
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::convert::chat::Chat;
 use crate::convert::openai::{answer_reader, request_writer};
@@ -76,7 +76,8 @@ impl Provider for OpenAi {
         let failed = |reason: String| {
             format!("error transforming to {}://{}: {reason}", self.name, rules.operation.name())
         };
-        let written = Chat::read(call, rules).and_then(request_writer::write).map_err(failed)?;
+        let mut written = Chat::read(call, rules).and_then(request_writer::write).map_err(failed)?;
+        fit(&mut written, call.model.as_deref().unwrap_or_default());
         let written = Value::Object(written).to_string();
         let body = Object::parse(written.as_bytes()).unwrap_or_default();
         let (model, stream) = (call.model.clone(), call.stream);
@@ -206,6 +207,19 @@ fn usage_option(object: &Object<'_>) -> Option<String> {
         return None;
     }
     String::from_utf8(options.edit(&[("include_usage", Some("true"))])).ok()
+}
+
+/// Takes from a request what the model would refuse, and its client cannot know of.
+fn fit(written: &mut Map<String, Value>, model: &str) {
+    if takes_completion_tokens(model) {
+        if let Some(count) = written.shift_remove("max_tokens") {
+            written.insert("max_completion_tokens".to_owned(), count);
+        }
+        written.retain(|name, _| !matches!(name.as_str(), "temperature" | "top_p"));
+    }
+    if ["gpt-3", "gpt-4", "chatgpt-4"].iter().any(|start| model.starts_with(start)) {
+        written.shift_remove("reasoning_effort");
+    }
 }
 
 /// OpenAI's reasoning models know `max_completion_tokens` only (Kong 3.13).

@@ -84,6 +84,9 @@ impl AiProxy {
 
     /// Makes the request the provider's, or refuses it.
     fn decide(&self, exchange: &mut Exchange, body: Option<Bytes>) -> Option<Response> {
+        if let Some(answer) = self.target.counted(exchange, body.as_deref()) {
+            return Some(answer);
+        }
         match self.target.prepare(exchange, body.as_deref(), &self.policy, None) {
             Ok(filter) => {
                 exchange.follow(filter);

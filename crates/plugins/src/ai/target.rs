@@ -4,6 +4,7 @@
 mod account;
 mod answer;
 pub(super) mod config;
+mod foreign;
 mod gunzip;
 mod intake;
 mod log;
@@ -19,7 +20,7 @@ use tollgate_gateway::{BuildError, Exchange, ResponseFilter, Scope, query};
 use tollgate_http::{Response, StatusCode};
 use tollgate_llm::json::{Object, quote};
 use tollgate_llm::price::Prices;
-use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming};
+use tollgate_llm::request::{self, BodyAuth, Options, Rules, Streaming, Task};
 use tollgate_llm::template::{Place, Template};
 use tollgate_llm::{Format, Operation, Provider, provider};
 
@@ -95,6 +96,13 @@ pub(super) fn format(configured: Option<&str>) -> Result<Format, BuildError> {
         field: "config.llm_format".to_owned(),
         message: "cannot be served".to_owned(),
     })
+}
+
+/// Sets the header that errors have in this format, where they have one.
+pub(super) fn mark_error(format: Format, response: &mut Response) {
+    if let Some((name, value)) = format.error_header(response.status.as_u16()) {
+        response.headers.set(name, value);
+    }
 }
 
 /// Why a request is not sent on.
@@ -277,6 +285,7 @@ impl Target {
         let (received, captures) = (exchange.received_target.clone(), exchange.captures.clone());
         let received = std::str::from_utf8(&received).unwrap_or_default();
         let (client_path, client_query) = received.split_once('?').unwrap_or((received, ""));
+        let betas = exchange.head.headers.get_str("anthropic-beta").map(str::to_owned);
         let rules = Rules {
             format: self.shared.format,
             operation: self.shared.operation,
@@ -288,6 +297,7 @@ impl Target {
             options: &self.options,
             want_usage: self.shared.statistics || self.counts || exchange.wants_llm_usage(),
             auth: self.body_auth(),
+            betas: betas.as_deref(),
         };
         let watch = Watch { noted: exchange.facts.tries.len(), told };
         if self.shared.operation.passes() {
@@ -302,7 +312,11 @@ impl Target {
         let (body, filter) = self.convert(exchange, &call, &rules, policy, watch)?;
         if path.is_empty() {
             path = self.call_path(exchange, &call)?;
+        } else if call.task == Task::CountTokens {
+            // What counts stands below what answers.
+            path = [path.as_ref(), b"/count_tokens"].concat().into();
         }
+        foreign::remove(self, exchange);
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
         self.upstream.mark(exchange)?;
         self.authenticate(exchange);

@@ -55,6 +55,13 @@ pub(crate) fn chat(body: &[u8], asked: &Asked<'_>, seen: Option<&mut Seen>) -> R
     Ok(answer.write(asked, seen))
 }
 
+/// Takes in what a whole answer says that passes as it is.
+pub(crate) fn look(body: &[u8], seen: &mut Seen) {
+    let Ok(given) = serde_json::from_slice::<Map<String, Value>>(body) else { return };
+    seen.model = text(&given, "model").map(str::to_owned);
+    seen.usage = given.get("usage").and_then(tokens).map(Tokens::usage);
+}
+
 /// A whole text completion.
 ///
 /// # Errors

@@ -4,13 +4,31 @@ use serde_json::{Map, Value, json};
 
 use crate::convert::chat::{Call as ToolCall, Chat, Choice, Content, Part, Source, Tool, ToolResult, Turn};
 use crate::convert::openai::completion::Completion;
-use crate::request::{Call, Rules};
+use crate::json::quote;
+use crate::request::{Call, Rules, Task};
 
 /// `max_tokens` where nobody says: the API demands one, and every model allows this many.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
 
 /// Models that refuse sampling parameters and think as they see fit (Kong 3.14).
 const ADAPTIVE: [&str; 3] = ["claude-opus-4-7", "claude-opus-4-8", "claude-fable"];
+
+/// Features to come that Bedrock lets through to its Claude models.
+const BEDROCK_BETAS: [&str; 13] = [
+    "compact-2026-01-12",
+    "computer-use-2024-10-22",
+    "computer-use-2025-01-24",
+    "computer-use-2025-11-24",
+    "context-1m-2025-08-07",
+    "context-management-2025-06-27",
+    "dev-full-thinking-2025-05-14",
+    "effort-2025-11-24",
+    "interleaved-thinking-2025-05-14",
+    "output-128k-2025-02-19",
+    "token-efficient-tools-2025-02-19",
+    "tool-examples-2025-10-29",
+    "tool-search-tool-2025-10-19",
+];
 
 /// A chat.
 ///
@@ -95,6 +113,71 @@ fn written(call: &Call<'_>, rules: &Rules<'_>) -> Result<Map<String, Value>, Str
     chat.add_extras(&mut sent, rules);
     sent.insert("stream".to_owned(), call.stream.into());
     Ok(sent)
+}
+
+/// The client's own request, of which only what the route decides is changed.
+pub(crate) fn passed(call: &Call<'_>, rules: &Rules<'_>) -> Vec<u8> {
+    let model = quote(call.model.as_deref().unwrap_or_default());
+    let mut edits = Vec::with_capacity(8);
+    // A model that stands there already keeps its bytes.
+    if call.body.get("model") != Some(&model) {
+        edits.push(("model", Some(&*model)));
+    }
+    if call.stream && !call.body.is_truthy("stream") {
+        edits.push(("stream", Some("true")));
+    }
+    let secret = rules.auth.map(|auth| quote(auth.value));
+    edits.extend(decided(call, rules, secret.as_deref()));
+    call.body.edit(&edits)
+}
+
+/// The client's own request as Bedrock's `invoke` takes it: the path says which model, and whether to stream.
+pub(crate) fn invoked(call: &Call<'_>, rules: &Rules<'_>, version: Option<&str>) -> Vec<u8> {
+    let version = quote(version.unwrap_or("bedrock-2023-05-31"));
+    let betas = betas(call, rules);
+    let mut edits = vec![("model", None), ("stream", None), ("anthropic_version", Some(&*version))];
+    if let Some(betas) = &betas {
+        edits.push(("anthropic_beta", Some(betas)));
+    }
+    let secret = rules.auth.map(|auth| quote(auth.value));
+    edits.extend(decided(call, rules, secret.as_deref()));
+    call.body.edit(&edits)
+}
+
+/// What the route decides of the body, whatever the way it goes.
+fn decided<'a>(
+    call: &Call<'_>,
+    rules: &Rules<'a>,
+    secret: Option<&'a str>,
+) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+    let options = rules.options;
+    let counts = call.task == Task::CountTokens;
+    let options = [
+        ("max_tokens", options.max_tokens.as_deref()),
+        ("temperature", options.temperature.as_deref()),
+        ("top_p", options.top_p.as_deref()),
+        ("top_k", options.top_k.as_deref()),
+    ];
+    let auth = rules.auth.filter(|auth| !(auth.keep_own && call.body.get(auth.name).is_some()));
+    options
+        .into_iter()
+        .filter(move |(_, value)| value.is_some() && !counts)
+        .chain(auth.map(|auth| (auth.name, secret)))
+}
+
+/// Features to come that Bedrock knows of those the client asks for, as JSON text; it refuses a request that names
+/// others, which clients do unasked. `None` where the client asks for none.
+fn betas(call: &Call<'_>, rules: &Rules<'_>) -> Option<String> {
+    let own: Vec<String> =
+        call.body.get("anthropic_beta").and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default();
+    let named = rules.betas.unwrap_or_default().split(',').map(|name| name.trim().to_owned());
+    let mut betas = own;
+    for beta in named.filter(|name| BEDROCK_BETAS.contains(&name.as_str())) {
+        if !betas.contains(&beta) {
+            betas.push(beta);
+        }
+    }
+    (!betas.is_empty()).then(|| json!(betas).to_string())
 }
 
 /// A text completion.

@@ -51,6 +51,12 @@ pub(crate) fn chat(body: &[u8], asked: &Asked<'_>, seen: Option<&mut Seen>) -> R
     Ok(Answer { choices: vec![choice], tokens, more, ..Answer::default() }.write(asked, seen))
 }
 
+/// Takes in what a whole answer says that passes as it is.
+pub(crate) fn look(body: &[u8], seen: &mut Seen) {
+    let Ok(given) = serde_json::from_slice::<Value>(body) else { return };
+    seen.usage = tokens(&given["usage"]).map(Tokens::usage);
+}
+
 /// An error answer; `None` where it is not AWS's.
 pub(crate) fn error(status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
     let given: Value = serde_json::from_slice(body).ok()?;
@@ -151,19 +157,8 @@ impl Reader {
     }
 
     fn message(&mut self, message: &Message) {
-        match header(message, ":message-type") {
-            Some("exception") => {
-                let kind = header(message, ":exception-type").unwrap_or("exception");
-                let given: Value = serde_json::from_slice(message.payload()).unwrap_or_default();
-                let text = given["originalMessage"].as_str().or(given["message"].as_str());
-                return self.events.fail(text.unwrap_or(kind), kind, status_of(kind));
-            }
-            Some("error") => {
-                let kind = header(message, ":error-code").unwrap_or("error");
-                let text = header(message, ":error-message").unwrap_or(kind);
-                return self.events.fail(text, kind, 500);
-            }
-            _ => {}
+        if let Some(Failed { text, kind, status }) = failure(message) {
+            return self.events.fail(&text, &kind, status);
         }
         let Some(kind) = header(message, ":event-type") else { return };
         let Ok(payload) = serde_json::from_slice::<Payload<'_>>(message.payload()) else {
@@ -234,6 +229,31 @@ impl Stream for Reader {
 
     fn take_seen(&mut self) -> Seen {
         self.events.take_seen()
+    }
+}
+
+/// What a message says that stands for an error.
+pub(super) struct Failed {
+    pub text: String,
+    pub kind: String,
+    pub status: u16,
+}
+
+/// The error that a message tells of; `None` where it tells of none.
+pub(super) fn failure(message: &Message) -> Option<Failed> {
+    match header(message, ":message-type") {
+        Some("exception") => {
+            let kind = header(message, ":exception-type").unwrap_or("exception");
+            let given: Value = serde_json::from_slice(message.payload()).unwrap_or_default();
+            let text = given["originalMessage"].as_str().or(given["message"].as_str()).unwrap_or(kind);
+            Some(Failed { text: text.to_owned(), kind: kind.to_owned(), status: status_of(kind) })
+        }
+        Some("error") => {
+            let kind = header(message, ":error-code").unwrap_or("error");
+            let text = header(message, ":error-message").unwrap_or(kind);
+            Some(Failed { text: text.to_owned(), kind: kind.to_owned(), status: 500 })
+        }
+        _ => None,
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::convert::chat::{Chat, Choice, Content, Part, Source, Tool, Turn};
+use crate::json::Object;
 use crate::request::{Call, Rules};
 
 /// Models that know no system prompts, by what their names begin with.
@@ -98,6 +99,26 @@ pub(crate) fn chat(
     sent.insert("anthropic_version".to_owned(), anthropic_version.unwrap_or("bedrock-2023-05-31").into());
     chat.add_extras(&mut sent, rules);
     Ok(Value::Object(sent).to_string().into_bytes())
+}
+
+/// The client's own request, of which only what the route decides is changed.
+pub(crate) fn passed(call: &Call<'_>, rules: &Rules<'_>) -> Vec<u8> {
+    let options = rules.options;
+    let decided: Vec<(&str, Option<&str>)> = [
+        ("maxTokens", options.max_tokens.as_deref()),
+        ("temperature", options.temperature.as_deref()),
+        ("topP", options.top_p.as_deref()),
+    ]
+    .into_iter()
+    .filter(|(_, value)| value.is_some())
+    .collect();
+    if decided.is_empty() {
+        return call.body.text().as_bytes().to_vec();
+    }
+    let own = call.body.get("inferenceConfig").and_then(|config| Object::parse(config.as_bytes()));
+    let config = own.unwrap_or_else(|| Object::parse(b"{}").unwrap_or_default()).edit(&decided);
+    let config = String::from_utf8(config).unwrap_or_default();
+    call.body.edit(&[("inferenceConfig", Some(&config))])
 }
 
 /// Messages whose roles must alternate.

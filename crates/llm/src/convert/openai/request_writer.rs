@@ -4,22 +4,36 @@ use serde_json::{Map, Value, json};
 
 use crate::convert::chat::{Call, Chat, Choice, Content, Part, Source, Tool, Turn};
 
+/// Longest name of a user that OpenAI takes, in bytes; requests with a longer one are refused.
+const LONGEST_USER: usize = 64;
+
 /// Writes a request. Model, streaming and authentication are the provider's to add.
 ///
 /// # Errors
 /// What cannot be said in OpenAI's format.
 pub(crate) fn write(mut chat: Chat) -> Result<Map<String, Value>, String> {
     let mut messages = Vec::with_capacity(chat.turns.len());
+    let mut shown = Vec::new();
     for turn in std::mem::take(&mut chat.turns) {
+        if matches!(turn, Turn::System(_) | Turn::Assistant(..)) {
+            show(&mut messages, &mut shown)?;
+        }
         messages.push(match turn {
             Turn::System(parts) => json!({"role": "system", "content": content(parts)?}),
-            Turn::User(parts) => json!({"role": "user", "content": content(parts)?}),
+            Turn::User(mut parts) => {
+                parts.splice(..0, shown.drain(..));
+                json!({"role": "user", "content": content(parts)?})
+            }
             Turn::Assistant(parts, calls) => assistant(parts, calls)?,
             Turn::Tool(result) => {
-                json!({"role": "tool", "tool_call_id": result.id, "content": content(result.parts)?})
+                let is_text = |part: &Part| matches!(part.content, Content::Text(_));
+                let (texts, others): (Vec<Part>, Vec<Part>) = result.parts.into_iter().partition(is_text);
+                shown.extend(others);
+                json!({"role": "tool", "tool_call_id": result.id, "content": content(texts)?})
             }
         });
     }
+    show(&mut messages, &mut shown)?;
     let mut sent = Map::new();
     sent.insert("messages".to_owned(), messages.into());
     let tools: Vec<Value> = chat.tools.into_iter().map(tool).collect();
@@ -41,7 +55,9 @@ pub(crate) fn write(mut chat: Chat) -> Result<Map<String, Value>, String> {
         }
         None => chat.json.then(|| json!({"type": "json_object"})),
     };
-    let effort = chat.reasoning_effort.or_else(|| chat.budget.map(|budget| effort_of(budget).to_owned()));
+    // The hardest has a name of its own elsewhere.
+    let effort = chat.reasoning_effort.map(|effort| if effort == "max" { "high".to_owned() } else { effort });
+    let effort = effort.or_else(|| chat.budget.map(|budget| effort_of(budget).to_owned()));
     for (name, value) in [
         ("tools", has_tools.then(|| tools.into())),
         ("tool_choice", choice),
@@ -58,13 +74,21 @@ pub(crate) fn write(mut chat: Chat) -> Result<Map<String, Value>, String> {
         ("top_logprobs", chat.top_logprobs),
         ("frequency_penalty", chat.frequency_penalty),
         ("presence_penalty", chat.presence_penalty),
-        ("user", chat.user),
+        ("user", chat.user.filter(|user| user.as_str().is_some_and(|user| user.len() <= LONGEST_USER))),
         ("service_tier", chat.service_tier),
         ("reasoning_effort", effort.map(Value::from)),
     ] {
         sent.extend(value.map(|value| (name.to_owned(), value)));
     }
     Ok(sent)
+}
+
+/// What tools have given besides texts is shown by the user: their own messages hold nothing but texts.
+fn show(messages: &mut Vec<Value>, shown: &mut Vec<Part>) -> Result<(), String> {
+    if !shown.is_empty() {
+        messages.push(json!({"role": "user", "content": content(std::mem::take(shown))?}));
+    }
+    Ok(())
 }
 
 /// How hard a model thinks that is given so many tokens for it.

@@ -7,6 +7,7 @@ use super::{answer_writer, items};
 use crate::convert::answer::{Failure, Finish, Tokens};
 use crate::convert::events::{Writer, unquoted};
 use crate::provider::Asked;
+use crate::request::Task;
 use crate::{Format, Operation};
 
 /// The events of a streamed response.
@@ -58,6 +59,7 @@ impl ResponseEvents {
             id: &self.id,
             created: self.created,
             kept: &self.kept,
+            task: Task::Operation,
         }
     }
 

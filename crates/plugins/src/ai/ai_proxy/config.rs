@@ -12,7 +12,11 @@ use crate::ai::target::config::{
 #[config(checks = [target_checks(), vec![EntityCheck::Custom("served", served)]].concat())]
 pub struct AiProxyConfig {
     /// Format in which clients speak to this route.
-    #[config(optional, default = "openai", one_of("openai", "bedrock", "gemini", "cohere", "huggingface"))]
+    #[config(
+        optional,
+        default = "openai",
+        one_of("openai", "bedrock", "gemini", "cohere", "huggingface", "anthropic")
+    )]
     pub llm_format: Option<String>,
     /// Operation that this route serves. `preserve` sends requests on as they are.
     #[config(required)]

@@ -17,6 +17,7 @@ use tollgate_llm::provider::{Stream, StreamWishes};
 use super::super::refuse;
 use super::gunzip::{Gunzip, NotGzip};
 use super::log::{Record, Watch};
+use super::mark_error;
 
 /// Largest plain answer that is taken in, in bytes, also after gzip is taken off.
 pub(in crate::ai) const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -115,6 +116,7 @@ impl ResponseFilter for Plain {
         if !mark(exchange, response, self.model.as_ref()) {
             return match self.record.error(response.status.as_u16(), &plain) {
                 Some(error) => {
+                    mark_error(self.record.format(), response);
                     response.headers.set("Content-Type", "application/json");
                     self.encode(response, error.into(), None);
                 }
@@ -132,6 +134,7 @@ impl ResponseFilter for Plain {
             Err(message) => {
                 let error = refuse(self.record.format(), StatusCode::INTERNAL_SERVER_ERROR, &message);
                 response.status = error.status;
+                mark_error(self.record.format(), response);
                 if let Body::Full(body) = error.body {
                     self.encode(response, body, None);
                 }
@@ -176,6 +179,7 @@ impl Streamed {
         let plain = is_gzip(response).then(|| gunzip(came)).flatten();
         let body = plain.as_ref().unwrap_or(came);
         if let Some(error) = self.record.error(response.status.as_u16(), body) {
+            mark_error(self.record.format(), response);
             response.headers.remove("Content-Encoding");
             response.headers.set("Content-Type", "application/json");
             response.body = Body::from(Bytes::from(error));
@@ -231,7 +235,10 @@ impl ResponseFilter for Streamed {
         let chunk = match self.gunzip.as_mut().map(|gunzip| gunzip.chunk(&chunk)) {
             None => chunk,
             Some(Ok(chunk)) => chunk,
-            Some(Err(NotGzip)) => return Bytes::from_static(BROKEN),
+            Some(Err(NotGzip)) if self.record.format() == Format::OpenAi => {
+                return Bytes::from_static(BROKEN);
+            }
+            Some(Err(NotGzip)) => return Bytes::new(),
         };
         match &mut self.events {
             Some(events) if !chunk.is_empty() => {

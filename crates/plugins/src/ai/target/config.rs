@@ -353,6 +353,7 @@ impl Options {
             anthropic_version: self.anthropic_version.clone(),
             aws_region: super::account::region(self),
             bedrock_latency: self.bedrock.as_ref().and_then(|of| of.performance_config_latency.clone()),
+            bedrock_normalizes: self.bedrock.as_ref().and_then(|of| of.embeddings_normalize),
             llama2_format: self.llama2_format.clone(),
             mistral_format: self.mistral_format.clone(),
             dashscope_in_china: self.dashscope.as_ref().is_some_and(|of| of.international == Some(false)),
@@ -519,6 +520,11 @@ pub(in crate::ai) fn refuse_format(schema: &Record, fields: &Map<String, Value>,
         // Kong has a check of its own for the others.
         Some(Format::Cohere) if text(fields, &["route_type"]) != Some("llm/v1/chat") => {
             errors.add_at("route_type", "requests in Cohere's format are served with 'llm/v1/chat' only");
+        }
+        Some(Format::Anthropic)
+            if !matches!(text(fields, &["route_type"]), None | Some("llm/v1/chat" | "preserve")) =>
+        {
+            errors.add_at("route_type", "requests in Anthropic's format are served with 'llm/v1/chat' only");
         }
         Some(_) => {}
     }

@@ -11,7 +11,7 @@ use tollgate_gateway::destination::Host;
 use tollgate_gateway::exchange::{LlmUsage, Source};
 use tollgate_llm::price;
 use tollgate_llm::provider::Asked;
-use tollgate_llm::request::Call;
+use tollgate_llm::request::{Call, Task};
 use tollgate_llm::template::Template;
 use tollgate_llm::usage::{Seen, Usage};
 use tollgate_llm::{Format, Operation, Provider};
@@ -63,6 +63,7 @@ pub(super) struct Record {
     /// What the answer repeats of the request.
     kept: Map<String, Value>,
     stream: bool,
+    task: Task,
     /// Whether anybody is to know what the call used.
     wanted: bool,
     started: Instant,
@@ -125,6 +126,7 @@ impl Record {
             id: String::new(),
             kept: call.kept.clone(),
             stream: call.stream,
+            task: call.task,
             wanted,
             started: Instant::now(),
             answered: None,
@@ -160,7 +162,15 @@ impl Record {
     pub(super) fn asked(&self) -> Asked<'_> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (format, operation, model) = (self.shared.format, self.shared.operation, &*self.model);
-        Asked { format, operation, model, id: &self.id, created: now.as_secs(), kept: &self.kept }
+        Asked {
+            format,
+            operation,
+            model,
+            id: &self.id,
+            created: now.as_secs(),
+            kept: &self.kept,
+            task: self.task,
+        }
     }
 
     /// Whether anybody is to know what the call used.
