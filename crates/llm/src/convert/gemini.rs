@@ -70,7 +70,7 @@ impl ClientFormat for Gemini {
         let as_events = rules.query.split('&').any(|argument| argument == "alt=sse");
         let kept = as_events.then(|| (ALT.to_owned(), "sse".into())).into_iter().collect();
         let action = if chats { "" } else { place.action };
-        Ok(Call { body, model: Some(model), stream, kept, action: action.into(), ..Call::default() })
+        Ok(Call { body, model: Some(model), stream, kept, action: action.into() })
     }
 
     fn read(&self, body: Map<String, Value>) -> Result<Chat, String> {
