@@ -11,6 +11,22 @@ pub(crate) use request::{ParsedRequest, RequestFraming, parse_request, plain_req
 pub(crate) use response::{ParsedResponse, ResponseFraming, parse_response, plain_response};
 pub(crate) use target::{is_sound, valid_host};
 
+/// A table of the bytes that are letters, digits or one of `others`.
+pub(crate) const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < 256 {
+        table[at] = (at as u8).is_ascii_alphanumeric();
+        at += 1;
+    }
+    at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+}
+
 /// Bounds on a received head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {

@@ -1,5 +1,6 @@
 //! Targets and hosts of requests.
 
+use super::alphanumeric_and;
 use crate::RequestHead;
 
 /// Reduces an absolute-form target to origin form, its authority becoming `Host` (RFC 9112 §3.2.2); false for
@@ -52,21 +53,7 @@ pub(crate) fn valid_host(value: &[u8]) -> bool {
 }
 
 /// Bytes that may stand in a host's name (RFC 3986 §3.2.2).
-const IN_NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut at = 0;
-    while at < 256 {
-        table[at] = (at as u8).is_ascii_alphanumeric();
-        at += 1;
-    }
-    let punctuation = b"-._~!$&'()*+;=%";
-    at = 0;
-    while at < punctuation.len() {
-        table[punctuation[at] as usize] = true;
-        at += 1;
-    }
-    table
-};
+const IN_NAME: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+;=%");
 
 /// Whether a host has such bytes only, and no empty label but the last.
 fn is_name(host: &[u8]) -> bool {

@@ -3,26 +3,13 @@
 use bytes::Bytes;
 
 use super::{END, Headers, SEPARATOR, glance, spare};
+use crate::head::alphanumeric_and;
 
 /// The field lines of a head.
 pub(crate) struct Lines(Headers);
 
 /// Bytes that may stand in a name (RFC 9110 §5.6.2).
-const TOKEN: [bool; 256] = {
-    let mut token = [false; 256];
-    let mut at = 0;
-    while at < 256 {
-        token[at] = (at as u8).is_ascii_alphanumeric();
-        at += 1;
-    }
-    let punctuation = b"!#$%&'*+-.^_`|~";
-    at = 0;
-    while at < punctuation.len() {
-        token[punctuation[at] as usize] = true;
-        at += 1;
-    }
-    token
-};
+const TOKEN: [bool; 256] = alphanumeric_and(b"!#$%&'*+-.^_`|~");
 
 impl Lines {
     /// Reads the lines of `head` from `start` to the empty line that ends it, and tells where that ends. `None` at

@@ -22,7 +22,7 @@ pub struct AiPromptDecoratorConfig {
     #[config(optional)]
     pub prompts: Option<Prompts>,
     /// Largest body that is read, in bytes; 0 for no limit.
-    #[config(default = 1_048_576)]
+    #[config(default = crate::ai::LARGEST_BODY)]
     pub max_request_body_size: Option<u64>,
     /// Format in which clients speak to this route. Messages are put in as that format has them.
     #[config(

@@ -29,7 +29,7 @@ pub struct AiPromptGuardConfig {
     #[config(optional, default = false)]
     pub allow_all_conversation_history: Option<bool>,
     /// Largest body that is read, in bytes; 0 for no limit. A larger one is refused.
-    #[config(default = 1_048_576)]
+    #[config(default = crate::ai::LARGEST_BODY)]
     pub max_request_body_size: Option<u64>,
     /// Whether messages of every role are looked at, else the user's.
     #[config(default = false)]

@@ -28,7 +28,7 @@ pub struct AiPromptTemplateConfig {
     #[config(required, default = false)]
     pub log_original_request: bool,
     /// Largest body that is read, in bytes; 0 for no limit. A larger one is refused.
-    #[config(default = 1_048_576)]
+    #[config(default = crate::ai::LARGEST_BODY)]
     pub max_request_body_size: Option<u64>,
 }
 

@@ -32,7 +32,7 @@ pub struct AiRequestTransformerConfig {
     #[config(required, default = true)]
     pub https_verify: bool,
     /// Largest body that is read, in bytes; 0 for no limit. A larger one is refused.
-    #[config(default = 1_048_576)]
+    #[config(default = crate::ai::LARGEST_BODY)]
     pub max_request_body_size: Option<u64>,
     /// Proxy by which an LLM at an `http` address is asked.
     #[config(optional)]

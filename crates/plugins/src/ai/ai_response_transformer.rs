@@ -40,7 +40,7 @@ pub struct AiResponseTransformerConfig {
     #[config(required, default = true)]
     pub https_verify: bool,
     /// Accepted as Kong has it; the request's body is not read.
-    #[config(default = 1_048_576)]
+    #[config(default = crate::ai::LARGEST_BODY)]
     pub max_request_body_size: Option<u64>,
     /// Proxy by which an LLM at an `http` address is asked.
     #[config(optional)]

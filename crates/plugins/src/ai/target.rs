@@ -279,7 +279,9 @@ impl Target {
         let (received, captures) = (exchange.received_target.clone(), exchange.captures.clone());
         let received = std::str::from_utf8(&received).unwrap_or_default();
         let (client_path, client_query) = received.split_once('?').unwrap_or((received, ""));
-        let betas = exchange.head.headers.get_str("anthropic-beta").map(str::to_owned);
+        let betas = (self.shared.format == Format::Anthropic)
+            .then(|| exchange.head.headers.get_str("anthropic-beta").map(str::to_owned))
+            .flatten();
         let rules = Rules {
             format: self.shared.format,
             operation: self.shared.operation,

@@ -11,6 +11,7 @@ use crate::convert::answer::{self, Answer, Block, Choice, Failure, Finish, Token
 use crate::convert::embeddings::Vectors;
 use crate::convert::events::Events;
 use crate::convert::lines::{Lines, json_of};
+use crate::convert::openai::answer_reader::CallDelta;
 use crate::json::quote;
 use crate::provider::{Asked, Stream, StreamWishes};
 use crate::usage::Seen;
@@ -222,22 +223,6 @@ struct Content<'a> {
     text: Option<&'a RawValue>,
     #[serde(borrow)]
     thinking: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct CallDelta<'a> {
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    function: Option<FunctionDelta<'a>>,
-}
-
-#[derive(Deserialize)]
-struct FunctionDelta<'a> {
-    #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    arguments: Option<&'a RawValue>,
 }
 
 impl Reader {

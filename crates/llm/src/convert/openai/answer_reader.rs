@@ -185,21 +185,23 @@ struct Delta<'a> {
     tool_calls: Option<Vec<CallDelta<'a>>>,
 }
 
+/// A piece of a call. Cohere writes it so too, without the index.
 #[derive(Deserialize)]
-struct CallDelta<'a> {
+pub(crate) struct CallDelta<'a> {
     index: Option<u64>,
     #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
+    pub id: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    function: Option<FunctionDelta<'a>>,
+    pub function: Option<FunctionDelta<'a>>,
 }
 
+/// What a piece of a call says of its function.
 #[derive(Deserialize)]
-struct FunctionDelta<'a> {
+pub(crate) struct FunctionDelta<'a> {
     #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+    pub name: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    arguments: Option<&'a RawValue>,
+    pub arguments: Option<&'a RawValue>,
 }
 
 impl Reader {

@@ -46,9 +46,8 @@ pub struct AiProxyConfig {
     /// Whether clients may ask for streamed answers (`allow`), may not (`deny`), or always get them (`always`).
     #[config(optional, default = "allow")]
     pub response_streaming: Option<ResponseStreaming>,
-    /// Largest body that is read for inspection, in bytes; 0 for no limit. (Kong 3.13's default: up to 3.12 it
-    /// was 8192, which refuses ordinary chats.)
-    #[config(default = 1_048_576)]
+    /// Largest body that is read for inspection, in bytes; 0 for no limit.
+    #[config(default = crate::ai::LARGEST_BODY)]
     pub max_request_body_size: Option<u64>,
     /// Whether answers name the model in `X-Kong-LLM-Model`.
     #[config(default = true)]

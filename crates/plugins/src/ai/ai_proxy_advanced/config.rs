@@ -8,6 +8,7 @@ use tollgate_model::{Config, FieldErrors, Map, Value};
 use crate::ai::target::config::{
     Auth, Logging, Model, ResponseStreaming, RouteType, refuse_format, refuse_target, target_checks,
 };
+use crate::ai::vectors::{Embeddings, VectorDb};
 
 /// Configuration of `ai-proxy-advanced`.
 #[derive(Debug, Clone, Config)]
@@ -44,9 +45,8 @@ pub struct AiProxyAdvancedConfig {
     /// Whether clients may ask for streamed answers (`allow`), may not (`deny`), or always get them (`always`).
     #[config(optional, default = "allow")]
     pub response_streaming: Option<ResponseStreaming>,
-    /// Largest body that is read for inspection, in bytes; 0 for no limit. (Kong 3.13's default: up to 3.12 it
-    /// was 8192, which refuses ordinary chats.)
-    #[config(default = 1_048_576)]
+    /// Largest body that is read for inspection, in bytes; 0 for no limit.
+    #[config(default = crate::ai::LARGEST_BODY)]
     pub max_request_body_size: Option<u64>,
     /// Whether answers name the model in `X-Kong-LLM-Model`.
     #[config(default = true)]
@@ -54,12 +54,12 @@ pub struct AiProxyAdvancedConfig {
     /// Rules of who may ask which model; not served yet.
     #[config(optional)]
     pub acls: Option<Value>,
-    /// Model that makes vectors of prompts and descriptions, for the algorithm `semantic`; kept as it is given.
+    /// Model that makes vectors of prompts and descriptions, for the algorithm `semantic`.
     #[config(optional)]
-    pub embeddings: Option<Value>,
-    /// Where vectors are searched, for the algorithm `semantic`; kept as it is given.
+    pub embeddings: Option<Embeddings>,
+    /// Where vectors are searched, for the algorithm `semantic`.
     #[config(optional)]
-    pub vectordb: Option<Value>,
+    pub vectordb: Option<VectorDb>,
 }
 
 /// A model that answers, and where it is.

@@ -12,6 +12,13 @@ use super::{Target, refuse};
 /// Keys of clients of Anthropic.
 const KEYS: [&str; 2] = ["authorization", "x-api-key"];
 
+/// Keys of clients of Gemini; in the query it is [`GEMINI_ARGUMENT`].
+const GEMINI_KEYS: [&str; 2] = ["authorization", "x-goog-api-key"];
+const GEMINI_ARGUMENT: &[u8] = b"key";
+
+/// Key of clients of Cohere.
+const COHERE_KEYS: [&str; 1] = ["authorization"];
+
 /// What Anthropic's clients tell Anthropic.
 const ANTHROPIC: [&str; 3] =
     ["anthropic-version", "anthropic-beta", "anthropic-dangerous-direct-browser-access"];
@@ -20,10 +27,12 @@ const ANTHROPIC: [&str; 3] =
 /// believes; and what only that one would understand. Clients of OpenAI's format keep what they send (Kong 3.11).
 pub(super) fn remove(target: &Target, exchange: &mut Exchange) {
     let format = target.shared.format;
-    let (keys, own): (&[&str], _) = match format {
-        Format::Anthropic => (&KEYS, "anthropic"),
-        Format::Bedrock => (&FIELDS, "bedrock"),
-        _ => return,
+    let (keys, own) = match format {
+        Format::Anthropic => (&KEYS[..], "anthropic"),
+        Format::Bedrock => (&FIELDS[..], "bedrock"),
+        Format::Gemini => (&GEMINI_KEYS[..], "gemini"),
+        Format::Cohere => (&COHERE_KEYS[..], "cohere"),
+        Format::OpenAi | Format::Responses => return,
     };
     let is_own = target.shared.provider.name() == own;
     let headers = &mut exchange.head.headers;
@@ -32,33 +41,42 @@ pub(super) fn remove(target: &Target, exchange: &mut Exchange) {
         for name in keys.iter().filter(|name| !kept.is_some_and(|kept| kept.eq_ignore_ascii_case(name))) {
             headers.remove(name);
         }
+        let keeps_argument = target.keeps_own_auth()
+            && target.auth.param_name.as_deref().is_some_and(|name| name.as_bytes() == GEMINI_ARGUMENT);
+        if format == Format::Gemini && !keeps_argument {
+            without_argument(exchange, GEMINI_ARGUMENT);
+        }
     }
     if format == Format::Anthropic && !is_own {
         for name in ANTHROPIC {
-            headers.remove(name);
+            exchange.head.headers.remove(name);
         }
-        without_beta(exchange);
+        // Anthropic's clients add `beta=true` to the query.
+        without_argument(exchange, b"beta");
     }
 }
 
 /// Names of header fields that may be taken away from clients of a format.
 pub(super) fn names(format: Format) -> impl Iterator<Item = &'static str> {
-    let (keys, others): (&[&str], &[&str]) = match format {
-        Format::Anthropic => (&KEYS, &ANTHROPIC),
-        Format::Bedrock => (&FIELDS, &[]),
-        _ => (&[], &[]),
+    let (keys, others) = match format {
+        Format::Anthropic => (&KEYS[..], &ANTHROPIC[..]),
+        Format::Bedrock => (&FIELDS[..], &[][..]),
+        Format::Gemini => (&GEMINI_KEYS[..], &[][..]),
+        Format::Cohere => (&COHERE_KEYS[..], &[][..]),
+        Format::OpenAi | Format::Responses => (&[][..], &[][..]),
     };
     keys.iter().chain(others).copied()
 }
 
-/// Anthropic's clients add `beta=true` to the query.
-fn without_beta(exchange: &mut Exchange) {
+/// Takes an argument out of the query; one without it keeps its bytes.
+fn without_argument(exchange: &mut Exchange, name: &[u8]) {
     let Some(arguments) = exchange.query.take() else { return };
-    let rest: Vec<query::Pair<'_>> =
-        query::pairs(&arguments).filter(|(name, _)| **name != *b"beta").collect();
-    if !rest.is_empty() {
-        exchange.query = Some(query::write(rest).into());
-    }
+    let rest: Vec<query::Pair<'_>> = query::pairs(&arguments).filter(|(other, _)| **other != *name).collect();
+    exchange.query = match rest.len() {
+        0 => None,
+        left if left == query::pairs(&arguments).count() => Some(arguments),
+        _ => Some(query::write(rest).into()),
+    };
 }
 
 impl Target {
