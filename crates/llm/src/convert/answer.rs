@@ -154,6 +154,8 @@ pub(crate) fn kind_of(status: u16) -> &'static str {
         403 => "permission_error",
         404 => "not_found_error",
         429 => "rate_limit_error",
+        // Bedrock's models fail so: the request is not at fault.
+        424 => "server_error",
         400..=499 => "invalid_request_error",
         _ => "server_error",
     }

@@ -106,6 +106,8 @@ pub(super) fn kind_of(status: u16) -> &'static str {
         408 | 504 => "timeout_error",
         413 => "request_too_large",
         429 => "rate_limit_error",
+        // Bedrock's models fail so: the request is not at fault.
+        424 => "api_error",
         400..=499 => "invalid_request_error",
         503 | 529 => "overloaded_error",
         _ => "api_error",

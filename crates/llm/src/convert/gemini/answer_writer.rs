@@ -82,6 +82,8 @@ fn status_name(status: u16) -> &'static str {
         404 => "NOT_FOUND",
         409 => "ABORTED",
         429 => "RESOURCE_EXHAUSTED",
+        // Bedrock's models fail so: the request is not at fault.
+        424 => "INTERNAL",
         400..=499 => "INVALID_ARGUMENT",
         501 => "UNIMPLEMENTED",
         502 | 503 | 529 => "UNAVAILABLE",
