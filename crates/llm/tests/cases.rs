@@ -2,17 +2,14 @@
 //! answers, what the client gets, what is known of it then. Every streamed case is also cut at every byte.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-use std::sync::Arc;
+mod common;
 
-use aws_smithy_eventstream::frame::{read_message_from, write_message_to};
-use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use common::{aws_bytes, aws_events, provider};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tollgate_llm::json::Object;
-use tollgate_llm::provider::{self, Asked, Sent, Settings, StreamWishes};
+use tollgate_llm::provider::{self as providers, Asked, Sent, Settings, StreamWishes};
 use tollgate_llm::request::{self, Call, Options, Rules, Streaming};
 use tollgate_llm::usage::Seen;
 use tollgate_llm::{Format, Operation, Provider};
@@ -45,30 +42,6 @@ const STREAMED: &[(&str, &str)] = &[
     ("cohere", include_str!("../cases/cohere-client_streamed.json")),
 ];
 
-fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
-    let of = |option: &str| case["settings"][option].as_str().map(str::to_owned);
-    let settings = Settings {
-        azure_instance: of("azure_instance"),
-        azure_deployment_id: of("azure_deployment_id"),
-        azure_api_version: of("azure_api_version"),
-        anthropic_version: of("anthropic_version"),
-        aws_region: of("aws_region"),
-        bedrock_latency: of("bedrock_latency"),
-        bedrock_normalizes: case["settings"]["embeddings_normalize"].as_bool(),
-        llama2_format: of("llama2_format"),
-        mistral_format: of("mistral_format"),
-        dashscope_in_china: case["settings"]["dashscope_in_china"] == true,
-        databricks_workspace: of("databricks_workspace"),
-        cohere_embedding_input_type: of("cohere_embedding_input_type"),
-        gemini_api_endpoint: of("gemini_api_endpoint"),
-        gemini_project_id: of("gemini_project_id"),
-        gemini_location_id: of("gemini_location_id"),
-        huggingface_use_cache: case["settings"]["huggingface_use_cache"].as_bool(),
-        huggingface_wait_for_model: case["settings"]["huggingface_wait_for_model"].as_bool(),
-    };
-    provider::configured(name, &settings).unwrap()
-}
-
 fn each_case(tables: &[(&str, &str)], run: impl Fn(&dyn Provider, &Value)) {
     for (name, table) in tables {
         for case in serde_json::from_str::<Vec<Value>>(table).unwrap() {
@@ -80,11 +53,7 @@ fn each_case(tables: &[(&str, &str)], run: impl Fn(&dyn Provider, &Value)) {
 
 /// What the client speaks.
 fn format(case: &Value) -> Format {
-    match case["format"].as_str() {
-        None => Format::OpenAi,
-        Some("responses") => Format::Responses,
-        Some(name) => Format::named(name).unwrap(),
-    }
+    common::format(case["format"].as_str().unwrap_or("openai"))
 }
 
 fn operation(case: &Value) -> Operation {
@@ -285,34 +254,12 @@ fn refusals() {
     }
 }
 
-/// The bytes of a stream: a text, or a list of AWS events by their types; those of exceptions begin with `!`.
+/// The bytes of a stream: a text, or a list of AWS events.
 fn stream_bytes(case: &Value) -> Vec<u8> {
-    let Some(events) = case["stream"].as_array() else {
-        return case["stream"].as_str().unwrap().as_bytes().to_vec();
-    };
-    let mut bytes = Vec::new();
-    for event in events {
-        let name = event[0].as_str().unwrap();
-        let (kind, name_header, name) = match name.strip_prefix('!') {
-            Some(exception) => ("exception", ":exception-type", exception),
-            None => ("event", ":event-type", name),
-        };
-        let header =
-            |name: &'static str, value: &str| Header::new(name, HeaderValue::String(value.to_owned().into()));
-        let headers = vec![
-            header(name_header, name),
-            header(":content-type", "application/json"),
-            header(":message-type", kind),
-        ];
-        // What a model has said when it was invoked stands there in base64.
-        let payload = match name {
-            "chunk" => json!({"bytes": STANDARD.encode(event[1].to_string())}),
-            _ => event[1].clone(),
-        };
-        let message = Message::new_from_parts(headers, payload.to_string().into_bytes());
-        write_message_to(&message, &mut bytes).unwrap();
+    match case["stream"].as_array() {
+        Some(events) => aws_bytes(events),
+        None => case["stream"].as_str().unwrap().as_bytes().to_vec(),
     }
-    bytes
 }
 
 /// The bytes that the client is to get: those that came where the case says so, else events of its format.
@@ -322,28 +269,9 @@ fn check_stream(client: &[u8], came: &[u8], case: &Value, how: &str) {
         return assert!(client == came, "{title}: {how}");
     }
     match format(case) {
-        Format::Bedrock => assert_eq!(aws_events(client), case["client"], "{title}: {how}"),
+        Format::Bedrock => assert_eq!(Value::from(aws_events(client)), case["client"], "{title}: {how}"),
         _ => check_events(std::str::from_utf8(client).unwrap(), case, how),
     }
-}
-
-/// AWS events as the tables hold them.
-fn aws_events(mut bytes: &[u8]) -> Value {
-    let mut events = Vec::new();
-    while !bytes.is_empty() {
-        let message = read_message_from(&mut bytes).unwrap();
-        let header = |name: &str| {
-            let header = message.headers().iter().find(|header| header.name().as_str() == name)?;
-            Some(header.value().as_string().unwrap().as_str().to_owned())
-        };
-        assert_eq!(header(":content-type").unwrap(), "application/json");
-        let name = match header(":message-type").unwrap().as_str() {
-            "exception" => format!("!{}", header(":exception-type").unwrap()),
-            _ => header(":event-type").unwrap(),
-        };
-        events.push(json!([name, serde_json::from_slice::<Value>(message.payload()).unwrap()]));
-    }
-    events.into()
 }
 
 /// The events that the client is to get: a text, or a list of what their data lines hold.
@@ -443,7 +371,7 @@ proptest! {
         let options = Options { max_tokens: configured.then(|| "5".into()), ..Options::default() };
         let rules = Rules { format, operation: Operation::Chat, path, query: "", captures: &[], model: Some("m"), streaming: Streaming::Allow, options: &options, want_usage: true, auth: None, betas: Some("x") };
         let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
-        let provider = provider::configured(name, &Settings::default()).unwrap();
+        let provider = providers::configured(name, &Settings::default()).unwrap();
         let sent = provider.request(&call, &rules).unwrap().body;
         if to_bedrock && !configured {
             prop_assert_eq!(&sent, body.as_bytes());
@@ -476,7 +404,7 @@ proptest! {
         let rules = Rules { format: Format::OpenAi, operation: Operation::Chat, path: "/", query: "", captures: &[], model: Some("m"), streaming: Streaming::Always, options: &options, want_usage: true, auth: None, betas: None };
         prop_assume!(members.iter().filter(|(name, _)| name == "messages").count() == 1);
         let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
-        let sent = provider::configured("openai", &Settings::default()).unwrap().request(&call, &rules).unwrap();
+        let sent = providers::configured("openai", &Settings::default()).unwrap().request(&call, &rules).unwrap();
         let parsed = Object::parse(&sent.body).unwrap();
         let kept = |object: &Object<'_>| object.members().filter(|(name, _)| !edited.contains(name)).map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>();
         prop_assert_eq!(kept(&parsed), kept(&call.body));
