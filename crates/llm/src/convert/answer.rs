@@ -53,6 +53,14 @@ pub(crate) enum Block {
     },
 }
 
+impl Block {
+    /// Whether it says anything: providers give an empty text beside calls, which others refuse where the answer is
+    /// sent again.
+    pub fn says(&self) -> bool {
+        !matches!(self, Self::Text(text) if text.is_empty())
+    }
+}
+
 /// Why an answer ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Finish {

@@ -10,7 +10,7 @@ pub(crate) fn write(answer: Answer, asked: &Asked<'_>) -> Value {
     let choice = answer.choices.into_iter().next().unwrap_or_default();
     let calls = choice.calls();
     let (reason, sequence) = stop_reason(&choice.finish, calls);
-    let content: Vec<Value> = choice.blocks.into_iter().filter(says).map(block).collect();
+    let content: Vec<Value> = choice.blocks.into_iter().filter(Block::says).map(block).collect();
     json!({
         "id": id(answer.id.as_deref(), asked.id),
         "type": "message",
@@ -21,11 +21,6 @@ pub(crate) fn write(answer: Answer, asked: &Asked<'_>) -> Value {
         "stop_sequence": sequence,
         "usage": usage(answer.tokens.unwrap_or_default()),
     })
-}
-
-/// Empty texts are refused where the answer is sent again.
-fn says(block: &Block) -> bool {
-    !matches!(block, Block::Text(text) if text.is_empty())
 }
 
 fn block(block: Block) -> Value {

@@ -8,18 +8,13 @@ use crate::convert::answer::{Answer, Block, Finish, Tokens};
 pub(crate) fn write(answer: Answer) -> Value {
     let choice = answer.choices.into_iter().next().unwrap_or_default();
     let reason = stop_reason(&choice.finish, choice.calls());
-    let content: Vec<Value> = choice.blocks.into_iter().filter(says).map(block).collect();
+    let content: Vec<Value> = choice.blocks.into_iter().filter(Block::says).map(block).collect();
     json!({
         "output": {"message": {"role": "assistant", "content": content}},
         "stopReason": reason,
         "usage": usage(answer.tokens.unwrap_or_default()),
         "metrics": metrics(),
     })
-}
-
-/// Empty texts are refused where the answer is sent again.
-fn says(block: &Block) -> bool {
-    !matches!(block, Block::Text(text) if text.is_empty())
 }
 
 fn block(block: Block) -> Value {

@@ -28,6 +28,7 @@ fn candidate((index, choice): (usize, Choice)) -> Value {
     let parts: Vec<Value> = choice
         .blocks
         .into_iter()
+        .filter(Block::says)
         .filter_map(|block| match block {
             Block::Text(text) | Block::Refusal(text) => Some(json!({"text": text})),
             Block::Reasoning { text, .. } => Some(json!({"text": text, "thought": true})),

@@ -88,7 +88,7 @@ fn usage(tokens: Tokens) -> Value {
 
 fn output(choice: Choice, asked: &Asked<'_>) -> Value {
     let mut items: Vec<Value> = Vec::new();
-    for block in choice.blocks {
+    for block in choice.blocks.into_iter().filter(Block::says) {
         let index = items.len();
         match block {
             Block::Text(text) => add_part(&mut items, asked, output_text(&text)),
