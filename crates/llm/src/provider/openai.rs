@@ -129,7 +129,13 @@ impl Provider for OpenAi {
     }
 
     fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
-        self.translates(format).then(|| answer_reader::error(status, body, format)).flatten()
+        // Responses tell errors as chats do: what is in that format already passes, with its code.
+        let passes = match format {
+            Format::OpenAi => true,
+            Format::Responses => answer_reader::is_error(body),
+            _ => false,
+        };
+        if passes { None } else { answer_reader::error(status, body, format) }
     }
 }
 

@@ -86,6 +86,11 @@ fn tokens(usage: &Value) -> Option<Tokens> {
     })
 }
 
+/// Whether this is an error in OpenAI's format, which not all give who speak it otherwise.
+pub(crate) fn is_error(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body).is_ok_and(|given| given["error"]["message"].is_string())
+}
+
 /// An error answer; `None` where it is not in OpenAI's format.
 pub(crate) fn error(status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
     let given: Value = serde_json::from_slice(body).ok()?;

@@ -76,6 +76,17 @@ pub(super) fn end(response: &mut Map<String, Value>, finish: &Finish, tokens: Op
     }
 }
 
+/// What a response calls the error that it fails with: OpenAI lists what there can be.
+pub(super) fn error_code(status: u16) -> &'static str {
+    match status {
+        429 => "rate_limit_exceeded",
+        // Bedrock's models fail so: the request is not at fault.
+        424 => "server_error",
+        400..=499 => "invalid_prompt",
+        _ => "server_error",
+    }
+}
+
 fn usage(tokens: Tokens) -> Value {
     json!({
         "input_tokens": tokens.prompt,

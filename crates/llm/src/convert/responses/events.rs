@@ -297,7 +297,10 @@ impl Writer for ResponseEvents {
         self.open = None;
         let mut response = self.response();
         response.insert("status".to_owned(), "failed".into());
-        response.insert("error".to_owned(), json!({"code": failure.kind, "message": failure.message}));
+        response.insert(
+            "error".to_owned(),
+            json!({"code": answer_writer::error_code(failure.status), "message": failure.message}),
+        );
         self.put(out, "response.failed", json!({"response": response}));
     }
 }
