@@ -375,6 +375,8 @@ fn error_name(client: &str, status: u16) -> &'static str {
         ("gemini", 429) => "RESOURCE_EXHAUSTED",
         ("gemini", 503 | 529) => "UNAVAILABLE",
         ("gemini", _) => "INTERNAL",
+        ("responses", 429) => "rate_limit_exceeded",
+        ("responses", _) => "server_error",
         ("cohere", _) => "ERROR",
         other => panic!("{other:?}"),
     }
@@ -444,8 +446,10 @@ fn cohere() {
 /// Every cell stands in the files.
 #[test]
 fn no_cell_is_missing() {
-    let requests = REQUESTS.iter().flat_map(|name| ["path", "sent", "streamed_path"].map(|what| (*name, what)));
-    let answers = ANSWERS.iter().flat_map(|(name, _)| ["client", "client_streamed"].map(|what| (*name, what)));
+    let requests =
+        REQUESTS.iter().flat_map(|name| ["path", "sent", "streamed_path"].map(|what| (*name, what)));
+    let answers =
+        ANSWERS.iter().flat_map(|(name, _)| ["client", "client_streamed"].map(|what| (*name, what)));
     let cells: Vec<(&str, &str)> = requests.chain(answers).collect();
     let mut missing = Vec::new();
     for client in CLIENTS {

@@ -134,7 +134,7 @@ pub fn whole(format: &str, answer: &Value) -> Heard {
         "responses" => {
             for item in list(&answer["output"]) {
                 match item["type"].as_str().unwrap() {
-                    "message" => list(&item["content"]).iter().for_each(|part| heard.say(&part["text"])),
+                    "message" => list(&item["content"]).iter().for_each(|part| heard.say_part(&part["text"])),
                     "function_call" => heard.call(&item["call_id"], &item["name"], &item["arguments"]),
                     other => panic!("{other}"),
                 }
@@ -144,7 +144,7 @@ pub fn whole(format: &str, answer: &Value) -> Heard {
         "anthropic" => {
             for block in list(&answer["content"]) {
                 match block["type"].as_str().unwrap() {
-                    "text" => heard.say(&block["text"]),
+                    "text" => heard.say_part(&block["text"]),
                     "tool_use" => heard.call(&block["id"], &block["name"], &block["input"]),
                     other => panic!("{other}"),
                 }
@@ -153,7 +153,9 @@ pub fn whole(format: &str, answer: &Value) -> Heard {
         }
         "bedrock" => {
             for block in list(&answer["output"]["message"]["content"]) {
-                heard.say(&block["text"]);
+                if block["text"].is_string() {
+                    heard.say_part(&block["text"]);
+                }
                 if let Some(call) = block["toolUse"].as_object() {
                     heard.call(&call["toolUseId"], &call["name"], &call["input"]);
                 }
@@ -281,14 +283,16 @@ pub fn failure(format: &str, error: &Value) -> (String, Option<String>) {
     let (message, kind) = match format {
         "openai" => (&error["error"]["message"], &Value::Null),
         "responses" if error["type"] == "response.failed" => {
-            (&error["response"]["error"]["message"], &Value::Null)
+            (&error["response"]["error"]["message"], &error["response"]["error"]["code"])
         }
         "responses" => (&error["error"]["message"], &Value::Null),
         "anthropic" => (&error["error"]["message"], &error["error"]["type"]),
         "bedrock" if error.is_array() => (&error[1]["message"], &error[0]),
         "bedrock" => (&error["message"], &Value::Null),
         "gemini" => (&error["error"]["message"], &error["error"]["status"]),
-        "cohere" if error["type"] == "message-end" => (&error["delta"]["error"], &error["delta"]["finish_reason"]),
+        "cohere" if error["type"] == "message-end" => {
+            (&error["delta"]["error"], &error["delta"]["finish_reason"])
+        }
         "cohere" => (&error["message"], &Value::Null),
         other => panic!("{other}"),
     };
@@ -302,6 +306,12 @@ fn list(value: &Value) -> &[Value] {
 impl Heard {
     fn say(&mut self, text: &Value) {
         self.text.push_str(text.as_str().unwrap_or_default());
+    }
+
+    /// A part that is nothing but a text: providers refuse an empty one where the answer is sent again.
+    fn say_part(&mut self, text: &Value) {
+        assert_ne!(text, "");
+        self.say(text);
     }
 
     /// Arguments are JSON, or the text of it.
