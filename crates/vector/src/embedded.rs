@@ -8,11 +8,12 @@ mod journal;
 mod rows;
 mod shelf;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use shelf::Shelf;
 
-use crate::{Answer, Error, Hit, Index, Shape};
+use crate::{Answer, Error, Hit, Index, Search, Shape};
 
 /// So many numbers are looked at where the request is; beyond that (about half a millisecond) elsewhere.
 const AT_ONCE: usize = 1 << 20;
@@ -46,10 +47,6 @@ impl Index for Embedded {
         "embedded"
     }
 
-    fn shape(&self) -> Shape {
-        self.shape
-    }
-
     fn put<'a>(&'a self, namespace: &'a str, id: &'a str, vector: &'a [f32]) -> Answer<'a, ()> {
         Box::pin(async move {
             self.shape.check(vector)?;
@@ -70,21 +67,17 @@ impl Index for Embedded {
         })
     }
 
-    fn nearest<'a>(
-        &'a self,
-        namespace: &'a str,
-        vector: &'a [f32],
-        most: usize,
-        within: Option<f64>,
-    ) -> Answer<'a, Vec<Hit>> {
+    fn nearest<'a>(&'a self, namespace: &'a str, search: Search<'a>) -> Answer<'a, Vec<Hit>> {
         Box::pin(async move {
+            let Search { vector, among, most, within } = search;
             self.shape.check(vector)?;
             let Some(rows) = self.shelf.rows(&self.space(namespace)) else { return Ok(Vec::new()) };
             let metric = self.shape.metric;
             let vector = metric.kept(vector);
             let is_long = rows.len() * vector.len() > AT_ONCE;
-            let search = move || rows.nearest(metric, &vector, most, within);
-            if is_long { beside(search).await } else { Ok(search()) }
+            let among: Option<HashSet<String>> = among.map(|among| among.iter().cloned().collect());
+            let look = move || rows.nearest(metric, &vector, among.as_ref(), most, within);
+            if is_long { beside(look).await } else { Ok(look()) }
         })
     }
 }

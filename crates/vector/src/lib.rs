@@ -27,9 +27,6 @@ pub trait Index: Send + Sync {
     /// Kong's name of it, for logs and metrics (`vectordb.strategy`).
     fn name(&self) -> &'static str;
 
-    /// What the vectors are.
-    fn shape(&self) -> Shape;
-
     /// Keeps a vector, in place of the one that has this id already.
     fn put<'a>(&'a self, namespace: &'a str, id: &'a str, vector: &'a [f32]) -> Answer<'a, ()>;
 
@@ -39,14 +36,21 @@ pub trait Index: Send + Sync {
     /// Forgets a vector. It is no error where there is none.
     fn delete<'a>(&'a self, namespace: &'a str, id: &'a str) -> Answer<'a, ()>;
 
-    /// The vectors nearest to this one, nearest first: at most so many, and none farther away than `within`.
-    fn nearest<'a>(
-        &'a self,
-        namespace: &'a str,
-        vector: &'a [f32],
-        most: usize,
-        within: Option<f64>,
-    ) -> Answer<'a, Vec<Hit>>;
+    /// The vectors that a search is for, nearest first.
+    fn nearest<'a>(&'a self, namespace: &'a str, search: Search<'a>) -> Answer<'a, Vec<Hit>>;
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Search<'a> {
+    /// What the vectors are to be near to.
+    pub vector: &'a [f32],
+    /// Ids of those that count; `None` for all.
+    pub among: Option<&'a [String]>,
+    /// How many are wanted.
+    pub most: usize,
+    /// How far they may be.
+    pub within: Option<f64>,
 }
 
 /// What the vectors of an index are.

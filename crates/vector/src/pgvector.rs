@@ -11,7 +11,7 @@ use tokio_postgres::{Row, error::SqlState};
 use connection::{Connections, Failure};
 pub use connection::{PgVectorSettings, PgVectorTls};
 
-use crate::{Answer, Error, Hit, Index, Metric, Shape, nearest_of};
+use crate::{Answer, Error, Hit, Index, Metric, Search, Shape, nearest_of};
 
 /// Vectors of one shape in a Postgres.
 pub struct PgVector {
@@ -117,10 +117,6 @@ impl Index for PgVector {
         "pgvector"
     }
 
-    fn shape(&self) -> Shape {
-        self.shape
-    }
-
     fn put<'a>(&'a self, namespace: &'a str, id: &'a str, vector: &'a [f32]) -> Answer<'a, ()> {
         Box::pin(async move {
             self.shape.check(vector)?;
@@ -151,14 +147,9 @@ impl Index for PgVector {
         })
     }
 
-    fn nearest<'a>(
-        &'a self,
-        namespace: &'a str,
-        vector: &'a [f32],
-        most: usize,
-        within: Option<f64>,
-    ) -> Answer<'a, Vec<Hit>> {
+    fn nearest<'a>(&'a self, namespace: &'a str, search: Search<'a>) -> Answer<'a, Vec<Hit>> {
         Box::pin(async move {
+            let Search { vector, among, most, within } = search;
             self.shape.check(vector)?;
             let operator = match self.shape.metric {
                 Metric::Cosine => "<=>",
@@ -166,12 +157,16 @@ impl Index for PgVector {
             };
             let statement = format!(
                 "SELECT id, (vector {operator} $2::text::vector)::float8 AS distance FROM {} \
-                 WHERE namespace = $1 ORDER BY distance LIMIT $3",
+                 WHERE namespace = $1 AND ($4::text[] IS NULL OR id = ANY($4)) ORDER BY distance LIMIT $3",
                 self.table
             );
             let most_here = i64::try_from(most).unwrap_or(i64::MAX);
-            let values: Values<'_> =
-                &[(&namespace, Type::TEXT), (&literal(vector), Type::TEXT), (&most_here, Type::INT8)];
+            let values: Values<'_> = &[
+                (&namespace, Type::TEXT),
+                (&literal(vector), Type::TEXT),
+                (&most_here, Type::INT8),
+                (&among, Type::TEXT_ARRAY),
+            ];
             let rows = self.ask(&statement, values).await?;
             let hit = |row: &Row| {
                 let (id, distance) = (row.try_get("id")?, row.try_get::<_, f64>("distance")?);

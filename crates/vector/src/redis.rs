@@ -1,13 +1,13 @@
 //! Vectors in a Redis that can search: one with RediSearch, Redis 8, or a Valkey with its search module.
 //!
-//! Each vector is a hash of its own, with its namespace as a tag; one index for each shape covers them all.
+//! Each vector is a hash of its own, with its namespace and its id as tags; one index for each shape covers them all.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, BytesMut};
 use tollgate_redis::{Redis, Value, cmd};
 
-use crate::{Answer, Error, Hit, Index, Metric, Shape, nearest_of};
+use crate::{Answer, Error, Hit, Index, Metric, Search, Shape, nearest_of};
 
 /// Vectors of one shape in a Redis.
 pub struct RedisIndex {
@@ -38,7 +38,8 @@ impl RedisIndex {
         };
         let mut create = cmd("FT.CREATE");
         create.arg(&self.name).arg(&["ON", "HASH", "PREFIX", "1"]).arg(format!("{}:", self.name));
-        create.arg(&["SCHEMA", "namespace", "TAG", "vector", "VECTOR", "FLAT", "6", "TYPE", "FLOAT32"]);
+        create.arg(&["SCHEMA", "namespace", "TAG", "id", "TAG"]);
+        create.arg(&["vector", "VECTOR", "FLAT", "6", "TYPE", "FLOAT32"]);
         create.arg(&["DIM", &self.shape.dimensions.to_string(), "DISTANCE_METRIC", metric]);
         match self.redis.send::<Value>(&create).await {
             Ok(_) => {}
@@ -58,8 +59,12 @@ impl RedisIndex {
         error.into()
     }
 
-    async fn search(&self, namespace: &str, vector: &[f32], most: usize) -> Result<Vec<Hit>, Error> {
-        let query = format!("(@namespace:{{{}}})=>[KNN {most} @vector $vector AS distance]", tag(namespace));
+    async fn ask(&self, namespace: &str, asked: Search<'_>) -> Result<Vec<Hit>, Error> {
+        let Search { vector, among, most, .. } = asked;
+        let ids = among.map(|ids| ids.iter().map(|id| tag(id)).collect::<Vec<_>>().join("|"));
+        let ids = ids.map(|ids| format!(" @id:{{{ids}}}")).unwrap_or_default();
+        let query =
+            format!("(@namespace:{{{}}}{ids})=>[KNN {most} @vector $vector AS distance]", tag(namespace));
         let mut search = cmd("FT.SEARCH");
         search.arg(&self.name).arg(query).arg(&["PARAMS", "2", "vector"]).arg(&*numbers(vector));
         search.arg(&["RETURN", "2", "id", "distance", "LIMIT", "0"]).arg(most).arg(&["DIALECT", "2"]);
@@ -100,6 +105,8 @@ fn read(answer: &Value, metric: Metric) -> Option<Vec<Hit>> {
         };
         let distance: f64 = field("distance")?.parse().ok()?;
         let distance = match metric {
+            // Without a direction there is no angle: as far as a right one.
+            Metric::Cosine if distance.is_nan() => 1.0,
             // Less than nothing where numbers are rounded.
             Metric::Cosine => distance.max(0.0),
             // RediSearch leaves the root out.
@@ -123,10 +130,6 @@ fn text(value: Option<&Value>) -> Option<String> {
 impl Index for RedisIndex {
     fn name(&self) -> &'static str {
         "redis"
-    }
-
-    fn shape(&self) -> Shape {
-        self.shape
     }
 
     fn put<'a>(&'a self, namespace: &'a str, id: &'a str, vector: &'a [f32]) -> Answer<'a, ()> {
@@ -160,27 +163,25 @@ impl Index for RedisIndex {
         })
     }
 
-    fn nearest<'a>(
-        &'a self,
-        namespace: &'a str,
-        vector: &'a [f32],
-        most: usize,
-        within: Option<f64>,
-    ) -> Answer<'a, Vec<Hit>> {
+    fn nearest<'a>(&'a self, namespace: &'a str, search: Search<'a>) -> Answer<'a, Vec<Hit>> {
         Box::pin(async move {
-            self.shape.check(vector)?;
+            self.shape.check(search.vector)?;
+            // A query for no id is none.
+            if search.among.is_some_and(<[String]>::is_empty) {
+                return Ok(Vec::new());
+            }
             if !self.is_made.load(Ordering::Relaxed) {
                 self.make().await?;
             }
-            let hits = match self.search(namespace, vector, most).await {
+            let hits = match self.ask(namespace, search).await {
                 // The index is gone with what was in it: somebody has emptied the database.
                 Err(Error::Redis(tollgate_redis::Error::Failed { reason, .. })) if is_missing(&reason) => {
                     self.make().await?;
-                    self.search(namespace, vector, most).await?
+                    self.ask(namespace, search).await?
                 }
                 answer => answer?,
             };
-            Ok(nearest_of(hits, most, within))
+            Ok(nearest_of(hits, search.most, search.within))
         })
     }
 }

@@ -223,6 +223,11 @@ impl Choices {
         })
     }
 
+    /// Whether a client asks for this choice by an alias.
+    fn is_asked_for(&self, number: usize) -> bool {
+        number != 0 && self.without_alias != Some(number)
+    }
+
     /// The choice of a number.
     fn get(&self, number: usize) -> Option<&Choice> {
         self.all.get(number)

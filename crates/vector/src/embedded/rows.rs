@@ -1,6 +1,6 @@
 //! The vectors of one namespace, side by side.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::{Hit, Metric, nearest_of};
@@ -44,18 +44,20 @@ impl Rows {
         self.0.iter().flat_map(|chunk| chunk.vectors())
     }
 
-    /// The nearest to `vector`, nearest first.
+    /// The nearest to `vector` of those that count, nearest first.
     pub(crate) fn nearest(
         &self,
         metric: Metric,
         vector: &[f32],
+        among: Option<&HashSet<String>>,
         most: usize,
         within: Option<f64>,
     ) -> Vec<Hit> {
         let mut found: Vec<(f64, &Arc<str>)> = Vec::new();
         // What is not nearer than the last of those found need not be kept.
         let mut limit = within.unwrap_or(f64::INFINITY);
-        for (id, other) in self.vectors() {
+        let counts = |id: &str| among.is_none_or(|among| among.contains(id));
+        for (id, other) in self.vectors().filter(|(id, _)| counts(id)) {
             let distance = metric.distance(vector, other);
             if distance > limit {
                 continue;
@@ -196,6 +198,7 @@ mod tests {
             most in 1usize..20,
             within in prop::option::of(0.0f64..1.5),
             cosine in any::<bool>(),
+            among in prop::option::of(prop::collection::hash_set((0u16..400).prop_map(|id| id.to_string()), 0..40)),
         ) {
             let metric = if cosine { Metric::Cosine } else { Metric::Euclidean };
             let (mut space, mut all) = (Space::default(), HashMap::new());
@@ -213,7 +216,8 @@ mod tests {
                 }
             }
             prop_assert_eq!(space.rows().len(), all.len());
-            let found = space.rows().nearest(metric, &metric.kept(&to), most, within);
+            let found = space.rows().nearest(metric, &metric.kept(&to), among.as_ref(), most, within);
+            all.retain(|id, _| among.as_ref().is_none_or(|among| among.contains(id)));
             let expected = brute_force(metric, &all, &to);
             // Where distances differ by less than single precision tells, either order is right.
             let near = |one: f64, other: f64| (one - other).abs() < 1e-4;
@@ -241,7 +245,7 @@ mod tests {
         space.put("299", &[0.0]);
         (0..200u32).for_each(|id| assert!(space.delete(&id.to_string())));
         let ids = |rows: &Rows| -> Vec<String> {
-            rows.nearest(Metric::Euclidean, &[0.0], 2, None).into_iter().map(|hit| hit.id).collect()
+            rows.nearest(Metric::Euclidean, &[0.0], None, 2, None).into_iter().map(|hit| hit.id).collect()
         };
         assert_eq!((before.len(), ids(&before)), (300, vec!["0".to_owned(), "1".to_owned()]));
         assert_eq!((space.rows().len(), ids(&space.rows())), (100, vec!["299".to_owned(), "200".to_owned()]));

@@ -58,7 +58,7 @@ impl Shelf {
                 if let Some(space) = spaces.get_mut(name) {
                     let dimensions = space.dimensions();
                     if space.delete(id) {
-                        used -= size(name, id, dimensions);
+                        used = used.saturating_sub(size(name, id, dimensions));
                     }
                 }
             }
@@ -116,7 +116,7 @@ impl Shelf {
             deleted
         };
         if let (Some(dimensions), Some(backing)) = (deleted, &mut *file) {
-            backing.used -= size(space, id, dimensions);
+            backing.used = backing.used.saturating_sub(size(space, id, dimensions));
             self.write(backing, &Record::Delete { space, id });
         }
     }

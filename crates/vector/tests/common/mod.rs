@@ -4,7 +4,7 @@
 pub mod postgres;
 pub mod searching_redis;
 
-use tollgate_vector::{Error, Index};
+use tollgate_vector::{Error, Index, Search};
 
 /// Runs something asynchronous.
 pub fn run<T>(work: impl Future<Output = T>) -> T {
@@ -19,7 +19,7 @@ pub async fn found(
     most: usize,
     within: Option<f64>,
 ) -> Vec<(String, f64)> {
-    let hits = index.nearest(namespace, vector, most, within).await.unwrap();
+    let hits = index.nearest(namespace, Search { vector, among: None, most, within }).await.unwrap();
     hits.into_iter().map(|hit| (hit.id, (hit.distance * 1e4).round() / 1e4)).collect()
 }
 
@@ -44,6 +44,13 @@ pub async fn keeps_directions(index: &dyn Index) {
     assert_eq!(found(index, "a", &[3.0, 0.0], 2, None).await, expected[..2]);
     assert_eq!(found(index, "a", &[3.0, 0.0], 5, Some(1.5)).await, expected[..2]);
     assert_eq!(found(index, "a", &[3.0, 0.0], 5, Some(-0.1)).await, []);
+    let of = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    for (ids, expected) in [(of(&["west", "nobody", "north"]), &expected[1..]), (of(&[]), &expected[..0])] {
+        let search = Search { vector: &[1.0, 0.0], among: Some(&ids), most: 5, within: None };
+        let hits = index.nearest("a", search).await.unwrap();
+        let ids: Vec<&str> = hits.iter().map(|hit| &*hit.id).collect();
+        assert_eq!(ids, expected.iter().map(|(id, _)| &**id).collect::<Vec<_>>());
+    }
     let between = 1.0 - 0.5f64.sqrt();
     let expected = hits([("other: 1", (between * 1e4).round() / 1e4)]);
     assert_eq!(found(index, "a-b {c}|*", &[1.0, 0.0], 5, None).await, expected);
@@ -58,7 +65,8 @@ pub async fn keeps_directions(index: &dyn Index) {
         error.to_string(),
         "the vector has 1 numbers where `vectordb.dimensions` says 2; set it to what the embeddings model gives"
     );
-    assert!(matches!(index.nearest("a", &[f32::NAN, 0.0], 1, None).await, Err(Error::NotFinite)));
+    let search = Search { vector: &[f32::NAN, 0.0], among: None, most: 1, within: None };
+    assert!(matches!(index.nearest("a", search).await, Err(Error::NotFinite)));
 }
 
 /// An empty index of two dimensions, measured by lines.

@@ -130,11 +130,10 @@ fn answer(state: &mut State, arguments: &[Vec<u8>]) -> Reply {
         "FT.CREATE" => {
             let said: Vec<String> = (2..arguments.len()).map(text).collect();
             assert_eq!(said[..4], ["ON", "HASH", "PREFIX", "1"]);
-            let schema =
-                ["SCHEMA", "namespace", "TAG", "vector", "VECTOR", "FLAT", "6", "TYPE", "FLOAT32", "DIM"];
-            assert_eq!(said[5..15], schema);
-            assert_eq!(said[16], "DISTANCE_METRIC");
-            let index = (arguments[6].clone(), said[15].parse().unwrap(), said[17].clone());
+            let schema = "SCHEMA namespace TAG id TAG vector VECTOR FLAT 6 TYPE FLOAT32 DIM".split(' ');
+            assert_eq!(said[5..17], schema.collect::<Vec<_>>());
+            assert_eq!(said[18], "DISTANCE_METRIC");
+            let index = (arguments[6].clone(), said[17].parse().unwrap(), said[19].clone());
             state.indexes.insert(text(1), index);
             Reply::Simple("OK")
         }
@@ -152,7 +151,18 @@ fn answer(state: &mut State, arguments: &[Vec<u8>]) -> Reply {
     }
 }
 
-/// `(@namespace:{…})=>[KNN k @vector $vector AS distance]`
+/// A value of a tag as it stands in a query, between bars or braces.
+fn unescaped(tag: &str) -> String {
+    let (mut value, mut letters) = (String::new(), tag.chars());
+    while let Some(letter) = letters.next() {
+        // Unescaped, these separate or end tags.
+        assert!(!"|{}*- ".contains(letter), "{tag}");
+        value.push(if letter == '\\' { letters.next().unwrap() } else { letter });
+    }
+    value
+}
+
+/// `(@namespace:{…} @id:{…|…})=>[KNN k @vector $vector AS distance]`, the ids only where some alone count.
 fn search(
     state: &State,
     (prefix, dimensions, metric): &(Vec<u8>, usize, String),
@@ -161,13 +171,14 @@ fn search(
 ) -> Reply {
     let (tag, rest) = query.strip_prefix("(@namespace:{").unwrap().rsplit_once("})=>[KNN ").unwrap();
     let most: usize = rest.strip_suffix(" @vector $vector AS distance]").unwrap().parse().unwrap();
-    let mut namespace = String::new();
-    let mut letters = tag.chars();
-    while let Some(letter) = letters.next() {
-        // Unescaped, these separate or end tags.
-        assert!(!"|{}*- ".contains(letter), "{tag}");
-        namespace.push(if letter == '\\' { letters.next().unwrap() } else { letter });
-    }
+    let (tag, ids) = tag.split_once("} @id:{").map_or((tag, None), |(tag, ids)| (tag, Some(ids)));
+    let namespace = unescaped(tag);
+    let ids: Option<Vec<String>> = ids.map(|ids| ids.split('|').map(unescaped).collect());
+    let counts = |fields: &Fields| {
+        let id = String::from_utf8_lossy(&fields[&b"id"[..]]);
+        let is_one = ids.as_ref().is_none_or(|ids| ids.iter().any(|one| *one == id));
+        is_one && fields[&b"namespace"[..]] == namespace.as_bytes()
+    };
     let numbers = |bytes: &[u8]| -> Vec<f64> {
         bytes.chunks(4).map(|four| f32::from_le_bytes(four.try_into().unwrap()).into()).collect()
     };
@@ -176,7 +187,7 @@ fn search(
     let mut found: Vec<(f64, &Vec<u8>, &Fields)> = state
         .hashes
         .iter()
-        .filter(|(key, fields)| key.starts_with(prefix) && fields[&b"namespace"[..]] == namespace.as_bytes())
+        .filter(|(key, fields)| key.starts_with(prefix) && counts(fields))
         .map(|(key, fields)| {
             let vector = numbers(&fields[&b"vector"[..]]);
             let sum = |each: &dyn Fn(f64, f64) -> f64| -> f64 {

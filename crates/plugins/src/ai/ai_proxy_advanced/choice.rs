@@ -86,6 +86,14 @@ impl Choice {
         &self.members
     }
 
+    /// Groups of the targets, with the algorithm `semantic`.
+    pub(super) fn groups(&self) -> Vec<usize> {
+        match &self.way {
+            Way::Ranked(groups) => groups.keys().copied().collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// A target that `may` be chosen; `None` where there is none.
     pub(super) fn choose(
         &self,

@@ -11,7 +11,7 @@ use tollgate_http::StatusCode;
 use tollgate_llm::json::Object;
 use tollgate_llm::prompt::{self, said};
 use tollgate_telemetry::Level;
-use tollgate_vector::{Hit, Index};
+use tollgate_vector::{Hit, Index, Search};
 use uuid::Uuid;
 
 use super::config::TargetRecord;
@@ -31,9 +31,13 @@ pub(super) struct Semantic {
     embedder: Embedder,
     index: Arc<dyn Index>,
     threshold: Option<f64>,
-    /// Where the vectors of the descriptions are: those of the same model and the same descriptions share it.
+    /// Where the vectors of the descriptions are: all that are made by one model share it, so that a description that
+    /// stays has its vector still when others change.
     namespace: String,
-    groups: Vec<Group>,
+    /// What each group's targets are described with.
+    descriptions: Vec<String>,
+    /// Ids of the descriptions in the index.
+    ids: Vec<String>,
     /// Whether the log tells of it.
     logs: bool,
     /// Whether the vectors of the descriptions are in the index.
@@ -42,26 +46,23 @@ pub(super) struct Semantic {
     making: Mutex<Option<Instant>>,
 }
 
-/// Targets of one description.
-struct Group {
-    description: String,
-    /// The description's id in the index.
-    id: String,
-}
-
-/// The groups of the targets, in the order of the first of each; and which one each target is in.
-fn groups(targets: &[TargetRecord]) -> (Vec<Group>, Vec<usize>) {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut member = |target: &TargetRecord| {
+/// The descriptions of the targets, in the order of the first of each; and which one each target has.
+fn descriptions(targets: &[TargetRecord]) -> (Vec<String>, Vec<usize>) {
+    let mut descriptions: Vec<String> = Vec::new();
+    let member = |target: &TargetRecord| {
         let description = target.description.as_deref().unwrap_or_default();
-        groups.iter().position(|group| group.description == description).unwrap_or_else(|| {
-            let id = Uuid::new_v5(&Uuid::nil(), description.as_bytes()).simple().to_string();
-            groups.push(Group { description: description.to_owned(), id });
-            groups.len() - 1
+        descriptions.iter().position(|one| one == description).unwrap_or_else(|| {
+            descriptions.push(description.to_owned());
+            descriptions.len() - 1
         })
     };
-    let members = targets.iter().map(&mut member).collect();
-    (groups, members)
+    let members = targets.iter().map(member).collect();
+    (descriptions, members)
+}
+
+/// A text's name in an index.
+fn name_of(text: &str) -> String {
+    Uuid::new_v5(&Uuid::nil(), text.as_bytes()).simple().to_string()
 }
 
 impl Semantic {
@@ -76,18 +77,17 @@ impl Semantic {
         timeout: Duration,
         scope: &Scope,
     ) -> Result<(Self, Vec<usize>), BuildError> {
-        let (groups, members) = groups(targets);
-        let shape = database.shape();
-        let mut descriptions: Vec<&str> = groups.iter().map(|group| &*group.description).collect();
-        descriptions.sort_unstable();
-        let made_of = format!("{:?} {shape:?} {descriptions:?}", embeddings.model);
+        let (descriptions, members) = descriptions(targets);
+        let dimensions = database.shape().dimensions;
+        let namespace = name_of(&format!("{:?} {dimensions}", embeddings.model));
         let semantic = Self {
             format: format.and_then(prompt::Format::named).unwrap_or_default(),
-            embedder: Embedder::new(embeddings, shape.dimensions, timeout, scope)?,
+            embedder: Embedder::new(embeddings, dimensions, timeout, scope)?,
             index: database.index()?,
             threshold: database.threshold,
-            namespace: Uuid::new_v5(&Uuid::nil(), made_of.as_bytes()).simple().to_string(),
-            groups,
+            namespace,
+            ids: descriptions.iter().map(|description| name_of(description)).collect(),
+            descriptions,
             logs: targets
                 .iter()
                 .any(|target| target.logging.is_some_and(|logging| logging.log_statistics == Some(true))),
@@ -102,7 +102,7 @@ impl Semantic {
         self.embedder.secret_names()
     }
 
-    /// The groups that a request with this body may go to, the best one first.
+    /// Those of these groups that a request with this body may go to, the best one first.
     ///
     /// # Errors
     /// What the client is told where there is none, or that cannot be known.
@@ -110,6 +110,7 @@ impl Semantic {
         &self,
         exchange: &mut Exchange,
         body: Option<&[u8]>,
+        groups: &[usize],
     ) -> Result<Vec<usize>, Refusal> {
         let hits = match body.and_then(|body| self.prompt(body)) {
             Some(prompt) if self.described().next().is_some() => self.hits(exchange, &prompt).await?,
@@ -117,9 +118,10 @@ impl Semantic {
             _ => Vec::new(),
         };
         let is_near = |hit: &&Hit| self.threshold.is_none_or(|threshold| hit.distance <= threshold);
-        let group = |hit: &Hit| self.groups.iter().position(|group| group.id == hit.id);
+        let group = |hit: &Hit| self.ids.iter().position(|id| *id == hit.id);
         let mut ranking: Vec<usize> = hits.iter().filter(is_near).filter_map(group).collect();
-        ranking.extend(self.groups.iter().position(|group| group.description == CATCH_ALL));
+        ranking.extend(self.descriptions.iter().position(|description| description == CATCH_ALL));
+        ranking.retain(|group| groups.contains(group));
         if ranking.is_empty() {
             let message = match self.threshold {
                 Some(threshold) => format!("no target can be found under threshold {threshold}"),
@@ -138,9 +140,9 @@ impl Semantic {
         last.map(|said| said.text)
     }
 
-    /// The groups with a description.
-    fn described(&self) -> impl Iterator<Item = &Group> {
-        self.groups.iter().filter(|group| group.description != CATCH_ALL)
+    /// The descriptions that mean something, with their ids.
+    fn described(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.descriptions.iter().zip(&self.ids).filter(|(description, _)| *description != CATCH_ALL)
     }
 
     /// All descriptions, the nearest to the prompt first.
@@ -164,7 +166,8 @@ impl Semantic {
 
     /// The threshold is not the index's: so it is seen when a description is missing.
     async fn search(&self, exchange: &mut Exchange, vector: &[f32]) -> Result<Vec<Hit>, Refusal> {
-        let found = self.index.nearest(&self.namespace, vector, self.groups.len(), None).await;
+        let search = Search { vector, among: Some(&self.ids), most: self.ids.len(), within: None };
+        let found = self.index.nearest(&self.namespace, search).await;
         found.map_err(|error| failed(exchange, NO_INDEX, &error))
     }
 
@@ -181,8 +184,8 @@ impl Semantic {
         if pause.is_some_and(|until| Instant::now() < until) {
             return Err(Refusal::failure(NO_DESCRIPTIONS));
         }
-        for group in self.described() {
-            let made = self.make(exchange, group).await;
+        for (description, id) in self.described() {
+            let made = self.make(exchange, description, id).await;
             if made.is_err() {
                 *pause = Some(Instant::now() + PAUSE);
                 return made;
@@ -193,21 +196,21 @@ impl Semantic {
     }
 
     /// Makes the vector of a description, unless it is in the index.
-    async fn make(&self, exchange: &mut Exchange, group: &Group) -> Result<(), Refusal> {
-        let has = self.index.has(&self.namespace, &group.id).await;
+    async fn make(&self, exchange: &mut Exchange, description: &str, id: &str) -> Result<(), Refusal> {
+        let has = self.index.has(&self.namespace, id).await;
         if has.map_err(|error| failed(exchange, NO_DESCRIPTIONS, &error))? {
             return Ok(());
         }
-        let made = self.embedder.embed(exchange, &group.description).await;
+        let made = self.embedder.embed(exchange, description).await;
         let vector = made.map_err(|error| failed(exchange, NO_DESCRIPTIONS, &error))?.vector;
-        let put = self.index.put(&self.namespace, &group.id, &vector).await;
+        let put = self.index.put(&self.namespace, id, &vector).await;
         put.map_err(|error| failed(exchange, NO_DESCRIPTIONS, &error))
     }
 
     fn log(&self, exchange: &mut Exchange, embedding: &Embedding, took: Duration) {
-        let ai = exchange.facts.ai.get_or_insert_with(|| json!({}));
+        let Some(ai) = exchange.facts.ai.get_or_insert_with(|| json!({})).as_object_mut() else { return };
         let milliseconds = |time: Duration| Value::from(time.as_millis() as u64);
-        ai["proxy"]["balancer"] = json!({
+        ai.entry("proxy").or_insert_with(|| json!({}))["balancer"] = json!({
             "vector_db": self.index.name(),
             "fetch_latency": milliseconds(took),
             "embeddings_latency": milliseconds(embedding.took),

@@ -11,7 +11,7 @@ use tollgate_gateway::destination::Destination;
 use tollgate_http::client::Timeouts;
 use tollgate_http::{Body, Headers};
 
-use super::choice::Asked;
+use super::choice::{Asked, Choice};
 use super::config::{LatencyStrategy, TokensCountStrategy};
 use super::state::{TargetState, now};
 use super::{NONE_LEFT, Shared};
@@ -119,7 +119,13 @@ impl Tries {
     /// What the client is told where it cannot be.
     pub(super) async fn first_after_waiting(mut self, exchange: &mut Exchange) -> Result<Self, Refusal> {
         if let Some(semantic) = &self.shared.semantic {
-            self.ranking = semantic.rank(exchange, self.client.json.as_deref()).await?;
+            let choices = &self.shared.choices;
+            let groups = choices.get(self.choice).map(Choice::groups).unwrap_or_default();
+            self.ranking = match &*groups {
+                // The client has chosen.
+                [_] if choices.is_asked_for(self.choice) => groups,
+                _ => semantic.rank(exchange, self.client.json.as_deref(), &groups).await?,
+            };
         }
         let mut refusal = Refusal::failure(NONE_LEFT);
         while let Some(target) = self.choose() {
