@@ -6,6 +6,7 @@ mod common;
 #[path = "../../vector/tests/common/postgres.rs"]
 mod postgres;
 #[path = "../../vector/tests/common/searching_redis.rs"]
+#[allow(dead_code, reason = "the crate's own tests look closer")]
 mod searching_redis;
 
 use std::collections::BTreeMap;
