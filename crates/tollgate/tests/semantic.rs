@@ -241,6 +241,26 @@ fn other_formats() {
     assert_eq!(answer.json()["type"], "message");
 }
 
+/// Embeddings of a provider that has an API of its own: here Hugging Face's, at an address without a path.
+#[test]
+fn embeddings_of_another_format() {
+    let mock = Mock::start(&[]);
+    let embeddings = Upstream::start(|request: &Received<'_>, stream: &mut TcpStream| {
+        assert_eq!(request.path, "/hf-inference/models/BAAI/bge-small-en-v1.5/pipeline/feature-extraction");
+        let asked: Value = serde_json::from_slice(request.body).unwrap();
+        let is_food = ["food", "soup"].iter().any(|word| asked["inputs"][0].as_str().unwrap().contains(word));
+        let body = if is_food { "[[0, 1, 0]]" } else { "[[1, 0, 0]]" };
+        respond(stream, request.method, "200 OK", "application/json", "", body.as_bytes())
+    });
+    let targets = [target("coder", mock.port, CODE, &json!({})), target("cook", mock.port, FOOD, &json!({}))];
+    let url = format!("http://127.0.0.1:{}", embeddings.port);
+    let model = json!({"provider": "huggingface", "name": "BAAI/bge-small-en-v1.5", "options": {"upstream_url": url}});
+    let more = json!({"embeddings": {"model": model}});
+    let tollgate = serve(&config(&targets, embeddings.port, &json!({}), &more), &[]);
+    assert_eq!(ask(tollgate.proxy(), "soup"), by("cook"));
+    assert_eq!(ask(tollgate.proxy(), "rust"), by("coder"));
+}
+
 /// Targets of one description share its requests by their weights; where all of them fail, the next nearest answers.
 #[test]
 fn targets_of_one_description_share_and_the_next_nearest_stands_in() {

@@ -343,7 +343,7 @@ impl Options {
     }
 
     /// What the provider is to know.
-    pub(in crate::ai) fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         let huggingface = self.huggingface.clone().unwrap_or_default();
         let gemini = self.gemini.clone().unwrap_or_default();
         Settings {

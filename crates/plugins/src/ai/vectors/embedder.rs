@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tollgate_gateway::{BuildError, Exchange, Scope};
-use tollgate_llm::{Operation, provider};
 
 use super::{Embeddings, EmbeddingsModel};
 use crate::ai::ask::{AskError, Llm, Manner};
@@ -49,16 +48,6 @@ impl Embedder {
     ) -> Result<Self, BuildError> {
         let Embeddings { auth, model } = config;
         let options = options(&model, dimensions);
-        let served = provider::configured(&model.provider, &options.settings());
-        if !served.is_some_and(|provider| provider::serves(&*provider, Operation::Embeddings)) {
-            return Err(BuildError {
-                field: "config.embeddings.model.provider".to_owned(),
-                message: format!(
-                    "the provider '{}' has no embeddings that could be served yet",
-                    model.provider
-                ),
-            });
-        }
         if model.provider == "ollama" && options.upstream_url.is_none() {
             return Err(BuildError {
                 field: "config.embeddings.model.options.upstream_url".to_owned(),
