@@ -32,7 +32,7 @@ const PROVIDERS: [&str; 6] = ["openai", "anthropic", "bedrock", "gemini", "coher
 /// What clients ask for.
 const REQUESTS: [&str; 3] = ["text", "tools", "results"];
 /// What providers answer, and to which request.
-const ANSWERS: [(&str, &str); 3] = [("text", "text"), ("tools", "tools"), ("error", "text")];
+const ANSWERS: [(&str, &str); 4] = [("text", "text"), ("cut", "text"), ("tools", "tools"), ("error", "text")];
 /// What stands in `expected` where bytes pass.
 const PASSED: &str = "as it came";
 
@@ -279,11 +279,12 @@ impl Pair {
 
     /// What the client hears is what the provider has said.
     fn check_heard(&self) {
-        for answer in ["text", "tools"] {
-            let plain = self.answer(answer, &self.request(answer, false));
+        for (answer, request) in ANSWERS.into_iter().filter(|(answer, _)| *answer != "error") {
+            let plain = self.answer(answer, &self.request(request, false));
             let plain = plain.unwrap_or_else(|| self.answers[answer]["plain"].clone());
             self.check_says(answer, &heard::whole(self.client, &plain), "plain");
-            let events = self.events(&self.streamed(&self.request(answer, true), [&self.stream(answer)[..]]));
+            let events =
+                self.events(&self.streamed(&self.request(request, true), [&self.stream(answer)[..]]));
             let disorder = heard::disorder(self.client, &events, false);
             assert_eq!(disorder, None, "{}: {answer}", self.name());
             self.check_says(answer, &heard::streamed(self.client, &events), "streamed");
@@ -384,9 +385,13 @@ fn finish(client: &str, finish: &str) -> &'static str {
     match (client, finish) {
         ("openai", "stop") => "stop",
         ("openai", "calls") => "tool_calls",
+        ("openai", "cut") => "length",
+        ("responses", "cut") => "incomplete",
         ("responses", _) => "completed",
+        ("anthropic" | "bedrock", "cut") => "max_tokens",
         ("anthropic" | "bedrock", "stop") => "end_turn",
         ("anthropic" | "bedrock", "calls") => "tool_use",
+        ("gemini" | "cohere", "cut") => "MAX_TOKENS",
         ("gemini", _) => "STOP",
         ("cohere", "stop") => "COMPLETE",
         ("cohere", "calls") => "TOOL_CALL",

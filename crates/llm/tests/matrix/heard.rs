@@ -28,7 +28,7 @@ const ORDERS: [(&str, &str, &str); 6] = [
     ("openai", "role (text )*(call (arguments )+)*finish usage done ", "role (text )+error "),
     (
         "responses",
-        "created in_progress (output_item.added (content_part.added (output_text.delta )+output_text.done content_part.done |(function_call_arguments.delta )+function_call_arguments.done )output_item.done )+completed ",
+        "created in_progress (output_item.added (content_part.added (output_text.delta )+output_text.done content_part.done |(function_call_arguments.delta )+function_call_arguments.done )output_item.done )+(completed|incomplete) ",
         "created in_progress output_item.added content_part.added (output_text.delta )+failed ",
     ),
     (
@@ -221,7 +221,7 @@ pub fn streamed(format: &str, events: &[Value]) -> Heard {
                 }
                 "response.function_call_arguments.delta" => grow(&mut arguments, &event["delta"]),
                 // The last event tells the whole answer once more.
-                "response.completed" => {
+                "response.completed" | "response.incomplete" => {
                     let last = whole(format, &event["response"]);
                     assert_eq!(last.text, heard.text);
                     assert_eq!(last.calls.len(), heard.calls.len());
