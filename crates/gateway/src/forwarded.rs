@@ -6,6 +6,7 @@ mod tests;
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
 
 use ipnet::IpNet;
 use tollgate_http::{Connection, Headers, Version};
@@ -108,7 +109,7 @@ pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &S
         stripped: exchange.stripped_prefix.as_deref(),
     };
     let headers = &mut head.headers;
-    origin.tell(headers);
+    origin.tell(headers, &connection.told);
     clean_request(headers);
     headers.set("Host", host);
     let version = match head.version {
@@ -139,8 +140,30 @@ struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// Tells the upstream. Reads the client's `Host`, which must still be there.
-    fn tell(&self, headers: &mut Headers) {
+    /// Tells the upstream. Reads the client's `Host`, which must still be there. What was told of the connection of an
+    /// untrusted peer, whose own word does not count, is the same with every request.
+    fn tell(&self, headers: &mut Headers, told: &OnceLock<Headers>) {
+        let of_connection = || {
+            let mut headers = Headers::new();
+            self.tell_of_connection(&mut headers);
+            headers
+        };
+        if self.trusted || !headers.append_absent(told.get_or_init(of_connection)) {
+            self.tell_of_connection(headers);
+        }
+        let host = bare_host(headers).to_ascii_lowercase();
+        self.show(headers, "X-Forwarded-Host", &host);
+        self.show(headers, "X-Forwarded-Path", self.path);
+        match self.stripped.filter(|prefix| *prefix != b"/") {
+            Some(prefix) => self.show(headers, "X-Forwarded-Prefix", prefix),
+            None if self.trusted => {}
+            None => {
+                headers.remove("X-Forwarded-Prefix");
+            }
+        }
+    }
+
+    fn tell_of_connection(&self, headers: &mut Headers) {
         let client = AddressText::new(self.client);
         match joined_lines(headers, "x-forwarded-for").as_slice() {
             b"" => headers.set("X-Forwarded-For", client.as_bytes()),
@@ -150,17 +173,7 @@ impl Origin<'_> {
         }
         headers.set("X-Real-IP", client.as_bytes());
         self.show(headers, "X-Forwarded-Proto", self.scheme.as_bytes());
-        let host = bare_host(headers).to_ascii_lowercase();
-        self.show(headers, "X-Forwarded-Host", &host);
         self.show(headers, "X-Forwarded-Port", itoa::Buffer::new().format(self.port).as_bytes());
-        self.show(headers, "X-Forwarded-Path", self.path);
-        match self.stripped.filter(|prefix| *prefix != b"/") {
-            Some(prefix) => self.show(headers, "X-Forwarded-Prefix", prefix),
-            None if self.trusted => {}
-            None => {
-                headers.remove("X-Forwarded-Prefix");
-            }
-        }
     }
 
     fn show(&self, headers: &mut Headers, name: &str, own: &[u8]) {

@@ -274,6 +274,23 @@ impl Headers {
         self.list_mut().push(glance(name.as_bytes()), name.as_bytes(), [value.as_ref()]);
     }
 
+    /// Adds fields that were set one by one in `shared`, all with one copy, where none of their names is here. Tells
+    /// whether it did; it does not where it cannot tell at a glance.
+    pub fn append_absent(&mut self, shared: &Headers) -> bool {
+        let (list, shared) = (self.list_mut(), shared.list());
+        let by = list.added.len() as u32;
+        let may_collide = |field: &Field| !field.added || list.seen.may_have(field.glance);
+        if shared.fields.iter().any(may_collide) {
+            return false;
+        }
+        list.added.extend_from_slice(&shared.added);
+        for field in &shared.fields {
+            list.seen.add(field.glance);
+            list.fields.push(Field { start: by + field.start, ..*field });
+        }
+        true
+    }
+
     /// Removes every field of this name; tells whether there was one.
     #[inline]
     pub fn remove(&mut self, name: &str) -> bool {
@@ -550,6 +567,25 @@ mod tests {
             added.append("c", "3");
             assert_eq!((added.len(), added.received_bytes()), (1, 0));
         }
+    }
+
+    #[test]
+    fn shared_fields_are_added_where_none_of_them_is() {
+        let mut shared = Headers::new();
+        shared.set("X-Real-IP", "127.0.0.1");
+        shared.set("X-Forwarded-Port", "8000");
+        let received =
+            || Headers::from_received(Bytes::from_static(b"host: a\r\n"), std::iter::once((0..4, 6..7)));
+        let mut headers = received();
+        headers.set("b", "1");
+        assert!(headers.append_absent(&shared));
+        assert!(!headers.append_absent(&shared));
+        headers.set("x-real-ip", "::1");
+        let mut out = Vec::new();
+        headers.put_lines(&mut out, |_| true);
+        assert_eq!(out, b"host: a\r\nb: 1\r\nX-Real-IP: ::1\r\nX-Forwarded-Port: 8000\r\n");
+        // Of a list that was received, the lines stand elsewhere.
+        assert!(!Headers::new().append_absent(&received()));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Requests, responses, and what answers them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,6 +22,8 @@ pub struct Connection {
     pub number: u64,
     /// Requests begun on it.
     pub requests: Arc<AtomicU64>,
+    /// What the handler tells of it with every request that it passes on, once it has made that up.
+    pub told: OnceLock<Headers>,
 }
 
 /// What TLS negotiated.

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use proptest::prelude::*;
 use tollgate_http::TlsInfo;
@@ -28,6 +28,7 @@ fn connection(peer: &str, tls: bool) -> Connection {
         tls: tls.then(info),
         number: 1,
         requests: Arc::default(),
+        told: OnceLock::new(),
     }
 }
 
@@ -90,7 +91,7 @@ fn told(trusted: bool, stripped: Option<&str>, fields: &[(&str, &str)]) -> Vec<S
         stripped: stripped.map(str::as_bytes),
     };
     let mut headers = headers(fields);
-    origin.tell(&mut headers);
+    origin.tell(&mut headers, &OnceLock::new());
     let mut lines = lines(&headers);
     lines.retain(|line| !line.starts_with("Host"));
     lines.sort();
@@ -236,7 +237,7 @@ proptest! {
         }
         client(&trusting("X-Forwarded-For", true), &headers, &connection("10.0.0.1", false));
         let ip = "::1".parse().unwrap();
-        Origin { trusted: true, peer: ip, client: ip, scheme: "http", port: 1, path: &value, stripped: Some(&value) }.tell(&mut headers);
+        Origin { trusted: true, peer: ip, client: ip, scheme: "http", port: 1, path: &value, stripped: Some(&value) }.tell(&mut headers, &OnceLock::new());
         clean_request(&mut headers);
         add_via(&mut headers, "1.1", "p");
         clean_response(&mut headers, &Headers::new());

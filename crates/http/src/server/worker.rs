@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -200,7 +200,8 @@ async fn begin<H: Handler>(mut stream: TcpStream, peer: SocketAddr, listener: &L
     let Ok(local) = stream.local_addr() else { return };
     static ACCEPTED: AtomicU64 = AtomicU64::new(0);
     let number = ACCEPTED.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut connection = Connection { peer, local, tls: None, number, requests: Arc::default() };
+    let mut connection =
+        Connection { peer, local, tls: None, number, requests: Arc::default(), told: OnceLock::new() };
     if listener.proxy_protocol {
         match shared.state.in_time(shared.limits.head_timeout, proxy_protocol::read(&mut stream)).await {
             Some(Ok(source)) => connection.peer = source.unwrap_or(peer),
