@@ -65,8 +65,8 @@ pub struct Exchange {
     pub query: Option<Bytes>,
     /// Path to send on.
     pub upstream_path: Bytes,
-    /// What `strip_path` took off the path.
-    pub(crate) stripped_prefix: Option<Bytes>,
+    /// Bytes at the beginning of the path that `strip_path` took off.
+    pub(crate) stripped: usize,
     /// Where to send the request; the service's, until a plugin sets another.
     pub destination: Option<Arc<Destination>>,
     /// `Host` to send on where a plugin sets one; else the destination's (or the client's with `preserve_host`).
@@ -168,8 +168,6 @@ pub struct Facts {
     pub response_size: u64,
     /// Bytes of them that are the head.
     pub response_head_size: u64,
-    /// Path and query sent on.
-    pub upstream_uri: Bytes,
     /// The log's `ai` section.
     pub ai: Option<Value>,
     /// What the LLM call used, where somebody asked ([`Exchange::wants_llm_usage`]).
@@ -209,7 +207,6 @@ impl Default for Facts {
             request_counted: None,
             response_size: 0,
             response_head_size: 0,
-            upstream_uri: Bytes::new(),
             ai: None,
             llm_usage: None,
             correlation_id: None,
@@ -234,6 +231,11 @@ impl Exchange {
     pub fn request_size(&self) -> u64 {
         let counted = self.facts.request_counted.as_ref().map(|counted| counted.load(Ordering::Relaxed));
         self.facts.request_size + counted.unwrap_or_default()
+    }
+
+    /// Path and query sent on; empty while nothing was.
+    pub fn upstream_uri(&self) -> &[u8] {
+        if self.facts.tries.is_empty() { b"" } else { &self.head.target }
     }
 
     /// The log entry. Built the first time it is asked for; in the log phase only, by plugins with

@@ -96,7 +96,7 @@ pub(crate) fn wants_websocket(headers: &Headers) -> bool {
 
 /// Makes the request's fields what the upstream is to see.
 pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &Settings) {
-    let Exchange { head, connection, received_target, .. } = exchange;
+    let Exchange { head, connection, received_target, path, .. } = exchange;
     let port = connection.local.port();
     let path_end = memchr::memchr(b'?', received_target).unwrap_or(received_target.len());
     let origin = Origin {
@@ -106,7 +106,7 @@ pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &S
         scheme: scheme(connection),
         port: settings.port_maps.get(&port).copied().unwrap_or(port),
         path: &received_target[..path_end],
-        stripped: exchange.stripped_prefix.as_deref(),
+        stripped: path.get(..exchange.stripped).unwrap_or_default(),
     };
     let headers = &mut head.headers;
     origin.tell(headers, &connection.told);
@@ -136,7 +136,7 @@ struct Origin<'a> {
     /// Path as received.
     path: &'a [u8],
     /// What was stripped off the path.
-    stripped: Option<&'a [u8]>,
+    stripped: &'a [u8],
 }
 
 impl Origin<'_> {
@@ -154,12 +154,12 @@ impl Origin<'_> {
         let host = bare_host(headers).to_ascii_lowercase();
         self.show(headers, "X-Forwarded-Host", &host);
         self.show(headers, "X-Forwarded-Path", self.path);
-        match self.stripped.filter(|prefix| *prefix != b"/") {
-            Some(prefix) => self.show(headers, "X-Forwarded-Prefix", prefix),
-            None if self.trusted => {}
-            None => {
+        match self.stripped {
+            b"" | b"/" if self.trusted => {}
+            b"" | b"/" => {
                 headers.remove("X-Forwarded-Prefix");
             }
+            prefix => self.show(headers, "X-Forwarded-Prefix", prefix),
         }
     }
 

@@ -56,8 +56,7 @@ pub(crate) fn build(exchange: &Exchange) -> Map<String, Value> {
         entry.insert(name.to_owned(), value);
     };
     put("request", request(exchange));
-    let upstream_uri = if facts.tries.is_empty() { &[][..] } else { &facts.upstream_uri };
-    put("upstream_uri", text(&secrets.redact(upstream_uri)));
+    put("upstream_uri", text(&secrets.redact(exchange.upstream_uri())));
     put("upstream_status", upstream_statuses(exchange).into());
     put(
         "response",

@@ -79,7 +79,7 @@ impl fmt::Display for About<'_> {
         write!(f, "client: {}, server: kong, request: \"{}\"", exchange.client_ip, line.escape_ascii())?;
         if let Some(attempt) = exchange.facts.tries.last() {
             let tls = exchange.destination.as_ref().is_some_and(|destination| destination.tls.is_some());
-            let path = exchange.facts.upstream_uri.split(|byte| *byte == b'?').next().unwrap_or_default();
+            let path = exchange.upstream_uri().split(|byte| *byte == b'?').next().unwrap_or_default();
             write!(
                 f,
                 ", upstream: \"{}://{}{}\"",

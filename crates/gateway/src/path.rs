@@ -32,8 +32,8 @@ fn is_allowed(byte: u8) -> bool {
 /// The normal form (Kong 3.11): triplets are decoded, those of reserved bytes upper-cased, dot segments
 /// resolved, slashes merged. A `%` that opens no triplet becomes `%25`, so that nobody after us can read one
 /// into it. A path in normal form, as nearly all are, is returned as it is.
-pub fn normalize(path: &Bytes) -> Bytes {
-    if is_normal(path) { path.clone() } else { rebuild(path) }
+pub fn normalize(path: Bytes) -> Bytes {
+    if is_normal(&path) { path } else { rebuild(&path) }
 }
 
 fn rebuild(path: &[u8]) -> Bytes {
@@ -187,7 +187,7 @@ mod tests {
             ("/%", "/%25"),
             ("/.hidden/..x/...", "/.hidden/..x/..."),
         ] {
-            assert_eq!(normalize(&Bytes::from_static(path.as_bytes())), normal.as_bytes(), "{path}");
+            assert_eq!(normalize(Bytes::from_static(path.as_bytes())), normal.as_bytes(), "{path}");
         }
     }
 
@@ -207,7 +207,7 @@ mod tests {
                     if handling != "any" && handling != handling_value.name() {
                         continue;
                     }
-                    let path = normalize(&Bytes::copy_from_slice(request.as_bytes()));
+                    let path = normalize(Bytes::copy_from_slice(request.as_bytes()));
                     let matched = if route == "-" { 0 } else { route.len() };
                     let joined = join(service, &path, matched, strip, handling_value);
                     assert_eq!(
@@ -255,12 +255,12 @@ mod tests {
     proptest! {
         #[test]
         fn the_normal_form_has_no_dots_and_no_double_slashes(path in odd_path()) {
-            let normal = normalize(&path);
+            let normal = normalize(path.clone());
             prop_assert!(normal.starts_with(b"/"));
             for segment in normal[1..].split(|byte| *byte == b'/').rev().skip(1) {
                 prop_assert!(!matches!(segment, b"" | b"." | b".."), "{normal:?}");
             }
-            prop_assert_eq!(normalize(&normal), normal);
+            prop_assert_eq!(normalize(normal.clone()), normal);
         }
 
         #[test]
@@ -272,7 +272,7 @@ mod tests {
         #[test]
         fn what_is_sent_on_is_a_path(path in odd_path(), matched in 0..30_usize, strip: bool, service in "(/[a-z]{0,3}){1,3}") {
             for handling in [PathHandling::V0, PathHandling::V1] {
-                let joined = join(&service, &normalize(&path), matched, strip, handling);
+                let joined = join(&service, &normalize(path.clone()), matched, strip, handling);
                 prop_assert!(joined.starts_with(b"/"));
                 prop_assert!(joined.iter().all(|byte| is_allowed(*byte) || *byte == b'%'), "{joined:?}");
             }

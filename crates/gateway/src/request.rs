@@ -121,7 +121,7 @@ impl Gateway {
             query: None,
             upstream_path: Bytes::new(),
             connection_requests: connection.requests.fetch_add(1, Ordering::Relaxed) + 1,
-            stripped_prefix: None,
+            stripped: 0,
             destination: None,
             upstream_host: None,
             response_headers: Headers::new(),
@@ -204,7 +204,7 @@ impl Gateway {
     /// Matches the request; an answer where nothing matches or the route demands another protocol.
     fn find_route(&self, exchange: &mut Exchange) -> Option<Response> {
         let path_length = exchange.head.path().len();
-        exchange.path = path::normalize(&exchange.head.target.slice(..path_length));
+        exchange.path = path::normalize(exchange.head.target.slice(..path_length));
         exchange.query = exchange.head.query().map(|query| exchange.head.target.slice_ref(query));
         let snapshot = &exchange.snapshot;
         let found = snapshot.router.find(&MatchInput {
@@ -233,9 +233,8 @@ impl Gateway {
             route.strip_path,
             route.path_handling,
         );
-        if route.strip_path && found.matched_length > 0 {
-            exchange.stripped_prefix =
-                Some(exchange.path.slice(..found.matched_length.min(exchange.path.len())));
+        if route.strip_path {
+            exchange.stripped = found.matched_length.min(exchange.path.len());
         }
         exchange.captures = found.captures;
         exchange.destination = route.service.as_ref().map(|service| Arc::clone(&service.destination));
@@ -404,7 +403,6 @@ pub(crate) fn set_target(exchange: &mut Exchange) {
         Some(query) => follow_on(&exchange.received_target, &exchange.upstream_path, query)
             .unwrap_or_else(|| [&exchange.upstream_path, &b"?"[..], query].concat().into()),
     };
-    exchange.facts.upstream_uri = target.clone();
     exchange.head.target = target;
 }
 

@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::respond::{Framing, Terms, put_head};
-use super::wire::{BodyPlan, SharedWire, Wire};
+use super::wire::{BodyPlan, HeldWire, Wire};
 use super::worker::{FIRST_REQUEST, Shared, State};
 use super::{Limits, http2, tunnel};
 use crate::framing::Decoder;
@@ -54,7 +54,7 @@ pub(super) async fn serve<H: Handler>(
             Ok(parsed) => parsed,
             Err(End::Quiet) => return,
             Err(End::Http2) => {
-                http2::serve(served.wire.clone(), connection, shared).await;
+                http2::serve(served.wire, connection, shared).await;
                 return;
             }
             Err(End::Refused(refusal, head)) => {
@@ -69,7 +69,10 @@ pub(super) async fn serve<H: Handler>(
             keep_alive: parsed.keep_alive && count < shared.limits.requests,
             takes_trailers: parsed.takes_trailers,
         };
-        if !served.exchange(parsed, terms, &connection, shared).await {
+        let body;
+        (served, body) = served.body(&parsed, shared).await;
+        let request = Request { head: parsed.head, body, connection: connection.clone() };
+        if !served.exchange(request, terms, shared).await {
             return;
         }
     }
@@ -95,7 +98,7 @@ enum End {
 }
 
 struct Served<'a> {
-    wire: SharedWire,
+    wire: HeldWire,
     timer: Timer,
     out: Outgoing,
     limits: &'a Limits,
@@ -105,8 +108,8 @@ struct Served<'a> {
 impl<'a> Served<'a> {
     fn new<H>(transport: Transport, shared: &'a Shared<H>) -> Self {
         Self {
-            wire: SharedWire::new(transport),
-            timer: Timer::default(),
+            wire: HeldWire::new(transport),
+            timer: Timer::of_one_task(),
             out: Outgoing::default(),
             limits: &shared.limits,
             state: &shared.state,
@@ -130,7 +133,7 @@ impl<'a> Served<'a> {
         let (mut begun, mut hurried) = (false, false);
         let Self { wire, timer, state, limits, .. } = self;
         let (head, plain) = std::future::poll_fn(|context| {
-            let mut wire = wire.lock();
+            let mut wire = wire.hold();
             loop {
                 if !begun {
                     skip_empty_lines(&mut wire.buffer);
@@ -200,15 +203,7 @@ impl<'a> Served<'a> {
     }
 
     /// Has a request answered. Tells whether the connection can take another one.
-    async fn exchange<H: Handler>(
-        &mut self,
-        parsed: ParsedRequest,
-        mut terms: Terms,
-        connection: &Arc<Connection>,
-        shared: &Shared<H>,
-    ) -> bool {
-        let body = self.body(&parsed, shared).await;
-        let request = Request { head: parsed.head, body, connection: connection.clone() };
+    async fn exchange<H: Handler>(&mut self, request: Request, mut terms: Terms, shared: &Shared<H>) -> bool {
         let answered = {
             let mut handling = pin!(shared.handler.handle(request));
             std::future::poll_fn(|context| {
@@ -216,7 +211,7 @@ impl<'a> Served<'a> {
                     if let Poll::Ready(response) = handling.as_mut().poll(context) {
                         return Poll::Ready(Some(response));
                     }
-                    match watch(&self.wire, &mut self.timer, context) {
+                    match watch(&mut self.wire, &mut self.timer, context) {
                         Watched::Waiting => return Poll::Pending,
                         Watched::Gone => return Poll::Ready(None),
                         Watched::BodyExpired => {}
@@ -227,7 +222,7 @@ impl<'a> Served<'a> {
         };
         let Some(mut response) = answered else { return false };
         {
-            let wire = self.wire.lock();
+            let wire = self.wire.hold();
             terms.keep_alive &=
                 !self.state.is_stopping() && !wire.gone && !wire.is_continue_owed() && !wire.is_body_broken();
         }
@@ -254,16 +249,18 @@ impl<'a> Served<'a> {
     }
 
     /// The request's body: whole when it is here already, else a stream.
-    async fn body<H>(&mut self, parsed: &ParsedRequest, shared: &Shared<H>) -> Body {
+    async fn body<H>(mut self, parsed: &ParsedRequest, shared: &Shared<H>) -> (Self, Body) {
         let decoder = match parsed.framing {
-            RequestFraming::None => return Body::Empty,
+            RequestFraming::None => return (self, Body::Empty),
             RequestFraming::Chunked => Decoder::chunked(),
             RequestFraming::Length(length) => {
-                let mut wire = self.wire.lock();
+                let mut wire = self.wire.hold();
                 if let Some(length) =
                     usize::try_from(length).ok().filter(|length| *length <= wire.buffer.len())
                 {
-                    return Body::Full(wire.buffer.split_to(length).freeze());
+                    let body = Body::Full(wire.buffer.split_to(length).freeze());
+                    drop(wire);
+                    return (self, body);
                 }
                 Decoder::Length(length)
             }
@@ -275,7 +272,8 @@ impl<'a> Served<'a> {
             expects_continue: parsed.expects_continue,
         };
         let driver = std::future::poll_fn(|context| Poll::<Waker>::Ready(context.waker().clone())).await;
-        Body::stream(self.wire.begin_body(plan, driver))
+        let (wire, body) = self.wire.begin_body(plan, driver);
+        (Self { wire, ..self }, Body::stream(body))
     }
 
     /// Writes a response. An error means that the connection must not be used any more.
@@ -320,7 +318,7 @@ impl<'a> Served<'a> {
                             return Poll::Ready(Gathered::All);
                         }
                         Poll::Pending if !self.out.is_empty() => return Poll::Ready(Gathered::More),
-                        Poll::Pending => match watch(&self.wire, &mut self.timer, context) {
+                        Poll::Pending => match watch(&mut self.wire, &mut self.timer, context) {
                             Watched::Waiting => return Poll::Pending,
                             Watched::Gone => return Poll::Ready(Gathered::Gone),
                             Watched::BodyExpired => {}
@@ -336,7 +334,7 @@ impl<'a> Served<'a> {
                 Gathered::Failed => {
                     // What came before the failure is the client's; the missing end tells it that more was due.
                     self.send(&mut body).await?;
-                    self.wire.lock().transport.break_off();
+                    self.wire.hold().transport.break_off();
                     return Err(Broken);
                 }
             }
@@ -356,7 +354,7 @@ impl<'a> Served<'a> {
         let Self { wire, timer, out, limits, .. } = self;
         let mut deadline = None;
         std::future::poll_fn(|context| {
-            let mut wire = wire.lock();
+            let mut wire = wire.hold();
             while !out.is_empty() {
                 match out.poll_write(context, &mut wire.transport) {
                     Poll::Ready(Ok(length)) if length > 0 => deadline = None,
@@ -379,7 +377,7 @@ impl<'a> Served<'a> {
         if self.send(&mut response.body).await.is_err() {
             return;
         }
-        tunnel::join(self.wire.clone(), upstream).await;
+        tunnel::join(&mut self.wire, upstream).await;
     }
 
     /// Answers what did not become a request, and closes.
@@ -435,7 +433,7 @@ impl<'a> Served<'a> {
         let Self { wire, timer, .. } = self;
         let mut deadline = None;
         std::future::poll_fn(|context| {
-            if let Poll::Ready(done) = step(&mut wire.lock(), context) {
+            if let Poll::Ready(done) = step(&mut wire.hold(), context) {
                 return Poll::Ready(Some(done));
             }
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + allowed);
@@ -464,8 +462,8 @@ enum Watched {
     BodyExpired,
 }
 
-fn watch(wire: &SharedWire, timer: &mut Timer, context: &mut Context<'_>) -> Watched {
-    let mut wire = wire.lock();
+fn watch(wire: &mut HeldWire, timer: &mut Timer, context: &mut Context<'_>) -> Watched {
+    let mut wire = wire.hold();
     if wire.poll_gone(context).is_ready() {
         return Watched::Gone;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, copy_buf, split};
 
-use super::wire::SharedWire;
+use super::wire::HeldWire;
 use crate::Duplex;
 
 /// Size of the buffer of either direction.
@@ -14,8 +14,8 @@ const HALF_CLOSED: Duration = Duration::from_secs(10);
 
 /// Copies both ways. A side that ends its direction is passed on as just that; what the other still has to say
 /// (the answer to a closing frame) reaches it within a bound.
-pub(super) async fn join(mut client: SharedWire, mut upstream: Box<dyn Duplex>) {
-    let (client_reads, client_writes) = split(&mut client);
+pub(super) async fn join(client: &mut HeldWire, mut upstream: Box<dyn Duplex>) {
+    let (client_reads, client_writes) = split(client);
     let (upstream_reads, upstream_writes) = split(&mut upstream);
     let mut up = std::pin::pin!(pass(client_reads, upstream_writes));
     let mut down = std::pin::pin!(pass(upstream_reads, client_writes));

@@ -1,6 +1,7 @@
 //! The client's side of a connection, shared by the connection's task and the body of the current request.
 
 use std::io::{self, IoSlice};
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -49,13 +50,13 @@ struct Incoming {
 }
 
 /// The connection as a plain stream, what was read ahead coming first: for upgrades and other protocols.
-impl AsyncRead for SharedWire {
+impl AsyncRead for HeldWire {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut wire = self.lock();
+        let mut wire = self.get_mut().hold();
         if wire.buffer.is_empty() {
             return Pin::new(&mut wire.transport).poll_read(context, buffer);
         }
@@ -65,9 +66,9 @@ impl AsyncRead for SharedWire {
     }
 }
 
-impl AsyncWrite for SharedWire {
+impl AsyncWrite for HeldWire {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.lock().transport).poll_write(context, bytes)
+        Pin::new(&mut self.get_mut().hold().transport).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -75,7 +76,7 @@ impl AsyncWrite for SharedWire {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.lock().transport).poll_write_vectored(context, parts)
+        Pin::new(&mut self.get_mut().hold().transport).poll_write_vectored(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -83,11 +84,11 @@ impl AsyncWrite for SharedWire {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.lock().transport).poll_flush(context)
+        Pin::new(&mut self.get_mut().hold().transport).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.lock().transport).poll_shutdown(context)
+        Pin::new(&mut self.get_mut().hold().transport).poll_shutdown(context)
     }
 }
 
@@ -99,31 +100,77 @@ pub(super) struct BodyPlan {
     pub(super) expects_continue: bool,
 }
 
-/// The connection's handle on its wire. Locking never waits: all users run on one thread, unless a handler
-/// moves a body elsewhere.
-#[derive(Clone)]
-pub(super) struct SharedWire(Arc<Mutex<Wire>>);
+/// The connection's hold on its wire: its own, until a body that is still to come is given away, which shares it.
+pub(super) enum HeldWire {
+    Own(Box<Wire>),
+    Shared(Arc<Mutex<Wire>>),
+}
 
-impl SharedWire {
+/// Access to the wire.
+pub(super) enum Hold<'a> {
+    Own(&'a mut Wire),
+    Shared(MutexGuard<'a, Wire>),
+}
+
+impl Deref for Hold<'_> {
+    type Target = Wire;
+
+    fn deref(&self) -> &Wire {
+        match self {
+            Self::Own(wire) => wire,
+            Self::Shared(wire) => wire,
+        }
+    }
+}
+
+impl DerefMut for Hold<'_> {
+    fn deref_mut(&mut self) -> &mut Wire {
+        match self {
+            Self::Own(wire) => wire,
+            Self::Shared(wire) => wire,
+        }
+    }
+}
+
+/// Never waits: all users run on one thread, unless a handler moves a body elsewhere.
+fn lock(wire: &Mutex<Wire>) -> MutexGuard<'_, Wire> {
+    wire.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl HeldWire {
     pub(super) fn new(transport: Transport) -> Self {
-        Self(Arc::new(Mutex::new(Wire {
+        Self::Own(Box::new(Wire {
             transport,
             buffer: BytesMut::new(),
             gone: false,
             incoming: None,
             requests: 0,
-        })))
+        }))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Wire> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn hold(&mut self) -> Hold<'_> {
+        match self {
+            Self::Own(wire) => Hold::Own(wire),
+            Self::Shared(wire) => Hold::Shared(lock(wire)),
+        }
     }
 
     /// Begins a request body. `driver` is the connection's task.
-    pub(super) fn begin_body(&self, plan: BodyPlan, driver: Waker) -> RequestBody {
-        let mut wire = self.lock();
-        wire.requests += 1;
-        wire.incoming = Some(Incoming {
+    pub(super) fn begin_body(self, plan: BodyPlan, driver: Waker) -> (Self, RequestBody) {
+        let shared = match self {
+            Self::Own(wire) => Arc::new(Mutex::new(*wire)),
+            Self::Shared(wire) => wire,
+        };
+        let request = lock(&shared).begin_body(plan);
+        (Self::Shared(Arc::clone(&shared)), RequestBody { wire: shared, request, driver })
+    }
+}
+
+impl Wire {
+    /// Begins a request body, and tells the number of its request.
+    fn begin_body(&mut self, plan: BodyPlan) -> u64 {
+        self.requests += 1;
+        self.incoming = Some(Incoming {
             decoder: plan.decoder,
             taken: 0,
             limit: plan.limit.unwrap_or(u64::MAX),
@@ -133,11 +180,9 @@ impl SharedWire {
             waiting: None,
             failure: None,
         });
-        RequestBody { wire: self.clone(), request: wire.requests, driver }
+        self.requests
     }
-}
 
-impl Wire {
     /// Reads more of a head. `Ready(false)` is the end of the connection.
     pub(super) fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         self.transport.poll_fill(context, &mut self.buffer, HEAD_SPACE).map(|read| {
@@ -300,14 +345,14 @@ fn repeat(failure: &BodyError) -> BodyError {
 
 /// The streamed body of a request.
 pub(super) struct RequestBody {
-    wire: SharedWire,
+    wire: Arc<Mutex<Wire>>,
     request: u64,
     driver: Waker,
 }
 
 impl BodyStream for RequestBody {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        let mut wire = self.wire.lock();
+        let mut wire = lock(&self.wire);
         if wire.requests != self.request {
             return Poll::Ready(Some(Err(BodyError::Closed)));
         }
@@ -315,7 +360,7 @@ impl BodyStream for RequestBody {
     }
 
     fn remaining(&self) -> Option<u64> {
-        let wire = self.wire.lock();
+        let wire = lock(&self.wire);
         wire.incoming
             .as_ref()
             .filter(|_| wire.requests == self.request)
@@ -323,7 +368,7 @@ impl BodyStream for RequestBody {
     }
 
     fn take_trailers(&mut self) -> Option<Headers> {
-        let mut wire = self.wire.lock();
+        let mut wire = lock(&self.wire);
         if wire.requests != self.request {
             return None;
         }
@@ -333,7 +378,7 @@ impl BodyStream for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let mut wire = self.wire.lock();
+        let mut wire = lock(&self.wire);
         if wire.requests == self.request
             && let Some(incoming) = &mut wire.incoming
         {

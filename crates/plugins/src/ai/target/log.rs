@@ -311,7 +311,7 @@ impl Record {
             },
             Host::Upstream(_) => None,
         });
-        let path = exchange.facts.upstream_uri.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let path = exchange.upstream_uri().split(|byte| *byte == b'?').next().unwrap_or_default();
         let describe = |attempt: &tollgate_gateway::exchange::Try| {
             json!({
                 "provider": self.shared.provider.name(),
