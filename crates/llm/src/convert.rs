@@ -14,6 +14,7 @@ pub(crate) mod lines;
 pub(crate) mod ollama;
 pub(crate) mod openai;
 pub(crate) mod responses;
+pub(crate) mod whole;
 
 use std::borrow::Cow;
 
