@@ -23,7 +23,7 @@ test: test-needs ## Install what the tests need on Debian, then run all of them
 test-needs:
 	scripts/install-test-needs
 
-fuzz: ## Fuzz the readers of configuration (needs nightly Rust and cargo-fuzz, and says so)
+fuzz: ## Fuzz the readers of configuration and of the LLM layer (needs nightly Rust and cargo-fuzz, and says so)
 	scripts/fuzz
 
 bench: bench-build ## Tollgate and nginx side by side (needs nginx with Lua and cjson)

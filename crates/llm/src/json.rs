@@ -5,10 +5,17 @@ mod scan;
 use std::borrow::Cow;
 
 /// The members of a JSON object, as slices of its text. Numbers, spacing and nested values stay as written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Object<'a> {
     text: &'a str,
     members: Vec<(Cow<'a, str>, &'a str)>,
+}
+
+impl Default for Object<'_> {
+    /// An object without members.
+    fn default() -> Self {
+        Self { text: "{}", members: Vec::new() }
+    }
 }
 
 impl<'a> Object<'a> {

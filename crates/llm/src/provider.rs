@@ -4,6 +4,7 @@ mod anthropic;
 mod bedrock;
 mod cohere;
 mod gemini;
+mod huggingface;
 mod ollama;
 mod openai;
 mod openai_like;
@@ -232,6 +233,7 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
                 _ => None,
             },
         }),
+        "huggingface" => Arc::new(huggingface::HuggingFace::new(settings)),
         "ollama" => Arc::new(ollama::Ollama { name: "ollama", format: "" }),
         "llama2" if settings.llama2_format.as_deref() == Some("ollama") => {
             Arc::new(ollama::Ollama { name: "llama2", format: "/ollama" })

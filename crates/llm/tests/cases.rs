@@ -26,6 +26,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("anthropic", include_str!("../cases/anthropic-client_plain.json")),
     ("bedrock", include_str!("../cases/bedrock-client_plain.json")),
     ("bedrock", include_str!("../cases/bedrock_embeddings.json")),
+    ("huggingface", include_str!("../cases/huggingface_embeddings.json")),
     ("gemini", include_str!("../cases/gemini_plain.json")),
     ("gemini", include_str!("../cases/gemini-client_plain.json")),
     ("cohere", include_str!("../cases/cohere_plain.json")),

@@ -190,19 +190,36 @@ fn embeddings(request: &Value) -> Response {
     plain(StatusCode::OK, &answer)
 }
 
-/// The same vector of length one for the same text.
+/// A vector of length one: the same for the same text, and the nearer to another's the more words they share.
 fn vector(input: &str, dimensions: usize) -> Vec<f32> {
-    let mut state = input
+    let mut sum = vec![0.0f32; dimensions];
+    let words = input.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
+    let mut add = |word: &str| {
+        let direction = direction(&word.to_lowercase(), dimensions);
+        sum.iter_mut().zip(direction).for_each(|(sum, number)| *sum += number);
+    };
+    let count = words.map(&mut add).count();
+    if count == 0 {
+        add(input);
+    }
+    normalised(sum)
+}
+
+/// A direction that a word has, and hardly any other.
+fn direction(word: &str, dimensions: usize) -> Vec<f32> {
+    let mut state = word
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let raw: Vec<f32> = (0..dimensions)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        })
-        .collect();
-    let length = raw.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-    raw.into_iter().map(|value| value / length).collect()
+    let number = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    normalised((0..dimensions).map(number).collect())
+}
+
+fn normalised(vector: Vec<f32>) -> Vec<f32> {
+    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    vector.into_iter().map(|value| value / length).collect()
 }
 
 fn encode(vector: &[f32]) -> String {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation, ServerErrorKind};
 use thread_local::ThreadLocal;
 use tokio::sync::Mutex;
 use tollgate_http::client::TlsProfile;
@@ -19,6 +19,22 @@ pub struct Redis {
     server: Arc<Server>,
     /// Each thread's: a connection lives on the runtime that made it.
     slots: ThreadLocal<Arc<Slot>>,
+}
+
+/// What is asked of a server.
+#[derive(Clone, Copy)]
+enum Question<'a> {
+    Script(&'a ScriptInvocation<'a>),
+    Command(&'a Cmd),
+}
+
+impl Question<'_> {
+    async fn ask<T: FromRedisValue>(self, connection: &mut Connection) -> RedisResult<T> {
+        match self {
+            Self::Script(script) => script.invoke_async(connection).await,
+            Self::Command(command) => command.query_async(connection).await,
+        }
+    }
 }
 
 /// How connections are made.
@@ -63,9 +79,22 @@ impl Redis {
     /// # Errors
     /// Why there is no answer. That takes no longer than the timeouts of [`Settings`].
     pub async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Error> {
+        self.ask(Question::Script(script)).await
+    }
+
+    /// Sends a command. Where the connection turns out to be gone, once more on a new one: it must be one that does
+    /// no harm when it is done twice.
+    ///
+    /// # Errors
+    /// As [`Redis::run`].
+    pub async fn send<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
+        self.ask(Question::Command(command)).await
+    }
+
+    async fn ask<T: FromRedisValue>(&self, question: Question<'_>) -> Result<T, Error> {
         let slot = self.slots.get_or_default();
         let (mut connection, generation) = self.connection(slot).await?;
-        let error = match script.invoke_async(&mut connection).await {
+        let error = match question.ask(&mut connection).await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
@@ -74,7 +103,7 @@ impl Redis {
         }
         self.lost(slot, generation, &error).await;
         let (mut connection, generation) = self.connection(slot).await?;
-        match script.invoke_async(&mut connection).await {
+        match question.ask(&mut connection).await {
             Ok(value) => Ok(value),
             Err(error) => {
                 if is_over(&error) {

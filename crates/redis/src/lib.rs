@@ -11,5 +11,5 @@ mod settings;
 
 pub use client::Redis;
 pub use error::Error;
-pub use redis::{Script, ScriptInvocation};
+pub use redis::{Cmd, Script, ScriptInvocation, Value, cmd};
 pub use settings::{Login, Node, Settings, Tls, Topology};

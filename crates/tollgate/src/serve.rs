@@ -20,6 +20,7 @@ use tollgate_model::{Kind, Map, Secret, Source, Value};
 use tollgate_plugins::Registry;
 use tollgate_store::{Change, Observer, Store, StoreError, View};
 use tollgate_telemetry::{Sink, log};
+use tollgate_vector::Shelf;
 use uuid::Uuid;
 
 use crate::conf::{Database, Node};
@@ -95,6 +96,9 @@ pub fn start(node: &Node) -> Result<Running, StartError> {
     let registry = registry(node)?;
     let prices = prices(node)?;
     let store = Arc::new(open_store(node)?);
+    if node.database == Database::Sqlite {
+        Shelf::keep_in(node.prefix.join("vectors.log"));
+    }
     let identity = Identity { node_id: Uuid::new_v4(), store, hash: Arc::default() };
     if let Some(declared) = Declared::read(node, &registry)? {
         declared.load(&identity.store, &identity.hash)?;

@@ -54,23 +54,6 @@ pub(super) fn configured(name: &str, settings: &Settings) -> Option<OpenAi> {
             refused: &["stream_options"],
             ..chat_only("databricks", "")
         },
-        "huggingface" => {
-            let field = |name, value| match value {
-                Some(true) => Some((name, "true")),
-                Some(false) => Some((name, "false")),
-                None => None,
-            };
-            OpenAi {
-                headers: [
-                    field("X-Use-Cache", settings.huggingface_use_cache),
-                    field("X-Wait-For-Model", settings.huggingface_wait_for_model),
-                ]
-                .into_iter()
-                .flatten()
-                .collect(),
-                ..chat_only("huggingface", "router.huggingface.co")
-            }
-        }
         _ => return None,
     })
 }
@@ -92,7 +75,8 @@ fn end_of(operation: Operation) -> &'static str {
     }
 }
 
-fn chat_only(name: &'static str, host: &'static str) -> OpenAi {
+/// A server of chats alone.
+pub(super) fn chat_only(name: &'static str, host: &'static str) -> OpenAi {
     OpenAi { name, host: host.into(), chat: "/v1/chat/completions".into(), ..OpenAi::default() }
 }
 

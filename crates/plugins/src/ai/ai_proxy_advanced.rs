@@ -4,6 +4,7 @@
 mod choice;
 mod config;
 mod criteria;
+mod semantic;
 mod state;
 mod tries;
 mod wheel;
@@ -29,6 +30,7 @@ use choice::{Candidate, Choice};
 pub use config::AiProxyAdvancedConfig;
 use config::{Algorithm, BalancerRecord, LatencyStrategy, TargetRecord, TokensCountStrategy};
 use criteria::Criteria;
+use semantic::Semantic;
 use state::{BreakerSettings, TargetState};
 use tries::Tries;
 
@@ -50,7 +52,16 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let config: AiProxyAdvancedConfig = read(config)?;
     let format = format(config.llm_format.as_deref())?;
     let balancer = Balancer::new(config.balancer);
-    let choices = Choices::new(&balancer, &config.targets, &names);
+    let (semantic, groups) = match (balancer.algorithm, config.embeddings, &config.vectordb) {
+        (Algorithm::Semantic, Some(embeddings), Some(database)) => {
+            let (model, timeout) = ((embeddings, database), balancer.timeouts.read);
+            let format = config.llm_format.as_deref();
+            let (semantic, groups) = Semantic::new(format, model, &config.targets, timeout, scope)?;
+            (Some(semantic), groups)
+        }
+        _ => (None, vec![0; names.len()]),
+    };
+    let choices = Choices::new(&balancer, &config.targets, &names, &groups);
     let mut targets = Vec::with_capacity(config.targets.len());
     for (index, target) in config.targets.into_iter().enumerate() {
         let TargetRecord { route_type, auth, model, logging, .. } = target;
@@ -63,12 +74,13 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let reads: Vec<Reads> = targets.iter().map(Target::reads).collect();
     Ok(Arc::new(AiProxyAdvanced {
         format,
-        has_accounts: targets.iter().any(Target::has_account),
+        waits: semantic.is_some() || targets.iter().any(Target::has_account),
         body_limit: body_limit(config.max_request_body_size),
         reads: Reads::of_all(&reads),
         shared: Arc::new(Shared {
             policy: Policy::new(config.response_streaming, config.model_name_header),
             choices,
+            semantic,
             targets,
             states: state::states_of(scope.id, names),
             balancer,
@@ -80,8 +92,8 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
 struct AiProxyAdvanced {
     /// What clients speak.
     format: Format,
-    /// Whether a request may have to wait for a target's account.
-    has_accounts: bool,
+    /// Whether a request may have to wait: for a target's account, or for what its prompt means.
+    waits: bool,
     body_limit: usize,
     reads: Reads,
     shared: Arc<Shared>,
@@ -91,6 +103,8 @@ struct AiProxyAdvanced {
 struct Shared {
     policy: Policy,
     choices: Choices,
+    /// What is chosen by, with the algorithm `semantic`.
+    semantic: Option<Semantic>,
     targets: Vec<Target>,
     /// Of each target.
     states: Vec<Arc<TargetState>>,
@@ -161,18 +175,20 @@ struct Choices {
 }
 
 impl Choices {
-    /// The choices among targets of these names.
-    fn new(balancer: &Balancer, targets: &[TargetRecord], names: &[String]) -> Self {
+    /// The choices among targets of these names and groups.
+    fn new(balancer: &Balancer, targets: &[TargetRecord], names: &[String], groups: &[usize]) -> Self {
         let choice = |is_one: &dyn Fn(&TargetRecord) -> bool| {
             let candidates: Vec<Candidate> = targets
                 .iter()
                 .zip(names)
+                .zip(groups)
                 .enumerate()
-                .filter(|(_, (target, _))| is_one(target))
-                .map(|(index, (target, name))| Candidate {
+                .filter(|(_, ((target, _), _))| is_one(target))
+                .map(|(index, ((target, name), group))| Candidate {
                     index,
                     weight: target.weight.unwrap_or_default(),
                     name: name.clone(),
+                    group: *group,
                 })
                 .collect();
             Choice::new(balancer.algorithm, &candidates, balancer.slots)
@@ -207,6 +223,11 @@ impl Choices {
         })
     }
 
+    /// Whether a client asks for this choice by an alias.
+    fn is_asked_for(&self, number: usize) -> bool {
+        number != 0 && self.without_alias != Some(number)
+    }
+
     /// The choice of a number.
     fn get(&self, number: usize) -> Option<&Choice> {
         self.all.get(number)
@@ -219,7 +240,8 @@ impl Plugin for AiProxyAdvanced {
     }
 
     fn secret_names(&self) -> Vec<String> {
-        self.shared.targets.iter().flat_map(Target::secret_names).collect()
+        let of_targets = self.shared.targets.iter().flat_map(Target::secret_names);
+        of_targets.chain(self.shared.semantic.iter().flat_map(Semantic::secret_names)).collect()
     }
 
     fn llm_providers(&self) -> Vec<&'static str> {
@@ -228,7 +250,7 @@ impl Plugin for AiProxyAdvanced {
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         let (shared, reads, limit) = (&self.shared, self.reads, self.body_limit);
-        if !self.has_accounts {
+        if !self.waits {
             return with_body(exchange, reads, limit, |exchange, body| {
                 if let Some(answer) = self.counted(exchange, body.as_deref()) {
                     return Some(answer);
@@ -243,7 +265,7 @@ impl Plugin for AiProxyAdvanced {
                 return Outcome::Answer(answer);
             }
             let begun = match Tries::begin(shared, exchange, body) {
-                Ok(tries) => tries.first_with_accounts(exchange).await,
+                Ok(tries) => tries.first_after_waiting(exchange).await,
                 Err(refusal) => Err(refusal),
             };
             self.settle(exchange, begun).map_or(Outcome::Continue, Outcome::Answer)

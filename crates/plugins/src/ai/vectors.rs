@@ -1,8 +1,14 @@
 //! How vectors are made of texts, and where they are searched: what plugins that look for meaning are configured
 //! with (Kong 3.11: `config.embeddings` and `config.vectordb`).
 
+mod embedder;
+mod index;
+
 use tollgate_model::entity::rules;
-use tollgate_model::{Config, Secret};
+use tollgate_model::schema::EntityCheck;
+use tollgate_model::{Config, FieldErrors, Map, Secret, Value};
+
+pub(super) use embedder::{Embedder, Embedding};
 
 use super::target::config::{Auth, Bedrock, Gemini, Huggingface};
 use crate::redis::RedisEnterpriseConfig;
@@ -68,20 +74,23 @@ pub struct EmbeddingsAzure {
 
 /// Where vectors are searched.
 #[derive(Debug, Clone, Config)]
+#[config(checks = [EntityCheck::Custom("whole", whole)])]
 pub struct VectorDb {
-    /// What keeps the vectors.
-    #[config(required)]
+    /// What keeps the vectors: `embedded`, which is the node itself (and its store, where it has one), a `redis` that
+    /// can search, or a Postgres with `pgvector`.
+    #[config(required, default = "embedded")]
     pub strategy: VectorStrategy,
-    /// Length of the vectors.
+    /// Length of the vectors; models that can are asked for it.
     #[config(required)]
     pub dimensions: i64,
     /// How the distance of two vectors is measured.
     #[config(required)]
     pub distance_metric: DistanceMetric,
-    /// Largest distance that counts as a hit.
+    /// Largest distance that counts as a hit: with `cosine` 0 is the same direction and 1 a right angle. Without one,
+    /// the nearest is a hit however far it is.
     #[config(optional)]
     pub threshold: Option<f64>,
-    /// The Redis that keeps them.
+    /// The Redis that keeps them: one with RediSearch, Redis 8, or a Valkey with its search module.
     #[config(optional)]
     pub redis: Option<RedisEnterpriseConfig>,
     /// The Postgres that keeps them.
@@ -92,6 +101,9 @@ pub struct VectorDb {
 /// What keeps vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Config)]
 pub enum VectorStrategy {
+    /// The node.
+    #[config(rename = "embedded")]
+    Embedded,
     /// A Redis with its search module.
     #[config(rename = "redis")]
     Redis,
@@ -135,13 +147,13 @@ pub struct PgVector {
     /// Whether to speak TLS.
     #[config(optional, default = false)]
     pub ssl: Option<bool>,
-    /// Whether a server that speaks no TLS is done without.
+    /// Whether a server that speaks no TLS is refused.
     #[config(optional, default = false)]
     pub ssl_required: Option<bool>,
     /// Whether the server's certificate is checked.
     #[config(optional, default = false)]
     pub ssl_verify: Option<bool>,
-    /// Version of TLS.
+    /// Taken for Kong's sake: TLS 1.2 and 1.3 are offered, whichever it names.
     #[config(optional, default = "tlsv1_2", one_of("tlsv1_2", "tlsv1_3", "any"))]
     pub ssl_version: Option<String>,
     /// Path of the client's certificate.
@@ -150,4 +162,19 @@ pub struct PgVector {
     /// Path of its key.
     #[config(optional)]
     pub ssl_cert_key: Option<String>,
+}
+
+/// A strategy needs to be told where its database is.
+fn whole(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
+    let mut errors = FieldErrors::new();
+    let strategy = fields.get("strategy").and_then(Value::as_str).unwrap_or_default();
+    let is_elsewhere =
+        [VectorStrategy::Redis, VectorStrategy::PgVector].iter().any(|one| one.name() == strategy);
+    if is_elsewhere && fields.get(strategy).is_none_or(Value::is_null) {
+        errors.add_at(strategy, format!("required with the strategy '{strategy}'"));
+    }
+    if fields.get("dimensions").and_then(Value::as_i64).is_some_and(|dimensions| dimensions < 1) {
+        errors.add_at("dimensions", "must be 1 or more");
+    }
+    errors.into_result()
 }

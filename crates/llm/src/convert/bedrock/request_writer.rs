@@ -116,7 +116,7 @@ pub(crate) fn passed(call: &Call<'_>, rules: &Rules<'_>) -> Vec<u8> {
         return call.body.text().as_bytes().to_vec();
     }
     let own = call.body.get("inferenceConfig").and_then(|config| Object::parse(config.as_bytes()));
-    let config = own.unwrap_or_else(|| Object::parse(b"{}").unwrap_or_default()).edit(&decided);
+    let config = own.unwrap_or_default().edit(&decided);
     let config = String::from_utf8(config).unwrap_or_default();
     call.body.edit(&[("inferenceConfig", Some(&config))])
 }

@@ -1,5 +1,6 @@
 //! Choosing among targets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,13 +27,26 @@ enum Way {
     Usage(Wheel),
     /// Groups, in the order in which they are tried.
     Groups(Vec<Wheel>),
+    /// Groups by their numbers, of which each request has its own order.
+    Ranked(BTreeMap<usize, Wheel>),
 }
 
-/// A target as a candidate: its index, its weight, and a name that is the same on every node.
+/// A target as a candidate: its index, its weight, a name that is the same on every node, and the group of those with
+/// its description.
 pub(super) struct Candidate {
     pub(super) index: usize,
     pub(super) weight: u32,
     pub(super) name: String,
+    pub(super) group: usize,
+}
+
+/// What of a request a choice goes by.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Asked<'a> {
+    /// The value that consistent hashing goes by; without it targets take turns.
+    pub(super) hash: Option<&'a [u8]>,
+    /// Numbers of groups, the best one first, for the algorithm `semantic`.
+    pub(super) ranking: &'a [usize],
 }
 
 impl Choice {
@@ -40,8 +54,15 @@ impl Choice {
         let weighted = || candidates.iter().map(|candidate| (candidate.index, candidate.weight)).collect();
         let wheel = || Wheel::new(weighted(), slots);
         let way = match algorithm {
-            // `semantic` is refused before it comes here.
-            Algorithm::RoundRobin | Algorithm::Semantic => Way::Turns(wheel()),
+            Algorithm::RoundRobin => Way::Turns(wheel()),
+            Algorithm::Semantic => {
+                let mut groups = BTreeMap::<usize, Vec<(usize, u32)>>::new();
+                for one in candidates {
+                    groups.entry(one.group).or_default().push((one.index, one.weight));
+                }
+                let wheel = |(group, members)| (group, Wheel::new(members, slots));
+                Way::Ranked(groups.into_iter().map(wheel).collect())
+            }
             Algorithm::LeastConnections => Way::Connections(wheel()),
             Algorithm::LowestLatency => Way::Latency(wheel()),
             Algorithm::LowestUsage => Way::Usage(wheel()),
@@ -65,12 +86,19 @@ impl Choice {
         &self.members
     }
 
-    /// A target that `may` be chosen; `None` where there is none. `hash` is what consistent hashing goes by; without
-    /// it targets take turns.
+    /// Groups of the targets, with the algorithm `semantic`.
+    pub(super) fn groups(&self) -> Vec<usize> {
+        match &self.way {
+            Way::Ranked(groups) => groups.keys().copied().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A target that `may` be chosen; `None` where there is none.
     pub(super) fn choose(
         &self,
         states: &[Arc<TargetState>],
-        hash: Option<&[u8]>,
+        asked: Asked<'_>,
         now: u64,
         may: impl Fn(usize) -> bool,
     ) -> Option<usize> {
@@ -80,7 +108,7 @@ impl Choice {
         let under_way = |state: &TargetState| f64::from(state.under_way.load(Ordering::Relaxed));
         match &self.way {
             Way::Turns(wheel) => wheel.turn(may),
-            Way::Hash(ring, wheel) => match hash {
+            Way::Hash(ring, wheel) => match asked.hash {
                 Some(hash) => ring.find(hash, may),
                 None => wheel.turn(may),
             },
@@ -97,6 +125,7 @@ impl Choice {
                 })
             }),
             Way::Groups(groups) => groups.iter().find_map(|wheel| wheel.turn(&may)),
+            Way::Ranked(groups) => asked.ranking.iter().find_map(|group| groups.get(group)?.turn(&may)),
         }
     }
 }
@@ -106,8 +135,12 @@ mod tests {
     use super::*;
 
     fn choice(algorithm: Algorithm, weights: &[u32]) -> (Choice, Vec<Arc<TargetState>>) {
-        let candidate =
-            |(index, weight): (usize, &u32)| Candidate { index, weight: *weight, name: format!("t{index}") };
+        let candidate = |(index, weight): (usize, &u32)| Candidate {
+            index,
+            weight: *weight,
+            name: format!("t{index}"),
+            group: index / 2,
+        };
         let candidates: Vec<Candidate> = weights.iter().enumerate().map(candidate).collect();
         (Choice::new(algorithm, &candidates, 1000), weights.iter().map(|_| Arc::default()).collect())
     }
@@ -117,7 +150,8 @@ mod tests {
         let mut times = vec![0; states.len()];
         for number in 0..1000 {
             let hash = format!("request {number}");
-            if let Some(target) = choice.choose(states, Some(hash.as_bytes()), 1, &may) {
+            let asked = Asked { hash: Some(hash.as_bytes()), ranking: &[1, 0] };
+            if let Some(target) = choice.choose(states, asked, 1, &may) {
                 times[target] += 1;
             }
         }
@@ -131,6 +165,16 @@ mod tests {
         assert_eq!(chosen(&choice, &states, |target| target != 1), [0, 0, 1000]);
         assert_eq!(chosen(&choice, &states, |target| target == 0), [1000, 0, 0]);
         assert_eq!(chosen(&choice, &states, |_| false), [0, 0, 0]);
+    }
+
+    #[test]
+    fn groups_are_tried_in_the_order_that_the_request_has() {
+        // Two of one description, two of another, and one that nothing of the request is near to.
+        let (choice, states) = choice(Algorithm::Semantic, &[50, 50, 75, 25, 100]);
+        assert_eq!(chosen(&choice, &states, |_| true), [0, 0, 750, 250, 0]);
+        assert_eq!(chosen(&choice, &states, |target| target != 2), [0, 0, 0, 1000, 0]);
+        assert_eq!(chosen(&choice, &states, |target| target < 2), [500, 500, 0, 0, 0]);
+        assert_eq!(chosen(&choice, &states, |target| target == 4), [0, 0, 0, 0, 0]);
     }
 
     #[test]
@@ -172,7 +216,10 @@ mod tests {
     fn a_value_stays_with_its_target() {
         let (choice, states) = choice(Algorithm::ConsistentHashing, &[100, 100, 200]);
         let first = |may: &dyn Fn(usize) -> bool| -> Vec<Option<usize>> {
-            (0..1000).map(|number: u32| choice.choose(&states, Some(&number.to_be_bytes()), 1, may)).collect()
+            let asked = |number: u32| {
+                choice.choose(&states, Asked { hash: Some(&number.to_be_bytes()), ranking: &[] }, 1, may)
+            };
+            (0..1000).map(asked).collect()
         };
         let all = first(&|_| true);
         assert_eq!(all, first(&|_| true));
@@ -182,7 +229,7 @@ mod tests {
         assert!(all.iter().zip(&without).filter(|pair| moved(*pair)).all(|(before, _)| *before == Some(0)));
         let share = all.iter().filter(|target| **target == Some(2)).count();
         assert!((350..650).contains(&share), "{share}");
-        let turns: Vec<_> = (0..4).map(|_| choice.choose(&states, None, 1, |_| true)).collect();
+        let turns: Vec<_> = (0..4).map(|_| choice.choose(&states, Asked::default(), 1, |_| true)).collect();
         assert_eq!(turns.iter().filter(|target| **target == Some(2)).count(), 2, "{turns:?}");
     }
 }

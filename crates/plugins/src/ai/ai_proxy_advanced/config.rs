@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tollgate_model::schema::EntityCheck;
-use tollgate_model::{Config, FieldErrors, Map, Value};
+use tollgate_model::{Config, FieldErrors, Map, Value, json};
 
 use crate::ai::target::config::{
     Auth, Logging, Model, ResponseStreaming, RouteType, refuse_format, refuse_target, target_checks,
@@ -79,7 +79,8 @@ pub struct TargetRecord {
     /// weight are a group, and the group of the highest weight is tried first.
     #[config(optional, default = 100, between(1, 65535))]
     pub weight: Option<u32>,
-    /// What the target is good at, for the algorithm `semantic`.
+    /// What the target is good at, for the algorithm `semantic`. Targets of one description share its requests by their
+    /// weights; `CATCHALL` stands for all that no other is near to.
     #[config(optional)]
     pub description: Option<String>,
     /// What is written to the log.
@@ -204,8 +205,7 @@ fn served(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
     let balancer = fields.get("balancer");
     let chosen = |field: &str| balancer.and_then(|balancer| balancer.get(field)).and_then(Value::as_str);
     if chosen("algorithm") == Some(Algorithm::Semantic.name()) {
-        let message = "the algorithm 'semantic' cannot be served yet; use 'round-robin', or name models with 'model_alias' and let clients choose";
-        errors.add_at("balancer.algorithm", message);
+        need_meanings(fields, &mut errors);
     }
     if chosen("algorithm") == Some(Algorithm::LowestUsage.name()) {
         match chosen("tokens_count_strategy") {
@@ -221,6 +221,27 @@ fn served(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
         }
     }
     errors.into_result()
+}
+
+/// The algorithm `semantic` needs something to go by.
+fn need_meanings(fields: &Map<String, Value>, errors: &mut FieldErrors) {
+    for field in ["embeddings", "vectordb"] {
+        if fields.get(field).is_none_or(Value::is_null) {
+            errors.add_at(field, "required with the balancer algorithm 'semantic'");
+        }
+    }
+    let message = "required with the balancer algorithm 'semantic'; 'CATCHALL' is for prompts that no other target is for";
+    let missing = |target: &Value| {
+        let description = target.get("description").and_then(Value::as_str);
+        let is_there = description.is_some_and(|description| !description.trim().is_empty());
+        if is_there { Value::Null } else { json!({"description": message}) }
+    };
+    let targets = fields.get("targets").and_then(Value::as_array);
+    let mut missing: Vec<Value> = targets.into_iter().flatten().map(missing).collect();
+    while missing.pop_if(|last| last.is_null()).is_some() {}
+    if !missing.is_empty() {
+        errors.nest("targets", missing.into());
+    }
 }
 
 fn all_have_prices(fields: &Map<String, Value>) -> bool {

@@ -11,6 +11,7 @@ use tollgate_gateway::destination::Destination;
 use tollgate_http::client::Timeouts;
 use tollgate_http::{Body, Headers};
 
+use super::choice::{Asked, Choice};
 use super::config::{LatencyStrategy, TokensCountStrategy};
 use super::state::{TargetState, now};
 use super::{NONE_LEFT, Shared};
@@ -22,6 +23,8 @@ pub(super) struct Tries {
     /// Which choice its candidates are.
     choice: usize,
     client: Client,
+    /// Groups of targets it may go to, the best one first; with the algorithm `semantic`.
+    ranking: Vec<usize>,
     /// Targets tried, the last one being under way.
     tried: Vec<usize>,
 }
@@ -95,7 +98,8 @@ impl Tries {
     ) -> Result<Self, Refusal> {
         let choice = shared.choices.of(json.as_deref())?;
         let client = Client::of(exchange, json);
-        Ok(Self { shared: Arc::clone(shared), choice, client, tried: Vec::new() })
+        let (ranking, tried) = (Vec::new(), Vec::new());
+        Ok(Self { shared: Arc::clone(shared), choice, client, ranking, tried })
     }
 
     /// Makes the request that of a first target.
@@ -108,11 +112,21 @@ impl Tries {
         Ok(self)
     }
 
-    /// The same, where targets have accounts: one whose account cannot be had is passed over.
+    /// The same, where that has to wait: for what the prompt means, and for targets' accounts; a target whose account
+    /// cannot be had is passed over.
     ///
     /// # Errors
     /// What the client is told where it cannot be.
-    pub(super) async fn first_with_accounts(mut self, exchange: &mut Exchange) -> Result<Self, Refusal> {
+    pub(super) async fn first_after_waiting(mut self, exchange: &mut Exchange) -> Result<Self, Refusal> {
+        if let Some(semantic) = &self.shared.semantic {
+            let choices = &self.shared.choices;
+            let groups = choices.get(self.choice).map(Choice::groups).unwrap_or_default();
+            self.ranking = match &*groups {
+                // The client has chosen.
+                [_] if choices.is_asked_for(self.choice) => groups,
+                _ => semantic.rank(exchange, self.client.json.as_deref(), &groups).await?,
+            };
+        }
         let mut refusal = Refusal::failure(NONE_LEFT);
         while let Some(target) = self.choose() {
             self.wait_for(target).await;
@@ -139,9 +153,10 @@ impl Tries {
         let Shared { choices, states, balancer, .. } = &*self.shared;
         let choice = choices.get(self.choice)?;
         let hash = self.client.headers.get(&balancer.hash_on_header);
+        let asked = Asked { hash, ranking: &self.ranking };
         let now = now();
         loop {
-            let target = choice.choose(states, hash, now, |target| {
+            let target = choice.choose(states, asked, now, |target| {
                 let allows = |state: &Arc<TargetState>| state.breaker.allows(now, balancer.breaker);
                 !self.tried.contains(&target) && states.get(target).is_some_and(allows)
             })?;

@@ -119,7 +119,11 @@ impl Record {
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
-            model: if wanted || shared.provider.translates(shared.format) {
+            // Answers that are written here name it.
+            model: if wanted
+                || shared.operation == Operation::Embeddings
+                || shared.provider.translates(shared.format)
+            {
                 model.into()
             } else {
                 Box::default()
