@@ -101,7 +101,7 @@ pub fn stream(provider: &dyn Provider, bytes: &[u8]) {
     let kept = Map::new();
     for format in FORMATS {
         let run = |lengths: &[usize]| {
-            let wishes = StreamWishes { hide_usage: true, keep_text: true, silent: false };
+            let wishes = StreamWishes { hide_usage: true, keep_text: true, ..StreamWishes::default() };
             let mut events = provider.stream(&asked(format, "", &kept), wishes);
             let mut client = Vec::new();
             let mut rest = stream;

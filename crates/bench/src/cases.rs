@@ -1,5 +1,7 @@
 //! The work that is measured, and how each proxy is told to do it.
 
+use crate::provider::Provider;
+
 /// Key of the consumer with this number.
 pub fn key(number: usize) -> String {
     format!("key-{number:016x}")
@@ -11,32 +13,62 @@ pub struct Case {
     pub name: &'static str,
     /// Consumers with a key; 0 for no authentication.
     pub consumers: usize,
-    /// Whether the request is a chat whose JSON is rewritten.
-    pub chat: bool,
+    /// Who answers the chat that the request is, in OpenAI's format; its JSON is rewritten for them. `None` where
+    /// it is no chat.
+    pub chat: Option<Provider>,
     /// Whether the answer is a stream of events.
     pub streamed: bool,
+    /// What the work may cost.
+    pub bound: Option<Bound>,
+}
+
+/// The most CPU that something may cost: a ratio.
+pub enum Bound {
+    /// To nginx doing the same.
+    Nginx(f64),
+    /// To Tollgate where the provider speaks the client's format.
+    SameFormat(f64),
 }
 
 /// All cases.
 pub fn all() -> Vec<Case> {
+    let case = |name, consumers, chat, streamed, bound| Case { name, consumers, chat, streamed, bound };
+    let key_auth = |name, consumers| case(name, consumers, None, false, Some(Bound::Nginx(1.0)));
+    let chat = |name, provider, bound| case(name, 10_000, Some(provider), false, bound);
+    let stream = |name, provider, bound| case(name, 10_000, Some(provider), true, Some(bound));
     vec![
-        Case { name: "get", consumers: 0, chat: false, streamed: false },
-        Case { name: "key-auth-10k", consumers: 10_000, chat: false, streamed: false },
-        Case { name: "key-auth-1m", consumers: 1_000_000, chat: false, streamed: false },
-        Case { name: "chat", consumers: 10_000, chat: true, streamed: false },
-        Case { name: "sse", consumers: 10_000, chat: true, streamed: true },
+        case("get", 0, None, false, None),
+        key_auth("key-auth-10k", 10_000),
+        key_auth("key-auth-1m", 1_000_000),
+        chat("chat", Provider::OpenAi, Some(Bound::Nginx(0.85))),
+        chat("chat-to-anthropic", Provider::Anthropic, None),
+        chat("chat-to-bedrock", Provider::Bedrock, None),
+        stream("sse", Provider::OpenAi, Bound::Nginx(1.1)),
+        stream("sse-to-anthropic", Provider::Anthropic, Bound::SameFormat(2.0)),
+        stream("sse-to-bedrock", Provider::Bedrock, Bound::SameFormat(2.0)),
     ]
 }
 
 const CHAT: &str = r#"{"messages":[{"role":"system","content":"You are a careful assistant who answers briefly and to the point, names sources where there are any, and says so where a question cannot be answered from what is known."},{"role":"user","content":"Who is Jimi Hendrix, where was he born, which records did he make with the Experience, and which guitars did he play on them? Give the answer as a short list with a line for each record, in the order in which they appeared."}],"max_tokens":256,"top_p":0.9,"user":"bench-user-1","metadata":{"team":"bench","ticket":"none"}"#;
 
 impl Case {
+    /// The same work where nothing is converted, if anything is: the client's format is OpenAI's.
+    pub fn same_format(&self) -> Option<Self> {
+        let converts = self.chat.is_some_and(|provider| provider != Provider::OpenAi);
+        converts.then_some(Self {
+            name: if self.streamed { "sse" } else { "chat" },
+            chat: Some(Provider::OpenAi),
+            bound: None,
+            ..*self
+        })
+    }
+
     /// Requests a connection of the load sends in turn; different keys, so that look-ups miss caches as they
     /// do in life.
     pub fn requests(&self, connection: usize) -> Vec<Vec<u8>> {
         (0..16)
             .map(|turn| {
-                let mut head = String::from(if self.chat {
+                let mut head = String::from(if self.chat.is_some() {
                     "POST /bench HTTP/1.1\r\n"
                 } else {
                     "GET /bench HTTP/1.1\r\n"
@@ -47,7 +79,7 @@ impl Case {
                     head.push_str(&format!("apikey: {}\r\n", key(number)));
                 }
                 let mut body = String::new();
-                if self.chat {
+                if self.chat.is_some() {
                     body.push_str(CHAT);
                     body.push_str(if self.streamed { ",\"stream\":true}" } else { "}" });
                     head.push_str(&format!(
@@ -66,9 +98,10 @@ impl Case {
             .then(|| b"GET /bench HTTP/1.1\r\nHost: bench.local\r\napikey: nope\r\n\r\n".to_vec())
     }
 
-    /// nginx doing this work: a map of keys, consumer headers, and Lua with cjson for the rewriting.
+    /// nginx doing this work: a map of keys, consumer headers, and Lua with cjson for the rewriting. It converts
+    /// nothing: what another provider answers passes.
     pub fn nginx(&self, port: u16, upstream: u16, folder: &str) -> String {
-        let lua = self.chat;
+        let lua = self.chat.is_some();
         let modules = if lua {
             "load_module /usr/lib/nginx/modules/ndk_http_module.so;\nload_module /usr/lib/nginx/modules/ngx_http_lua_module.so;\n"
         } else {
@@ -105,7 +138,7 @@ impl Case {
             ""
         };
         let buffering = if self.streamed { "proxy_buffering off;" } else { "" };
-        let target = if self.chat { "/v1/chat/completions" } else { "/" };
+        let target = self.chat.map_or("/", |provider| provider.path(self.streamed));
         format!(
             "{modules}worker_processes 1;\ndaemon off;\npid {folder}/nginx.pid;\nerror_log {folder}/nginx.log;\nevents {{ worker_connections 4096; }}\nhttp {{\n\
              access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_body_buffer_size 64k;\n\
@@ -129,14 +162,10 @@ impl Case {
         if self.consumers > 0 {
             plugins.push(serde_json::json!({"name": "key-auth"}));
         }
-        if self.chat {
+        if let Some(provider) = self.chat {
+            let (auth, model) = provider.configured(upstream);
             plugins.push(serde_json::json!({"name": "ai-proxy", "config": {
-                "route_type": "llm/v1/chat",
-                "auth": {"header_name": "Authorization", "header_value": "Bearer bench"},
-                "model": {"provider": "openai", "name": "gpt-4.1", "options": {
-                    "temperature": 1.0,
-                    "upstream_url": format!("http://127.0.0.1:{upstream}/v1/chat/completions")
-                }}
+                "route_type": "llm/v1/chat", "auth": auth, "model": model
             }}));
         }
         let consumers: Vec<_> = (0..self.consumers)

@@ -19,7 +19,7 @@ const TURN: Duration = Duration::from_secs(6);
 pub async fn measure(binary: &Path, upstream: u16) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let admin = proxy::free_port()?;
-    let case = Case { name: NAME, consumers: 1, chat: false, streamed: false };
+    let case = Case { name: NAME, consumers: 1, chat: None, streamed: false, bound: None };
     let mut proxy = proxy::start_with_store(binary, folder.path(), admin)?;
     let mut api = connect(admin).await?;
     let service = format!(r#"{{"name":"bench","url":"http://127.0.0.1:{upstream}/"}}"#);

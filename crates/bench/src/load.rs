@@ -15,8 +15,8 @@ pub struct Outcome {
     pub answered: u64,
     /// Requests answered otherwise, or not at all.
     pub failed: u64,
-    /// Server-sent events received.
-    pub events: u64,
+    /// Chunks of streams received.
+    pub chunks: u64,
     /// How long it took.
     pub elapsed: Duration,
     /// Latency of each request, or of each event of a stream, in microseconds.
@@ -27,7 +27,7 @@ impl Outcome {
     fn merge(&mut self, other: Outcome) {
         self.answered += other.answered;
         self.failed += other.failed;
-        self.events += other.events;
+        self.chunks += other.chunks;
         self.latencies.extend(other.latencies);
     }
 }
@@ -50,9 +50,9 @@ pub async fn closed_loop(port: u16, case: &Case, connections: usize, turn: Durat
                         break;
                     }
                     match connection.exchange(request).await {
-                        Ok((200, events)) => {
+                        Ok((200, chunks)) => {
                             outcome.answered += 1;
-                            outcome.events += events;
+                            outcome.chunks += chunks;
                             outcome.latencies.append(&mut connection.event_delays);
                         }
                         Ok(_) => outcome.failed += 1,
@@ -137,7 +137,7 @@ impl Connection {
         Ok(Self { stream, received: Vec::with_capacity(16 * 1024), event_delays: Vec::new() })
     }
 
-    /// Sends a request and reads its answer whole: the status, and how many events it held.
+    /// Sends a request and reads its answer whole: the status, and how many chunks it held.
     pub async fn exchange(&mut self, request: &[u8]) -> std::io::Result<(u16, u64)> {
         self.stream.write_all(request).await?;
         loop {
@@ -149,7 +149,7 @@ impl Connection {
                     .unwrap_or(0);
                 if is_chunked(head) {
                     self.received.drain(..end + 4);
-                    return Ok((status, self.read_events().await?));
+                    return Ok((status, self.read_chunks().await?));
                 }
                 let length = end + 4 + content_length(head);
                 while self.received.len() < length {
@@ -162,18 +162,18 @@ impl Connection {
         }
     }
 
-    async fn read_events(&mut self) -> std::io::Result<u64> {
-        let mut events = 0;
+    async fn read_chunks(&mut self) -> std::io::Result<u64> {
+        let mut chunks = 0;
         loop {
-            events += memchr::memmem::find_iter(&self.received, b"data: ").count() as u64;
+            chunks += memchr::memmem::find_iter(&self.received, upstream::SENT).count() as u64;
             self.event_delays.extend(upstream::sent(&self.received).map(|sent| upstream::clock() - sent));
             if self.received.ends_with(b"0\r\n\r\n") {
                 self.received.clear();
-                return Ok(events);
+                return Ok(chunks);
             }
-            let keep = self.received.len().min(5);
-            let tail = self.received.split_off(self.received.len() - keep);
-            self.received = tail;
+            // One byte less than what tells a chunk, so that none counts twice.
+            let keep = self.received.len().min(upstream::SENT.len() - 1);
+            self.received.drain(..self.received.len() - keep);
             self.read().await?;
         }
     }

@@ -6,6 +6,7 @@
 mod cases;
 mod changes;
 mod load;
+mod provider;
 mod proxy;
 mod report;
 mod upstream;
@@ -34,7 +35,7 @@ struct Arguments {
     /// Connections of the load.
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// Requests per second for the latency figures; by default half of what nginx manages.
+    /// Requests per second for the latency figures; by default half of what the slowest proxy manages.
     #[arg(long)]
     rate: Option<f64>,
     /// Write the figures here, as JSON.
@@ -73,10 +74,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             if !arguments.wants(case.name) {
                 continue;
             }
-            results.push(measure(arguments, &case, upstream).await?);
-            if let Some(last) = results.last() {
-                report::print(last);
-            }
+            let result = measure(arguments, &case, upstream).await?;
+            report::print(&result, case.bound.as_ref());
+            results.push(result);
         }
         if arguments.wants(changes::NAME) {
             changes::measure(&arguments.tollgate, upstream).await?;
@@ -102,7 +102,14 @@ async fn measure(
         proxy.wait_until_right(case).await?;
         proxies.push(proxy);
     }
-    let mut result = report::CaseResult::new(case.name, &proxies);
+    let beside = tempfile::tempdir().map_err(|error| error.to_string())?;
+    if let Some(same) = case.same_format() {
+        let mut proxy = proxy::start_tollgate(&same, upstream, &arguments.tollgate, beside.path())?;
+        proxy.name = proxy::SAME_FORMAT;
+        proxy.wait_until_right(&same).await?;
+        proxies.push(proxy);
+    }
+    let mut result = report::CaseResult::new(case, &proxies);
     let turn = Duration::from_secs_f64(arguments.seconds);
     for _ in 0..arguments.rounds {
         for (index, proxy) in proxies.iter().enumerate() {
@@ -113,7 +120,7 @@ async fn measure(
         }
     }
     if !case.streamed {
-        let rate = arguments.rate.unwrap_or_else(|| result.median_rate(0) / 2.0);
+        let rate = arguments.rate.unwrap_or_else(|| result.slowest_rate() / 2.0);
         result.rate = rate;
         for _ in 0..arguments.rounds.min(3) {
             let direct = load::fixed_rate(upstream, case, rate, turn).await;

@@ -14,6 +14,7 @@ pub(crate) mod lines;
 pub(crate) mod ollama;
 pub(crate) mod openai;
 pub(crate) mod responses;
+pub(crate) mod whole;
 
 use std::borrow::Cow;
 
@@ -43,7 +44,7 @@ pub(crate) trait ClientFormat: Sync {
     fn read(&self, body: Map<String, Value>) -> Result<Chat, String>;
 
     /// Writes a whole answer to a chat.
-    fn write(&self, answer: Answer, asked: &Asked<'_>) -> Value;
+    fn write(&self, answer: Answer, asked: &Asked<'_>) -> Vec<u8>;
 
     /// What writes a streamed answer; `hide_usage` where the client has not asked for tokens and may.
     fn writer(&self, asked: &Asked<'_>, hide_usage: bool) -> Box<dyn Writer>;

@@ -153,6 +153,11 @@ pub fn string_at_start(text: &[u8]) -> Option<&[u8]> {
     scan::string(text, 0).and_then(|end| text.get(..end))
 }
 
+/// A value as JSON text. It must have texts for names, as all have that are written here.
+pub(crate) fn to_bytes(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
 /// A string as JSON text.
 pub fn quote(text: &str) -> String {
     let needs_escape = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';

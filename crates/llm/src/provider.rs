@@ -172,8 +172,20 @@ pub struct StreamWishes {
     pub hide_usage: bool,
     /// Keep the text of the answer.
     pub keep_text: bool,
-    /// Write nothing: the answer passes as it is.
-    pub silent: bool,
+    /// What is made of it.
+    pub shape: Shape,
+}
+
+/// What is made of a streamed answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// A stream of the client's format.
+    #[default]
+    Events,
+    /// One whole answer, or error, at the end: the client has not asked for a stream.
+    Whole,
+    /// Nothing: it passes as it is.
+    Nothing,
 }
 
 /// A streamed answer on its way.

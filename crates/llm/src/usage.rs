@@ -64,6 +64,8 @@ pub struct Seen {
     pub text: Text,
     /// Why a streamed answer ended, where its text is kept.
     pub finish_reason: Option<String>,
+    /// Where a streamed answer ended in an error: the status that it would have as an answer.
+    pub failed: Option<u16>,
 }
 
 impl Seen {

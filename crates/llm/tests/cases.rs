@@ -305,7 +305,7 @@ fn streamed_answers_cut_at_every_byte() {
     each_case(STREAMED, |provider, case| {
         let Some((sent, action, kept)) = send(provider, case) else { return };
         let stream = &stream_bytes(case)[..];
-        let wishes = StreamWishes { hide_usage: sent.hide_usage, keep_text: true, silent: false };
+        let wishes = StreamWishes { hide_usage: sent.hide_usage, keep_text: true, ..StreamWishes::default() };
         let run = |how: &str, pieces: &[&[u8]]| {
             let mut events = provider.stream(&asked(case, &action, &kept), wishes);
             let mut client = Vec::new();

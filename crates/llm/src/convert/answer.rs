@@ -128,7 +128,7 @@ impl Answer {
             seen.model = Some(self.model.clone().unwrap_or_else(|| asked.model.to_owned()));
             seen.usage = self.tokens.map(Tokens::usage);
         }
-        asked.format.client().write(self, asked).to_string().into_bytes()
+        asked.format.client().write(self, asked)
     }
 }
 

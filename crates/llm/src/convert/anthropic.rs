@@ -15,7 +15,7 @@ use super::answer::{Answer, Failure};
 use super::chat::Chat;
 use super::events::Writer;
 use crate::Operation;
-use crate::json::Object;
+use crate::json::{Object, to_bytes};
 use crate::provider::Asked;
 use crate::request::{self, Call, Rules};
 
@@ -48,8 +48,8 @@ impl ClientFormat for Messages {
         request_reader::read(body)
     }
 
-    fn write(&self, answer: Answer, asked: &Asked<'_>) -> Value {
-        answer_writer::write(answer, asked)
+    fn write(&self, answer: Answer, asked: &Asked<'_>) -> Vec<u8> {
+        to_bytes(&answer_writer::write(answer, asked))
     }
 
     fn writer(&self, asked: &Asked<'_>, _: bool) -> Box<dyn Writer> {

@@ -16,7 +16,7 @@ use super::ClientFormat;
 use super::answer::{Answer, Failure};
 use super::chat::Chat;
 use super::events::Writer;
-use crate::json::Object;
+use crate::json::{Object, to_bytes};
 use crate::provider::Asked;
 use crate::request::{self, Call, Rules, Streaming};
 
@@ -59,8 +59,8 @@ impl ClientFormat for Converse {
         request_reader::read(body)
     }
 
-    fn write(&self, answer: Answer, _: &Asked<'_>) -> Value {
-        answer_writer::write(answer)
+    fn write(&self, answer: Answer, _: &Asked<'_>) -> Vec<u8> {
+        to_bytes(&answer_writer::write(answer))
     }
 
     fn writer(&self, _: &Asked<'_>, _: bool) -> Box<dyn Writer> {

@@ -5,8 +5,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::answer::{Failure, Finish, Tokens};
 use super::openai;
+use super::whole::Collected;
 use crate::json::{Object, unquote};
-use crate::provider::{Asked, Stream, StreamWishes};
+use crate::provider::{Asked, Shape, Stream, StreamWishes};
 use crate::request::Call;
 use crate::usage::Seen;
 
@@ -84,7 +85,20 @@ impl Writer for Silent {
 }
 
 /// A streamed answer that passes as it is, read by what knows its format: for usage and text.
-pub(crate) struct Passed(pub Box<dyn Stream>);
+pub(crate) struct Passed(Box<dyn Stream>);
+
+impl Passed {
+    /// Of what reads its format; that is all there is to it where the client is to have a whole answer.
+    pub fn stream<R: Stream + 'static>(
+        wishes: StreamWishes,
+        reader: impl FnOnce(StreamWishes) -> R,
+    ) -> Box<dyn Stream> {
+        match wishes.shape {
+            Shape::Whole => Box::new(reader(wishes)),
+            _ => Box::new(Self(Box::new(reader(StreamWishes { shape: Shape::Nothing, ..wishes })))),
+        }
+    }
+}
 
 impl Stream for Passed {
     fn chunk(&mut self, chunk: Bytes) -> Bytes {
@@ -132,9 +146,10 @@ impl Events {
     pub fn new(asked: &Asked<'_>, wishes: StreamWishes) -> Self {
         Self {
             out: BytesMut::new(),
-            writer: match wishes.silent {
-                true => Box::new(Silent),
-                false => asked.format.client().writer(asked, wishes.hide_usage),
+            writer: match wishes.shape {
+                Shape::Events => asked.format.client().writer(asked, wishes.hide_usage),
+                Shape::Whole => Box::new(Collected::new(asked)),
+                Shape::Nothing => Box::new(Silent),
             },
             wishes,
             seen: Seen::default(),
@@ -280,6 +295,7 @@ impl Events {
     pub fn fail(&mut self, message: &str, kind: &str, status: u16) {
         if self.state == State::UnderWay {
             self.writer.fail(&mut self.out, &Failure { message, kind, status });
+            self.seen.failed = Some(status);
             self.state = State::Failed;
         }
     }

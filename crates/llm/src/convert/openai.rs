@@ -30,7 +30,7 @@ impl ClientFormat for OpenAi {
         request_reader::read(body)
     }
 
-    fn write(&self, answer: Answer, asked: &Asked<'_>) -> Value {
+    fn write(&self, answer: Answer, asked: &Asked<'_>) -> Vec<u8> {
         answer_writer::write(answer, asked)
     }
 

@@ -82,8 +82,7 @@ impl Provider for Anthropic {
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
         if asked.format == Format::Anthropic {
-            let wishes = StreamWishes { silent: true, ..wishes };
-            return Box::new(Passed(Box::new(answer_reader::Reader::new(asked, wishes))));
+            return Passed::stream(wishes, |wishes| answer_reader::Reader::new(asked, wishes));
         }
         Box::new(answer_reader::Reader::new(asked, wishes))
     }

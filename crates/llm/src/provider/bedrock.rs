@@ -148,11 +148,8 @@ impl Provider for Bedrock {
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
         match Way::of_asked(asked) {
             Way::Converse | Way::Embeddings => Box::new(answer_reader::Reader::new(asked, wishes)),
-            Way::Passed => {
-                let wishes = StreamWishes { silent: true, ..wishes };
-                Box::new(Passed(Box::new(answer_reader::Reader::new(asked, wishes))))
-            }
-            Way::PassedInvoke => Box::new(Passed(Box::new(invoked::Invocation::default()))),
+            Way::Passed => Passed::stream(wishes, |wishes| answer_reader::Reader::new(asked, wishes)),
+            Way::PassedInvoke => Passed::stream(wishes, |_| invoked::Invocation::default()),
             Way::Messages => Box::new(invoked::MessageEvents::new(asked, wishes)),
         }
     }

@@ -101,10 +101,7 @@ impl Provider for Cohere {
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
         match self.translates(asked.format) {
             true => Box::new(answer_reader::Reader::new(asked, wishes)),
-            false => {
-                let wishes = StreamWishes { silent: true, ..wishes };
-                Box::new(events::Passed(Box::new(answer_reader::Reader::new(asked, wishes))))
-            }
+            false => events::Passed::stream(wishes, |wishes| answer_reader::Reader::new(asked, wishes)),
         }
     }
 

@@ -191,13 +191,11 @@ impl Provider for Gemini {
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
         if self.passes(asked.format, asked.model) {
-            let wishes = StreamWishes { silent: true, ..wishes };
-            return Box::new(events::Passed(Box::new(answer_reader::Reader::new(asked, wishes))));
+            return events::Passed::stream(wishes, |wishes| answer_reader::Reader::new(asked, wishes));
         }
         match self.is_claude(asked.model) {
             true if asked.format == Format::Anthropic => {
-                let wishes = StreamWishes { silent: true, ..wishes };
-                Box::new(events::Passed(Box::new(anthropic::answer_reader::Reader::new(asked, wishes))))
+                events::Passed::stream(wishes, |wishes| anthropic::answer_reader::Reader::new(asked, wishes))
             }
             true => Box::new(anthropic::answer_reader::Reader::new(asked, wishes)),
             false => Box::new(answer_reader::Reader::new(asked, wishes)),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::convert::chat::Chat;
 use crate::convert::openai::{answer_reader, request_writer};
 use crate::json::{Object, quote};
-use crate::provider::{Asked, Provider, Sent, Stream, StreamWishes};
+use crate::provider::{Asked, Provider, Sent, Shape, Stream, StreamWishes};
 use crate::request::{Call, Rules};
 use crate::usage::Seen;
 use crate::{Format, Operation};
@@ -117,7 +117,7 @@ impl Provider for OpenAi {
     }
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
-        match self.translates(asked.format) {
+        match self.translates(asked.format) || wishes.shape == Shape::Whole {
             true => Box::new(answer_reader::Reader::new(self.name, asked, wishes)),
             false if asked.operation == Operation::Responses => Box::new(WatchedResponse::new(wishes)),
             false => Box::new(Watched::new(wishes)),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::convert::chat::{Call as ToolCall, Chat, Choice, Content, Part, Source, Tool, ToolResult, Turn};
 use crate::convert::openai::completion::Completion;
-use crate::json::quote;
+use crate::json::{quote, to_bytes};
 use crate::request::{Call, Rules};
 
 /// `max_tokens` where nobody says: the API demands one, and every model allows this many.
@@ -18,7 +18,7 @@ const ADAPTIVE: [&str; 3] = ["claude-opus-4-7", "claude-opus-4-8", "claude-fable
 /// # Errors
 /// What cannot be said in Anthropic's format.
 pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String> {
-    Ok(Value::Object(written(call, rules)?).to_string().into_bytes())
+    Ok(to_bytes(&written(call, rules)?))
 }
 
 /// A chat as Vertex takes it: the model stands in the path, and the version in the body.
@@ -29,7 +29,7 @@ pub(crate) fn chat_on_vertex(call: &Call<'_>, rules: &Rules<'_>, version: &str) 
     let mut sent = written(call, rules)?;
     sent.shift_remove("model");
     sent.insert("anthropic_version".to_owned(), version.into());
-    Ok(Value::Object(sent).to_string().into_bytes())
+    Ok(to_bytes(&sent))
 }
 
 fn written(call: &Call<'_>, rules: &Rules<'_>) -> Result<Map<String, Value>, String> {
@@ -202,7 +202,7 @@ pub(crate) fn completion(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, 
         sent.extend(value.map(|value| (name.to_owned(), value)));
     }
     sent.insert("stream".to_owned(), call.stream.into());
-    Ok(Value::Object(sent).to_string().into_bytes())
+    Ok(to_bytes(&sent))
 }
 
 fn is_adaptive(model: &str) -> bool {

@@ -14,7 +14,7 @@ use crate::aws_events::{Broken, Messages};
 use crate::convert::answer::{Failure, Tokens};
 use crate::convert::anthropic::answer_reader::Reader;
 use crate::convert::anthropic::event_writer;
-use crate::provider::{Asked, Stream, StreamWishes};
+use crate::provider::{Asked, Shape, Stream, StreamWishes};
 use crate::usage::{Seen, Usage};
 
 /// What stands in the events of a streamed answer.
@@ -67,7 +67,7 @@ pub(crate) struct MessageEvents {
 
 impl MessageEvents {
     pub fn new(asked: &Asked<'_>, wishes: StreamWishes) -> Self {
-        let wishes = StreamWishes { silent: true, ..wishes };
+        let wishes = StreamWishes { shape: Shape::Nothing, ..wishes };
         Self {
             messages: Messages::default(),
             out: BytesMut::new(),

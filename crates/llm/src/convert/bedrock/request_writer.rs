@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::convert::chat::{Chat, Choice, Content, Part, Source, Tool, Turn};
-use crate::json::Object;
+use crate::json::{Object, to_bytes};
 use crate::request::{Call, Rules};
 
 /// Models that know no system prompts, by what their names begin with.
@@ -98,7 +98,7 @@ pub(crate) fn chat(
     // Kong always sends it; models of others do not mind.
     sent.insert("anthropic_version".to_owned(), anthropic_version.unwrap_or("bedrock-2023-05-31").into());
     chat.add_extras(&mut sent, rules);
-    Ok(Value::Object(sent).to_string().into_bytes())
+    Ok(to_bytes(&sent))
 }
 
 /// The client's own request, of which only what the route decides is changed.

@@ -13,7 +13,7 @@ use crate::convert::answer::{self, Answer, Block, Choice, Failure, Finish, Token
 use crate::convert::embeddings::Vectors;
 use crate::convert::events::{Events, unquoted};
 use crate::json::quote;
-use crate::provider::{Asked, Stream, StreamWishes};
+use crate::provider::{Asked, Shape, Stream, StreamWishes};
 use crate::usage::{Seen, Usage};
 use crate::{Format, Operation};
 
@@ -257,7 +257,7 @@ impl Reader {
         let translation = Translation {
             events: Events::new(asked, wishes),
             id: asked.id.to_owned(),
-            names_version: wishes.silent,
+            names_version: wishes.shape == Shape::Nothing,
             chat: asked.operation == Operation::Chat,
             named: false,
             calls: 0,

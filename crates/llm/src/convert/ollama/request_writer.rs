@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::convert::chat::{Chat, Content, Part, Source, Tool, Turn};
 use crate::convert::embeddings::Embeddings;
 use crate::convert::openai::completion::Completion;
+use crate::json::to_bytes;
 use crate::request::{Call, Rules};
 
 /// A chat.
@@ -71,7 +72,7 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String
     );
     chat.add_extras(&mut sent, rules);
     sent.insert("stream".to_owned(), call.stream.into());
-    Ok(Value::Object(sent).to_string().into_bytes())
+    Ok(to_bytes(&sent))
 }
 
 /// A text completion.
@@ -97,7 +98,7 @@ pub(crate) fn completion(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, 
         ],
     );
     sent.insert("stream".to_owned(), call.stream.into());
-    Ok(Value::Object(sent).to_string().into_bytes())
+    Ok(to_bytes(&sent))
 }
 
 /// Texts to be embedded.
@@ -111,7 +112,7 @@ pub(crate) fn embeddings(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, 
     sent.insert("input".to_owned(), asked.texts.into());
     sent.extend(asked.dimensions.map(|dimensions| ("dimensions".to_owned(), dimensions)));
     sent.extend(asked.extra);
-    Ok(Value::Object(sent).to_string().into_bytes())
+    Ok(to_bytes(&sent))
 }
 
 fn set_options(sent: &mut Map<String, Value>, options: [(&str, Option<Value>); 6]) {

@@ -2,76 +2,138 @@
 //! streamed text completions.
 
 use bytes::BytesMut;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::Operation;
 use crate::convert::answer::{Answer, Block, Choice, Failure, Finish, Tokens};
 use crate::convert::events::Writer;
-use crate::json::quote;
+use crate::json::{quote, to_bytes};
 use crate::provider::Asked;
 
 /// A whole answer, of a chat or of a text completion.
-pub(crate) fn write(answer: Answer, asked: &Asked<'_>) -> Value {
-    if asked.operation == Operation::Completions {
-        return completion(answer, asked);
-    }
-    let usage = answer.tokens.map_or(answer.without_tokens, usage);
-    let choices: Vec<Value> = answer.choices.into_iter().enumerate().map(choice).collect();
-    let mut written = json!({
-        "id": answer.id.unwrap_or_else(|| format!("chatcmpl-{}", asked.id)),
-        "object": "chat.completion",
-        "created": asked.created,
-        "model": answer.model.as_deref().unwrap_or(asked.model),
-        "choices": choices,
-        "usage": usage,
-    });
-    if let Some(members) = written.as_object_mut() {
-        members.extend(answer.more);
-    }
-    written
+#[derive(Serialize)]
+struct Whole<'a> {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: Vec<WholeChoice>,
+    usage: Told,
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
-fn completion(answer: Answer, asked: &Asked<'_>) -> Value {
-    let choices: Vec<Value> = answer
-        .choices
-        .into_iter()
-        .enumerate()
-        .map(|(index, choice)| {
-            let (text, reason) = (choice.text().unwrap_or_default(), finish_reason(&choice.finish));
-            json!({"index": index, "text": text, "logprobs": choice.logprobs, "finish_reason": reason})
-        })
-        .collect();
-    json!({
-        "id": answer.id.unwrap_or_else(|| format!("cmpl-{}", asked.id)),
-        "object": "text_completion",
-        "created": asked.created,
-        "model": answer.model.as_deref().unwrap_or(asked.model),
-        "choices": choices,
-        "usage": answer.tokens.map_or(answer.without_tokens, usage),
+/// What an answer says of its tokens.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told {
+    Tokens(Usage),
+    /// What stands for them where none are told.
+    Nothing(Value),
+}
+
+#[derive(Serialize)]
+struct WholeChoice {
+    index: usize,
+    /// Of a chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<Message>,
+    /// Of a text completion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    logprobs: Option<Value>,
+    finish_reason: String,
+}
+
+#[derive(Serialize)]
+struct Message {
+    role: &'static str,
+    content: Option<String>,
+    refusal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ToolCall>,
+}
+
+#[derive(Serialize)]
+struct ToolCall {
+    id: String,
+    r#type: &'static str,
+    function: Function,
+}
+
+#[derive(Serialize)]
+struct Function {
+    name: String,
+    arguments: String,
+}
+
+/// Tokens as OpenAI tells them.
+#[derive(Serialize)]
+pub(crate) struct Usage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Serialize)]
+struct PromptDetails {
+    cached_tokens: u64,
+}
+
+#[derive(Serialize)]
+struct CompletionDetails {
+    reasoning_tokens: u64,
+}
+
+/// Writes a whole answer.
+pub(crate) fn write(answer: Answer, asked: &Asked<'_>) -> Vec<u8> {
+    let is_text = asked.operation == Operation::Completions;
+    let (object, kind) = if is_text { ("text_completion", "cmpl") } else { ("chat.completion", "chatcmpl") };
+    to_bytes(&Whole {
+        id: answer.id.unwrap_or_else(|| format!("{kind}-{}", asked.id)),
+        object,
+        created: asked.created,
+        model: answer.model.as_deref().unwrap_or(asked.model),
+        choices: (0..)
+            .zip(answer.choices)
+            .map(|(index, choice)| whole_choice(index, choice, is_text))
+            .collect(),
+        usage: answer
+            .tokens
+            .map_or(Told::Nothing(answer.without_tokens), |tokens| Told::Tokens(usage(tokens))),
+        more: if is_text { Map::new() } else { answer.more },
     })
 }
 
-fn choice((index, choice): (usize, Choice)) -> Value {
-    let (text, reasoning) = (choice.text(), choice.reasoning());
-    let (mut calls, mut refusal) = (Vec::new(), None);
+fn whole_choice(index: usize, choice: Choice, is_text: bool) -> WholeChoice {
+    let finish_reason = finish_reason(&choice.finish).to_owned();
+    let content = choice.text();
+    if is_text {
+        let text = Some(content.unwrap_or_default());
+        return WholeChoice { index, message: None, text, logprobs: choice.logprobs, finish_reason };
+    }
+    let reasoning_content = choice.reasoning();
+    let mut message =
+        Message { role: "assistant", content, refusal: None, reasoning_content, tool_calls: Vec::new() };
     for block in choice.blocks {
         match block {
-            Block::Call { id, name, arguments } => calls.push(
-                json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}),
-            ),
-            Block::Refusal(text) => refusal = Some(text),
+            Block::Call { id, name, arguments } => message.tool_calls.push(ToolCall {
+                id,
+                r#type: "function",
+                function: Function { name, arguments },
+            }),
+            Block::Refusal(text) => message.refusal = Some(text),
             Block::Text(_) | Block::Reasoning { .. } | Block::Redacted(_) => {}
         }
     }
-    let mut message = json!({"role": "assistant", "content": text, "refusal": refusal});
-    if let Some(reasoning) = reasoning {
-        message["reasoning_content"] = reasoning.into();
-    }
-    if !calls.is_empty() {
-        message["tool_calls"] = calls.into();
-    }
-    let reason = finish_reason(&choice.finish);
-    json!({"index": index, "message": message, "logprobs": choice.logprobs, "finish_reason": reason})
+    WholeChoice { index, message: Some(message), text: None, logprobs: choice.logprobs, finish_reason }
 }
 
 /// OpenAI's word for why an answer ended.
@@ -93,19 +155,16 @@ pub(crate) fn error(failure: &Failure<'_>) -> Value {
 }
 
 /// Tokens as OpenAI tells them.
-pub(crate) fn usage(tokens: Tokens) -> Value {
-    let mut usage = json!({
-        "prompt_tokens": tokens.prompt,
-        "completion_tokens": tokens.completion,
-        "total_tokens": tokens.prompt + tokens.completion,
-    });
-    if let Some(cached) = tokens.cached {
-        usage["prompt_tokens_details"] = json!({"cached_tokens": cached});
+pub(crate) fn usage(tokens: Tokens) -> Usage {
+    Usage {
+        prompt_tokens: tokens.prompt,
+        completion_tokens: tokens.completion,
+        total_tokens: tokens.prompt + tokens.completion,
+        prompt_tokens_details: tokens.cached.map(|cached_tokens| PromptDetails { cached_tokens }),
+        completion_tokens_details: tokens
+            .reasoning
+            .map(|reasoning_tokens| CompletionDetails { reasoning_tokens }),
     }
-    if let Some(reasoning) = tokens.reasoning {
-        usage["completion_tokens_details"] = json!({"reasoning_tokens": reasoning});
-    }
-    usage
 }
 
 /// The events of a streamed answer.

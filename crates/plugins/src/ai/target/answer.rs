@@ -124,6 +124,15 @@ impl ResponseFilter for Plain {
         }
         self.record.answered(exchange);
         response.headers.remove("Set-Cookie");
+        if self.record.collects() && response.headers.get_str("content-type").is_some_and(is_stream) {
+            let (answer, failed) = self.record.collect(plain);
+            if let Some(status) = failed {
+                response.status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+                mark_error(self.record.format(), response);
+            }
+            response.headers.set("Content-Type", "application/json");
+            return self.encode(response, answer, None);
+        }
         match self.record.read_answer(&plain) {
             Ok(answer) if answer.as_ptr() == plain.as_ptr() => self.encode(response, plain, encoded),
             Ok(answer) => {
@@ -224,7 +233,7 @@ impl ResponseFilter for Streamed {
             let wishes = StreamWishes {
                 hide_usage: self.hide_usage,
                 keep_text: self.record.wants_text(),
-                silent: false,
+                ..StreamWishes::default()
             };
             self.events = Some(provider.stream(&self.record.asked(), wishes));
         }
@@ -267,6 +276,11 @@ impl ResponseFilter for Streamed {
 pub(super) fn is_event_stream(content_type: &str) -> bool {
     let name = content_type.split(';').next().unwrap_or_default().trim();
     name.eq_ignore_ascii_case("text/event-stream")
+}
+
+/// Whether an answer is streamed, in any of the ways that have a type of their own.
+fn is_stream(content_type: &str) -> bool {
+    is_event_stream(content_type) || content_type.starts_with("application/vnd.amazon.eventstream")
 }
 
 /// An answer that is sent on as it is.

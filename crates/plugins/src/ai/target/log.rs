@@ -10,7 +10,7 @@ use tollgate_gateway::balancer::PeerHost;
 use tollgate_gateway::destination::Host;
 use tollgate_gateway::exchange::{LlmUsage, Source};
 use tollgate_llm::price;
-use tollgate_llm::provider::Asked;
+use tollgate_llm::provider::{Asked, Shape, StreamWishes};
 use tollgate_llm::request::Call;
 use tollgate_llm::template::Template;
 use tollgate_llm::usage::{Seen, Usage};
@@ -214,6 +214,25 @@ impl Record {
             self.answer = Some(answer.clone());
         }
         Ok(answer)
+    }
+
+    /// Whether a streamed answer can be made a whole one.
+    pub(super) fn collects(&self) -> bool {
+        self.shared.operation == Operation::Chat
+    }
+
+    /// Makes a streamed answer, there to its end, a whole one, which nobody asked to be streamed; takes in what it says.
+    /// Where it is an error, its status stands beside it.
+    pub(super) fn collect(&mut self, came: Bytes) -> (Bytes, Option<u16>) {
+        let wishes = StreamWishes { shape: Shape::Whole, ..StreamWishes::default() };
+        let mut stream = self.shared.provider.stream(&self.asked(), wishes);
+        let collected = [stream.chunk(came), stream.end()].concat();
+        self.seen = stream.take_seen();
+        let answer = Bytes::from(collected);
+        if self.shared.payloads {
+            self.answer = Some(answer.clone());
+        }
+        (answer, self.seen.failed)
     }
 
     /// The call has failed, and another may take its place: the log keeps that it was tried.

@@ -129,8 +129,7 @@ impl ResponseFilter for Passed {
         }
         let content_type = response.headers.get_str("content-type").unwrap_or_default();
         if is_event_stream(content_type) {
-            let wishes =
-                StreamWishes { hide_usage: false, keep_text: self.record.wants_text(), silent: false };
+            let wishes = StreamWishes { keep_text: self.record.wants_text(), ..StreamWishes::default() };
             self.follows = Follows::Events(self.record.provider().stream(&self.record.asked(), wishes));
         } else if content_type.starts_with("application/json") {
             self.follows = Follows::Whole(Vec::new());
