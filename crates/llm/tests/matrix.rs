@@ -23,7 +23,7 @@ use common::{aws_bytes, aws_events, provider};
 use heard::Heard;
 use serde_json::{Map, Value, json};
 use tollgate_llm::json::Object;
-use tollgate_llm::provider::{Asked, Sent, StreamWishes};
+use tollgate_llm::provider::{Asked, Sent, Shape, StreamWishes};
 use tollgate_llm::request::{self, Options, Rules, Streaming};
 use tollgate_llm::{Format, Operation, Provider};
 
@@ -160,7 +160,8 @@ impl Pair {
 
     /// What the client gets of a streamed answer that comes in these pieces.
     fn streamed<'a>(&self, request: &Request, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-        let wishes = StreamWishes { hide_usage: request.sent.hide_usage, keep_text: true, silent: false };
+        let wishes =
+            StreamWishes { hide_usage: request.sent.hide_usage, keep_text: true, shape: Shape::Events };
         let mut stream = self.provider.stream(&self.asked(request), wishes);
         let mut client = Vec::new();
         for piece in pieces {
