@@ -1,5 +1,5 @@
 # Everything a developer runs; the continuous integration calls the same.
-.PHONY: run check test bench bench-build test-needs fuzz
+.PHONY: run check test bench release test-needs fuzz
 
 run: ## Build and serve the sample configuration with a built-in mock LLM
 	cargo run --release -- quickstart
@@ -26,8 +26,8 @@ test-needs:
 fuzz: ## Fuzz the readers of configuration and of the LLM layer (needs nightly Rust and cargo-fuzz, and says so)
 	scripts/fuzz
 
-bench: bench-build ## Tollgate and nginx side by side (needs nginx with Lua and cjson)
-	target/release/tollgate-bench
+release: ## The binary as it is shipped, optimised by a profile: target/profiled/tollgate
+	scripts/build-profiled
 
-bench-build:
-	cargo build --release -p tollgate -p tollgate-bench
+bench: release ## Tollgate and nginx side by side (needs nginx with Lua and cjson)
+	target/release/tollgate-bench --tollgate target/profiled/tollgate

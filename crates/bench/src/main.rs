@@ -41,6 +41,9 @@ struct Arguments {
     /// Write the figures here, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Only have Tollgate do the work of every case for a while, for a profiled build; nothing is measured.
+    #[arg(long)]
+    train: bool,
 }
 
 impl Arguments {
@@ -74,11 +77,15 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             if !arguments.wants(case.name) {
                 continue;
             }
+            if arguments.train {
+                train(arguments, &case, upstream).await?;
+                continue;
+            }
             let result = measure(arguments, &case, upstream).await?;
             report::print(&result, case.bound.as_ref());
             results.push(result);
         }
-        if arguments.wants(changes::NAME) {
+        if !arguments.train && arguments.wants(changes::NAME) {
             changes::measure(&arguments.tollgate, upstream).await?;
         }
         if let Some(path) = &arguments.json {
@@ -87,6 +94,17 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         }
         Ok(())
     })
+}
+
+/// Has Tollgate do the work of one case.
+async fn train(arguments: &Arguments, case: &cases::Case, upstream: u16) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut proxy = proxy::start_tollgate(case, upstream, &arguments.tollgate, folder.path())?;
+    proxy.wait_until_right(case).await?;
+    let turn = Duration::from_secs_f64(arguments.seconds);
+    load::closed_loop(proxy.port, case, arguments.connections, turn).await;
+    proxy.stop();
+    Ok(())
 }
 
 /// Runs one case: every proxy is started, checked for the right answer, and then has its turns.
