@@ -160,8 +160,16 @@ impl Pair {
 
     /// What the client gets of a streamed answer that comes in these pieces.
     fn streamed<'a>(&self, request: &Request, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-        let wishes =
-            StreamWishes { hide_usage: request.sent.hide_usage, keep_text: true, shape: Shape::Events };
+        self.shaped(Shape::Events, request, pieces)
+    }
+
+    fn shaped<'a>(
+        &self,
+        shape: Shape,
+        request: &Request,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Vec<u8> {
+        let wishes = StreamWishes { hide_usage: request.sent.hide_usage, keep_text: true, shape };
         let mut stream = self.provider.stream(&self.asked(request), wishes);
         let mut client = Vec::new();
         for piece in pieces {
@@ -289,6 +297,13 @@ impl Pair {
             let disorder = heard::disorder(self.client, &events, false);
             assert_eq!(disorder, None, "{}: {answer}", self.name());
             self.check_says(answer, &heard::streamed(self.client, &events), "streamed");
+            // A client that has not asked for a stream gets the same in one piece.
+            if !self.passes() {
+                let request = self.request(request, false);
+                let whole = self.shaped(Shape::Whole, &request, [&self.stream(answer)[..]]);
+                let whole = serde_json::from_slice(&whole).unwrap();
+                self.check_says(answer, &heard::whole(self.client, &whole), "collected");
+            }
         }
     }
 
