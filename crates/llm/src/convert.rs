@@ -28,6 +28,11 @@ use answer::{Answer, Failure};
 use chat::Chat;
 use events::Writer;
 
+/// Takes a member out; `null` where there is none, and where `from` is no object (indexing for a change would panic).
+pub(crate) fn taken(from: &mut Value, name: &str) -> Value {
+    from.get_mut(name).map(Value::take).unwrap_or_default()
+}
+
 /// A format that clients speak. Which there are is in [`Format::client`](crate::Format).
 pub(crate) trait ClientFormat: Sync {
     /// Checks a request against what the route allows, and finds model and manner of the answer; `None` stands for

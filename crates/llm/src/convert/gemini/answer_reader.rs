@@ -12,6 +12,7 @@ use super::objects::Objects;
 use crate::convert::answer::{self, Answer, Block, Choice, Failure, Finish, Tokens, failed};
 use crate::convert::embeddings::Vectors;
 use crate::convert::events::{Events, unquoted};
+use crate::convert::taken;
 use crate::json::quote;
 use crate::provider::{Asked, Shape, Stream, StreamWishes};
 use crate::usage::{Seen, Usage};
@@ -199,20 +200,28 @@ pub(crate) fn embeddings(body: &[u8], asked: &Asked<'_>, seen: Option<&mut Seen>
         Some(Value::Array(items)) => Some(items),
         _ => None,
     };
-    let (vectors, tokens) = if let Some(embeddings) = list("embeddings") {
+    let (vectors, tokens): (Vec<Value>, _) = if let Some(embeddings) = list("embeddings") {
         let usage = given["usageMetadata"]["promptTokenCount"].as_u64();
-        (embeddings.into_iter().map(|mut one| one["values"].take()).collect(), usage)
+        (embeddings.into_iter().map(|mut one| taken(&mut one, "values")).collect(), usage)
     } else if let Some(predictions) = list("predictions") {
         let count = |one: &Value| one["embeddings"]["statistics"]["token_count"].as_f64();
         let told = predictions.iter().any(|one| count(one).is_some());
         let sum = predictions.iter().filter_map(count).sum::<f64>() as u64;
-        let vectors = predictions.into_iter().map(|mut one| one["embeddings"]["values"].take()).collect();
+        let vectors = predictions
+            .into_iter()
+            .map(|mut one| taken(&mut taken(&mut one, "embeddings"), "values"))
+            .collect();
         (vectors, told.then_some(sum))
     } else {
-        return Err(failed("no embeddings received from Gemini"));
+        return Err(failed(NO_EMBEDDINGS));
     };
+    if !vectors.iter().all(Value::is_array) {
+        return Err(failed(NO_EMBEDDINGS));
+    }
     Ok(Vectors { vectors, tokens }.write(asked, seen))
 }
+
+const NO_EMBEDDINGS: &str = "no embeddings received from Gemini";
 
 /// Takes in what a whole answer says that passes as it is.
 pub(crate) fn look(body: &[u8], asked: &Asked<'_>, seen: &mut Seen) {

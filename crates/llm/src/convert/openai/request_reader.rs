@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::convert::chat::{Call, Chat, Choice, Content, Part, Schema, Source, Tool, ToolResult, Turn};
+use crate::convert::taken;
 
 /// Reads a request.
 ///
@@ -12,11 +13,14 @@ pub(crate) fn read(mut body: Map<String, Value>) -> Result<Chat, String> {
     let mut take = |name: &str| body.shift_remove(name).filter(|value| !value.is_null());
     let (own_limit, old_limit) = (take("max_completion_tokens"), take("max_tokens"));
     let mut format = take("response_format").unwrap_or_default();
+    let wants_json = matches!(format["type"].as_str(), Some("json_object" | "json_schema"));
+    let schema = (format["type"] == "json_schema").then(|| schema(taken(&mut format, "json_schema")));
+    let schema = schema.filter(|schema| !schema.schema.is_null());
     let mut chat = Chat {
         choice: take("tool_choice").as_ref().and_then(choice),
         one_call_at_a_time: take("parallel_tool_calls") == Some(false.into()),
-        schema: (format["type"] == "json_schema").then(|| schema(format["json_schema"].take())),
-        json: format["type"] == "json_object",
+        json: wants_json && schema.is_none(),
+        schema,
         max_tokens: own_limit.or(old_limit),
         temperature: take("temperature"),
         top_p: take("top_p"),
@@ -75,7 +79,7 @@ fn schema(mut given: Value) -> Schema {
     Schema {
         name: given["name"].as_str().map(str::to_owned),
         strict: given["strict"].as_bool(),
-        schema: given["schema"].take(),
+        schema: taken(&mut given, "schema"),
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::items;
 use crate::convert::chat::{Call, Chat, Choice, Content, Part, Schema, Source, Tool, ToolResult, Turn};
 use crate::convert::openai::request_reader::source;
+use crate::convert::taken;
 
 /// Reads a request.
 ///
@@ -100,7 +101,7 @@ fn add(turns: &mut Vec<Turn>, mut item: Value) -> Result<(), String> {
     let string = |name: &str| item[name].as_str().map(str::to_owned);
     match item["type"].as_str() {
         Some("message") | None => {
-            let parts = parts(item["content"].take())?;
+            let parts = parts(taken(&mut item, "content"))?;
             match item["role"].as_str() {
                 Some("user") => turns.push(Turn::User(parts)),
                 Some("system" | "developer") => turns.push(Turn::System(parts)),
@@ -124,7 +125,7 @@ fn add(turns: &mut Vec<Turn>, mut item: Value) -> Result<(), String> {
         }
         Some("function_call_output" | "custom_tool_call_output") => {
             let id = string("call_id").ok_or("has no call_id")?;
-            let parts = parts(item["output"].take())?;
+            let parts = parts(taken(&mut item, "output"))?;
             turns.push(Turn::Tool(ToolResult { id, parts, failed: false, cache: None }));
         }
         Some("reasoning") => assistant(turns, items::thoughts(&item).map(Part::from), None),
