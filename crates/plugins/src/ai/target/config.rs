@@ -364,6 +364,7 @@ impl Options {
             gemini_location_id: gemini.location_id,
             huggingface_use_cache: huggingface.use_cache,
             huggingface_wait_for_model: huggingface.wait_for_model,
+            own_server: self.upstream_url.is_some(),
         }
     }
 }
@@ -525,6 +526,10 @@ pub(in crate::ai) fn refuse_format(schema: &Record, fields: &Map<String, Value>,
         }
         Some(Format::Cohere) if !matches!(text(fields, &["route_type"]), None | Some("llm/v1/chat")) => {
             errors.add_at("route_type", "requests in Cohere's format are served with 'llm/v1/chat' only");
+        }
+        Some(Format::HuggingFace) if !matches!(text(fields, &["route_type"]), None | Some("llm/v1/chat")) => {
+            let message = "requests in Hugging Face's format are served with 'llm/v1/chat' only";
+            errors.add_at("route_type", message);
         }
         Some(_) => {}
     }
