@@ -203,7 +203,7 @@ pub trait Stream: Send {
     fn take_seen(&mut self) -> Seen;
 }
 
-/// The provider of this name; `None` for one that is not served yet, or not in the format that is set.
+/// The provider of this name; `None` for one that is not served, or not in the format that is set.
 pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> {
     Some(match name {
         "anthropic" => {

@@ -21,8 +21,8 @@ const ANSWER: &str = "[/INST]";
 /// What has no place in such a prompt.
 pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Value, String> {
     let mut chat = Chat::read(call, rules)?;
-    let calls_none = matches!(chat.choice, Some(Choice::None));
-    if !calls_none && !(chat.tools.is_empty() && chat.own_tools.is_empty()) {
+    let has_tools = !chat.tools.is_empty() || !chat.own_tools.is_empty();
+    if has_tools && chat.choice != Some(Choice::None) {
         return Err("Llama 2's prompt has no place for tools".to_owned());
     }
     let prompt = prompt(std::mem::take(&mut chat.turns))?;
