@@ -10,6 +10,7 @@ pub mod ai_rate_limiting_advanced;
 pub mod ai_request_transformer;
 pub mod ai_response_transformer;
 mod ask;
+mod attribute;
 mod pattern;
 mod target;
 mod transformation;

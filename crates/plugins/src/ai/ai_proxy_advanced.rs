@@ -1,6 +1,7 @@
 //! `ai-proxy-advanced`: a route becomes several LLMs. A balancer chooses the target of each request; where that
 //! fails before the client has seen anything, the request is made anew for another, whatever its provider is.
 
+mod acl;
 mod choice;
 mod config;
 mod criteria;
@@ -26,6 +27,7 @@ use super::target::{
     Policy, Reads, Refusal, Target, body_limit, format, refuse_request, take_body, with_body,
 };
 use crate::read;
+use acl::Acl;
 use choice::{Candidate, Choice};
 pub use config::AiProxyAdvancedConfig;
 use config::{Algorithm, BalancerRecord, LatencyStrategy, TargetRecord, TokensCountStrategy};
@@ -80,6 +82,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
         shared: Arc::new(Shared {
             policy: Policy::new(config.response_streaming, config.model_name_header),
             choices,
+            acl: config.acls.as_ref().map(Acl::new).transpose()?,
             semantic,
             targets,
             states: state::states_of(scope.id, names),
@@ -103,6 +106,8 @@ struct AiProxyAdvanced {
 struct Shared {
     policy: Policy,
     choices: Choices,
+    /// Who may ask which target, where that is restricted.
+    acl: Option<Acl>,
     /// What is chosen by, with the algorithm `semantic`.
     semantic: Option<Semantic>,
     targets: Vec<Target>,
@@ -252,20 +257,23 @@ impl Plugin for AiProxyAdvanced {
         let (shared, reads, limit) = (&self.shared, self.reads, self.body_limit);
         if !self.waits {
             return with_body(exchange, reads, limit, |exchange, body| {
-                if let Some(answer) = self.counted(exchange, body.as_deref()) {
-                    return Some(answer);
-                }
-                let begun = Tries::begin(shared, exchange, body).and_then(|tries| tries.first(exchange));
+                let begun = match Tries::begin(shared, exchange, body) {
+                    Ok(tries) => match self.counted(exchange, &tries) {
+                        Some(answer) => return Some(answer),
+                        None => tries.first(exchange),
+                    },
+                    Err(refusal) => Err(refusal),
+                };
                 self.settle(exchange, begun)
             });
         }
         Access::wait(async move {
             let body = take_body(exchange, reads, limit).await;
-            if let Some(answer) = self.counted(exchange, body.as_deref()) {
-                return Outcome::Answer(answer);
-            }
             let begun = match Tries::begin(shared, exchange, body) {
-                Ok(tries) => tries.first_after_waiting(exchange).await,
+                Ok(tries) => match self.counted(exchange, &tries) {
+                    Some(answer) => return Outcome::Answer(answer),
+                    None => tries.first_after_waiting(exchange).await,
+                },
                 Err(refusal) => Err(refusal),
             };
             self.settle(exchange, begun).map_or(Outcome::Continue, Outcome::Answer)
@@ -275,8 +283,8 @@ impl Plugin for AiProxyAdvanced {
 
 impl AiProxyAdvanced {
     /// Tokens counted by the gateway, where it is asked for that and any target could not do it.
-    fn counted(&self, exchange: &Exchange, body: Option<&[u8]>) -> Option<Response> {
-        self.shared.targets.iter().find_map(|target| target.counted(exchange, body))
+    fn counted(&self, exchange: &Exchange, tries: &Tries) -> Option<Response> {
+        self.shared.targets.iter().find_map(|target| target.counted(exchange, tries.body()))
     }
 
     /// Leaves the tries to the gateway, or answers.

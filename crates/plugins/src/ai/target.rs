@@ -11,6 +11,7 @@ mod log;
 mod passing;
 mod upstream;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -127,6 +128,16 @@ impl Refusal {
     pub(super) fn message(&self) -> &str {
         &self.message
     }
+}
+
+/// What a request says besides its body, kept while the request is made the provider's. Formats that name the model
+/// in the path read it as the client wrote it.
+struct Heard {
+    target: Bytes,
+    captures: Vec<(Box<str>, Box<str>)>,
+    /// `anthropic-beta`
+    betas: Option<String>,
+    wants_usage: bool,
 }
 
 /// The answer to a request that is not sent on.
@@ -265,36 +276,12 @@ impl Target {
         policy: &Policy,
         told: Option<Told>,
     ) -> Result<Box<dyn ResponseFilter>, Refusal> {
-        let model = match &self.model {
-            Some(template) => match template.fixed() {
-                Some(model) => Some(model.into()),
-                None => Some(std::borrow::Cow::Owned(render(template, exchange)?)),
-            },
-            None => None,
-        };
+        let model = self.own_model(exchange)?;
         let (destination, mut path) = self.upstream.resolve(exchange)?;
         let renamed = self.without_alias(body, model.as_deref());
         let body = renamed.as_deref().or(body);
-        // Formats that name the model in the path read it as the client wrote it.
-        let (received, captures) = (exchange.received_target.clone(), exchange.captures.clone());
-        let received = std::str::from_utf8(&received).unwrap_or_default();
-        let (client_path, client_query) = received.split_once('?').unwrap_or((received, ""));
-        let betas = (self.shared.format == Format::Anthropic)
-            .then(|| exchange.head.headers.get_str("anthropic-beta").map(str::to_owned))
-            .flatten();
-        let rules = Rules {
-            format: self.shared.format,
-            operation: self.shared.operation,
-            path: client_path,
-            query: client_query,
-            captures: &captures,
-            model: model.as_deref().filter(|model| !model.is_empty()),
-            streaming: policy.streaming,
-            options: &self.options,
-            want_usage: self.shared.statistics || self.counts || exchange.wants_llm_usage(),
-            auth: self.body_auth(),
-            betas: betas.as_deref(),
-        };
+        let heard = self.hear(exchange);
+        let rules = self.rules(&heard, model.as_deref(), policy);
         let watch = Watch { noted: exchange.facts.tries.len(), told };
         if self.shared.operation.passes() {
             let filter = self.pass(exchange, body, &rules, policy, watch)?;
@@ -320,6 +307,70 @@ impl Target {
         exchange.upstream_path = path;
         exchange.destination = Some(destination);
         Ok(filter)
+    }
+
+    /// The model that is configured, templates filled in.
+    ///
+    /// # Errors
+    /// What the client is told (status 400) where a value is missing.
+    fn own_model(&self, exchange: &Exchange) -> Result<Option<Cow<'_, str>>, String> {
+        let Some(template) = &self.model else { return Ok(None) };
+        Ok(Some(match template.fixed() {
+            Some(model) => model.into(),
+            None => render(template, exchange)?.into(),
+        }))
+    }
+
+    /// Names of the model that a request would ask: the configured one and its alias, or the one that the client names.
+    /// A request that is going to be refused need not have any.
+    pub(super) fn models(&self, exchange: &Exchange, body: Option<&[u8]>, policy: &Policy) -> Vec<String> {
+        let own = self.own_model(exchange).ok().flatten().filter(|model| !model.is_empty());
+        if let Some(own) = own {
+            return std::iter::once(own.into_owned()).chain(self.alias.clone()).collect();
+        }
+        let heard = self.hear(exchange);
+        let rules = self.rules(&heard, None, policy);
+        let named = match self.shared.operation {
+            Operation::Realtime => passing::model_in_query(exchange),
+            operation if operation.passes() => {
+                passing::read(exchange, body, &rules).ok().and_then(|passing| passing.model)
+            }
+            _ => {
+                let call = request::check(body.and_then(Object::parse), &rules).ok();
+                call.and_then(|call| call.model).map(Cow::into_owned)
+            }
+        };
+        named.into_iter().chain(self.alias.clone()).collect()
+    }
+
+    fn hear(&self, exchange: &Exchange) -> Heard {
+        let has_betas = self.shared.format == Format::Anthropic;
+        let betas = has_betas.then(|| exchange.head.headers.get_str("anthropic-beta")).flatten();
+        Heard {
+            target: exchange.received_target.clone(),
+            captures: exchange.captures.clone(),
+            betas: betas.map(str::to_owned),
+            wants_usage: exchange.wants_llm_usage(),
+        }
+    }
+
+    /// What is allowed and wanted of a request.
+    fn rules<'a>(&'a self, heard: &'a Heard, model: Option<&'a str>, policy: &Policy) -> Rules<'a> {
+        let received = std::str::from_utf8(&heard.target).unwrap_or_default();
+        let (path, query) = received.split_once('?').unwrap_or((received, ""));
+        Rules {
+            format: self.shared.format,
+            operation: self.shared.operation,
+            path,
+            query,
+            captures: &heard.captures,
+            model: model.filter(|model| !model.is_empty()),
+            streaming: policy.streaming,
+            options: &self.options,
+            want_usage: self.shared.statistics || self.counts || heard.wants_usage,
+            auth: self.body_auth(),
+            betas: heard.betas.as_deref(),
+        }
     }
 
     /// A body that names the model by its alias, with the model's name; `None` for any other.

@@ -51,15 +51,50 @@ pub struct AiProxyAdvancedConfig {
     /// Whether answers name the model in `X-Kong-LLM-Model`.
     #[config(default = true)]
     pub model_name_header: Option<bool>,
-    /// Rules of who may ask which model; not served yet.
+    /// Rules of who may ask which target. A request for which none is left is answered with 403.
     #[config(optional)]
-    pub acls: Option<Value>,
+    pub acls: Option<Acls>,
     /// Model that makes vectors of prompts and descriptions, for the algorithm `semantic`.
     #[config(optional)]
     pub embeddings: Option<Embeddings>,
     /// Where vectors are searched, for the algorithm `semantic`.
     #[config(optional)]
     pub vectordb: Option<VectorDb>,
+}
+
+/// Rules of who may ask which target.
+#[derive(Debug, Clone, Config)]
+pub struct Acls {
+    /// Rules of which one has to apply to a request and a target, where there are any.
+    #[config(optional, len_min(1))]
+    pub allow: Option<Vec<AclRule>>,
+    /// Rules of which none may apply to them, whatever is allowed.
+    #[config(optional, len_min(1))]
+    pub deny: Option<Vec<AclRule>>,
+}
+
+/// A rule, which applies where all its conditions hold.
+#[derive(Debug, Clone, Config)]
+pub struct AclRule {
+    /// The conditions.
+    #[config(required, len_min(1))]
+    pub r#match: Vec<AclCondition>,
+}
+
+/// A condition of a rule.
+#[derive(Debug, Clone, Config)]
+pub struct AclCondition {
+    /// What is looked at: of the request who asks, a header field, the client's address or the path; of a target its
+    /// model (by its name, or its alias) or its provider.
+    #[config(required, one_of("consumer", "consumer_group", "header", "ip", "model", "path", "provider"))]
+    pub r#type: String,
+    /// Which of it: `id`, `username` or `custom_id` of a consumer (without it, either of the first two); the name of
+    /// a header field.
+    #[config(optional)]
+    pub key: Option<String>,
+    /// The values of which it has to have one; addresses may be networks.
+    #[config(required, len_min(1))]
+    pub values: Vec<String>,
 }
 
 /// A model that answers, and where it is.
@@ -198,10 +233,6 @@ pub enum LatencyStrategy {
 fn served(fields: &Map<String, Value>) -> Result<(), FieldErrors> {
     let mut errors = FieldErrors::new();
     refuse_format(AiProxyAdvancedConfig::schema(), fields, &mut errors);
-    if fields.get("acls").is_some_and(|acls| !acls.is_null()) {
-        let message = "access rules cannot be served yet; leave them out, and bind the plugin to the consumers, routes or services it is for";
-        errors.add_at("acls", message);
-    }
     let balancer = fields.get("balancer");
     let chosen = |field: &str| balancer.and_then(|balancer| balancer.get(field)).and_then(Value::as_str);
     if chosen("algorithm") == Some(Algorithm::Semantic.name()) {

@@ -14,7 +14,7 @@ use tollgate_http::{Body, Headers};
 use super::choice::{Asked, Choice};
 use super::config::{LatencyStrategy, TokensCountStrategy};
 use super::state::{TargetState, now};
-use super::{NONE_LEFT, Shared};
+use super::{NONE_LEFT, Shared, acl};
 use crate::ai::target::{Finished, Refusal, Told};
 
 /// A request on its way to one target after the other.
@@ -22,6 +22,8 @@ pub(super) struct Tries {
     shared: Arc<Shared>,
     /// Which choice its candidates are.
     choice: usize,
+    /// Those of them that it may go to, where that is restricted.
+    permitted: Option<Vec<usize>>,
     client: Client,
     /// Groups of targets it may go to, the best one first; with the algorithm `semantic`.
     ranking: Vec<usize>,
@@ -90,16 +92,43 @@ impl Tries {
     /// A request that no target has been chosen for yet.
     ///
     /// # Errors
-    /// It names a model that is no target's.
+    /// It names a model that is no target's, or may go to none of the targets.
     pub(super) fn begin(
         shared: &Arc<Shared>,
         exchange: &Exchange,
         json: Option<Bytes>,
     ) -> Result<Self, Refusal> {
         let choice = shared.choices.of(json.as_deref())?;
+        let permitted = shared.acl.as_ref().map(|acl| {
+            let candidates = shared.choices.get(choice).map(Choice::members).unwrap_or_default();
+            let is_permitted = |index: &usize| {
+                let target = shared.targets.get(*index);
+                target.is_some_and(|target| acl.permits(exchange, json.as_deref(), target, &shared.policy))
+            };
+            candidates.iter().copied().filter(is_permitted).collect::<Vec<usize>>()
+        });
+        if permitted.as_ref().is_some_and(Vec::is_empty) {
+            return Err(acl::denial());
+        }
         let client = Client::of(exchange, json);
         let (ranking, tried) = (Vec::new(), Vec::new());
-        Ok(Self { shared: Arc::clone(shared), choice, client, ranking, tried })
+        Ok(Self { shared: Arc::clone(shared), choice, permitted, client, ranking, tried })
+    }
+
+    /// Whether it may go to a target.
+    fn may_go_to(&self, target: usize) -> bool {
+        self.permitted.as_ref().is_none_or(|permitted| permitted.contains(&target))
+    }
+
+    /// How many targets it may go to.
+    fn candidates(&self) -> usize {
+        let all = || self.shared.choices.get(self.choice).map_or(0, |choice| choice.members().len());
+        self.permitted.as_ref().map_or_else(all, Vec::len)
+    }
+
+    /// The client's body as JSON text, where it is read.
+    pub(super) fn body(&self) -> Option<&[u8]> {
+        self.client.json.as_deref()
     }
 
     /// Makes the request that of a first target.
@@ -124,7 +153,7 @@ impl Tries {
             self.ranking = match &*groups {
                 // The client has chosen.
                 [_] if choices.is_asked_for(self.choice) => groups,
-                _ => semantic.rank(exchange, self.client.json.as_deref(), &groups).await?,
+                _ => semantic.rank(exchange, self.body(), &groups).await?,
             };
         }
         let mut refusal = Refusal::failure(NONE_LEFT);
@@ -158,7 +187,9 @@ impl Tries {
         loop {
             let target = choice.choose(states, asked, now, |target| {
                 let allows = |state: &Arc<TargetState>| state.breaker.allows(now, balancer.breaker);
-                !self.tried.contains(&target) && states.get(target).is_some_and(allows)
+                !self.tried.contains(&target)
+                    && self.may_go_to(target)
+                    && states.get(target).is_some_and(allows)
             })?;
             // Another request may have been faster to try a target that is on trial.
             if states.get(target).is_some_and(|state| state.breaker.enter(now, balancer.breaker)) {
@@ -174,7 +205,7 @@ impl Tries {
             return Err(Refusal::failure(NONE_LEFT));
         };
         let told = self.shared.balancer.learns.then(|| self.told(state));
-        let json = self.client.json.as_deref();
+        let json = self.body();
         let filter = target.prepare(exchange, json, &self.shared.policy, told)?;
         exchange.follow(filter);
         Ok(())
@@ -253,8 +284,7 @@ impl Attempts for Tries {
             // As slow as can be: who answers with errors is not to be taken for fast.
             state.latency.measure(now, balancer.timeouts.read.as_secs_f64() * 1000.0);
         }
-        let candidates = self.shared.choices.get(self.choice).map_or(0, |choice| choice.members().len());
-        self.tried.len() < candidates
+        self.tried.len() < self.candidates()
             && self.tried.len() <= balancer.retries as usize
             && self.client.is_whole(exchange)
             && balancer.criteria.allow_another(ended, &exchange.head.method)

@@ -36,12 +36,7 @@ impl Target {
     ) -> Result<Box<dyn ResponseFilter>, String> {
         let headers = &exchange.head.headers;
         let takes_gzip = headers.get_str("accept-encoding").is_some_and(has_gzip);
-        let form = headers.get_str("content-type").and_then(Form::of);
-        let passing = match (form, body) {
-            (Some(Form::Multipart(boundary)), Some(body)) => passing::multipart(body, &boundary, rules)?,
-            (_, Some(body)) if !body.is_empty() => passing::json(Object::parse(body), rules)?,
-            _ => Passing::default(),
-        };
+        let passing = read(exchange, body, rules)?;
         let model = match rules.operation {
             Operation::Realtime => model_of_query(exchange, rules)?,
             _ => passing.model,
@@ -62,6 +57,19 @@ impl Target {
     }
 }
 
+/// Reads a request that passes.
+///
+/// # Errors
+/// What the client is told (status 400).
+pub(super) fn read(exchange: &Exchange, body: Option<&[u8]>, rules: &Rules<'_>) -> Result<Passing, String> {
+    let form = exchange.head.headers.get_str("content-type").and_then(Form::of);
+    Ok(match (form, body) {
+        (Some(Form::Multipart(boundary)), Some(body)) => passing::multipart(body, &boundary, rules)?,
+        (_, Some(body)) if !body.is_empty() => passing::json(Object::parse(body), rules)?,
+        _ => Passing::default(),
+    })
+}
+
 /// The path of a request below the operation's.
 pub(super) fn below(path: Bytes, operation: Operation, client_path: &str) -> Bytes {
     match passing::rest_of_path(operation, client_path) {
@@ -70,14 +78,17 @@ pub(super) fn below(path: Bytes, operation: Operation, client_path: &str) -> Byt
     }
 }
 
-/// The model that a WebSocket's query names, which is set where one is configured.
-fn model_of_query(exchange: &mut Exchange, rules: &Rules<'_>) -> Result<Option<String>, String> {
-    let query = exchange.query.clone().unwrap_or_default();
-    let own = tollgate_gateway::query::parse(&query)
+/// The model that a WebSocket's query names.
+pub(super) fn model_in_query(exchange: &Exchange) -> Option<String> {
+    tollgate_gateway::query::parse(exchange.query.as_deref().unwrap_or_default())
         .find(|(name, _)| name == "model")
         .and_then(|(_, value)| value.map(|value| value.into_owned()))
-        .filter(|model| !model.is_empty());
-    match (rules.model, own) {
+        .filter(|model| !model.is_empty())
+}
+
+/// The same, which is set where one is configured.
+fn model_of_query(exchange: &mut Exchange, rules: &Rules<'_>) -> Result<Option<String>, String> {
+    match (rules.model, model_in_query(exchange)) {
         (Some(model), Some(own)) if own != model => Err(format!("cannot use own model - must be: {model}")),
         (Some(model), None) => {
             set_argument(exchange, "model", model, false);

@@ -1,0 +1,68 @@
+//! What of a request conditions of plugins look at (Kong 3.14: `match` of policies and of access rules).
+
+use std::borrow::Cow;
+
+use tollgate_gateway::{BuildError, Exchange};
+
+/// What is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Attribute {
+    ConsumerId,
+    ConsumerUsername,
+    ConsumerCustomId,
+    Header(String),
+    Ip,
+    Model,
+    Path,
+    Provider,
+}
+
+impl Attribute {
+    /// The attribute of a configured `type`, and the `key` beside it, at `field`.
+    ///
+    /// # Errors
+    /// What cannot be looked at.
+    pub(super) fn new(kind: &str, key: Option<&str>, field: &str) -> Result<Self, BuildError> {
+        let refused = |name: &str, message: &str| {
+            Err(BuildError { field: format!("{field}.{name}"), message: message.to_owned() })
+        };
+        Ok(match (kind, key) {
+            ("consumer", None | Some("id")) => Self::ConsumerId,
+            ("consumer", Some("username")) => Self::ConsumerUsername,
+            ("consumer", Some("custom_id")) => Self::ConsumerCustomId,
+            ("consumer", Some(_)) => {
+                return refused("key", "use 'id', 'username' or 'custom_id' of a consumer");
+            }
+            ("header", Some(name)) if !name.is_empty() => Self::Header(name.to_owned()),
+            ("header", _) => return refused("key", "name the header"),
+            ("ip", _) => Self::Ip,
+            ("model", _) => Self::Model,
+            ("path", _) => Self::Path,
+            ("provider", _) => Self::Provider,
+            _ => {
+                return refused("type", "consumer groups are not served by this version; use another type");
+            }
+        })
+    }
+
+    /// What it is of a request that asks `model` of `provider`, as far as these are known; `None` where the request
+    /// has none.
+    pub(super) fn of<'a>(
+        &self,
+        exchange: &'a Exchange,
+        model: Option<&'a str>,
+        provider: Option<&'a str>,
+    ) -> Option<Cow<'a, str>> {
+        let consumer = exchange.consumer.as_deref();
+        Some(match self {
+            Self::ConsumerId => Cow::Owned(consumer?.id.to_string()),
+            Self::ConsumerUsername => Cow::Borrowed(consumer?.username.as_deref()?),
+            Self::ConsumerCustomId => Cow::Borrowed(consumer?.custom_id.as_deref()?),
+            Self::Header(name) => exchange.head.headers.get_str(name)?.into(),
+            Self::Ip => Cow::Owned(exchange.client_ip.to_string()),
+            Self::Model => Cow::Borrowed(model?),
+            Self::Path => String::from_utf8_lossy(&exchange.path),
+            Self::Provider => Cow::Borrowed(provider?),
+        })
+    }
+}
