@@ -7,23 +7,31 @@ use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use tollgate_llm::json::Object;
-use tollgate_llm::provider::{self, Asked, Provider, Settings, StreamWishes};
+use tollgate_llm::provider::{self, Asked, Provider, Settings, Shape, StreamWishes};
 use tollgate_llm::request::{self, Options, Rules, Streaming};
 use tollgate_llm::usage::Seen;
 use tollgate_llm::{Format, Operation};
 
 /// What clients speak.
-pub const FORMATS: [Format; 6] =
-    [Format::OpenAi, Format::Responses, Format::Anthropic, Format::Bedrock, Format::Gemini, Format::Cohere];
+pub const FORMATS: [Format; 7] = [
+    Format::OpenAi,
+    Format::Responses,
+    Format::Anthropic,
+    Format::Bedrock,
+    Format::Gemini,
+    Format::Cohere,
+    Format::HuggingFace,
+];
 
 /// A provider for each format on the wire.
-pub fn providers() -> [Arc<dyn Provider>; 6] {
+pub fn providers() -> [Arc<dyn Provider>; 8] {
     let settings = Settings {
         aws_region: Some("eu-west-1".into()),
         anthropic_version: Some("2023-06-01".into()),
+        llama2_format: Some("raw".into()),
         ..Settings::default()
     };
-    ["openai", "anthropic", "bedrock", "gemini", "cohere", "ollama"]
+    ["openai", "anthropic", "bedrock", "gemini", "cohere", "ollama", "huggingface", "llama2"]
         .map(|name| provider::configured(name, &settings).unwrap_or_else(|| panic!("{name} is not served")))
 }
 
@@ -95,14 +103,16 @@ pub fn answer(provider: &dyn Provider, body: &[u8]) {
 }
 
 /// A streamed answer of `provider` in every client's format: the same bytes in whatever pieces they come, and where
-/// they are translated, nothing but whole events. The first four bytes say how long the pieces are, in turn.
+/// they are translated, nothing but whole events; collected for a client that has not asked for a stream, one piece of
+/// JSON. The first four bytes say how long the pieces are, in turn.
 pub fn stream(provider: &dyn Provider, bytes: &[u8]) {
     let Some((lengths, stream)) = bytes.split_first_chunk::<4>() else { return };
     let kept = Map::new();
     for format in FORMATS {
-        let run = |lengths: &[usize]| {
-            let wishes = StreamWishes { hide_usage: true, keep_text: true, ..StreamWishes::default() };
-            let mut events = provider.stream(&asked(format, "", &kept), wishes);
+        let asked = asked(format, "", &kept);
+        let run = |shape: Shape, lengths: &[usize]| {
+            let wishes = StreamWishes { hide_usage: true, keep_text: true, shape };
+            let mut events = provider.stream(&asked, wishes);
             let mut client = Vec::new();
             let mut rest = stream;
             for length in lengths.iter().cycle() {
@@ -116,9 +126,18 @@ pub fn stream(provider: &dyn Provider, bytes: &[u8]) {
             client.extend_from_slice(&events.end());
             (client, events.take_seen().text.kept)
         };
-        let whole = run(&[stream.len()]);
-        assert_eq!(whole, run(&lengths.map(|length| usize::from(length) + 1)), "in pieces");
-        if provider.translates(format) && format != Format::Bedrock {
+        let (one, pieces) = ([stream.len()], lengths.map(|length| usize::from(length) + 1));
+        let collected = run(Shape::Whole, &one);
+        assert_eq!(collected, run(Shape::Whole, &pieces), "collected in pieces");
+        assert!(
+            serde_json::from_slice::<Value>(&collected.0).is_ok(),
+            "{} to {format:?}: {}",
+            provider.name(),
+            String::from_utf8_lossy(&collected.0)
+        );
+        let whole = run(Shape::Events, &one);
+        assert_eq!(whole, run(Shape::Events, &pieces), "in pieces");
+        if provider.translates(format, asked.operation) && format != Format::Bedrock {
             let client = std::str::from_utf8(&whole.0).unwrap_or_else(|error| panic!("{format:?}: {error}"));
             assert!(client.is_empty() || client.ends_with('\n') || client.ends_with(']'), "{client:?}");
             for data in client.lines().filter_map(|line| line.strip_prefix("data: ")) {

@@ -10,7 +10,9 @@ pub fn prompt_tokens(body: &[u8], stream: bool) -> u64 {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return 0 };
     let words = match (&body["messages"], &body["prompt"], &body["input"]) {
         (Value::Array(messages), _, _) => messages.iter().map(|message| words(&message["content"])).sum(),
-        (_, Value::Null, Value::Null) => words(&body["texts"]) + words(&body["inputText"]),
+        (_, Value::Null, Value::Null) => {
+            ["texts", "inputText", "inputs"].iter().map(|name| words(&body[*name])).sum()
+        }
         (_, Value::Null, input) => words(input),
         (_, prompt, _) => words(prompt),
     };
@@ -144,6 +146,7 @@ mod tests {
             (json!({"prompt": "What are you?"}), 3, 5),
             (json!({"prompt": [1, 2, 3]}), 3, 5),
             (json!({"input": ["one two", "three"]}), 3, 5),
+            (json!({"inputs": "one two three"}), 3, 5),
         ] {
             let text = body.to_string();
             assert_eq!(

@@ -44,10 +44,12 @@ pub enum Format {
     Gemini,
     /// Cohere's Chat.
     Cohere,
+    /// Hugging Face's text generation.
+    HuggingFace,
 }
 
 impl Format {
-    /// The format of this name; `None` for one that is not served yet.
+    /// The format of this name; `None` for one that is not served.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {
             "openai" => Self::OpenAi,
@@ -55,6 +57,7 @@ impl Format {
             "bedrock" => Self::Bedrock,
             "gemini" => Self::Gemini,
             "cohere" => Self::Cohere,
+            "huggingface" => Self::HuggingFace,
             _ => return None,
         })
     }
@@ -68,6 +71,7 @@ impl Format {
             Self::Bedrock => &convert::bedrock::Converse,
             Self::Gemini => &convert::gemini::Gemini,
             Self::Cohere => &convert::cohere::Cohere,
+            Self::HuggingFace => &convert::huggingface::Generation,
         }
     }
 

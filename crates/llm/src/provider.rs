@@ -5,6 +5,7 @@ mod bedrock;
 mod cohere;
 mod gemini;
 mod huggingface;
+mod llama2;
 mod ollama;
 mod openai;
 mod openai_like;
@@ -91,8 +92,8 @@ pub trait Provider: Send + Sync {
         false
     }
 
-    /// Whether answers have to be translated for a client of this format.
-    fn translates(&self, format: Format) -> bool;
+    /// Whether answers of an operation have to be translated for a client of this format.
+    fn translates(&self, format: Format, operation: Operation) -> bool;
 
     /// The answer of another status in the client's format; `None` where it can only be passed on as it is.
     fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>>;
@@ -154,6 +155,8 @@ pub struct Settings {
     pub huggingface_use_cache: Option<bool>,
     /// `huggingface.wait_for_model`
     pub huggingface_wait_for_model: Option<bool>,
+    /// Whether `upstream_url` says where the provider is: somebody's own server, and not the one that all can ask.
+    pub own_server: bool,
 }
 
 /// A request as the provider gets it.
@@ -200,7 +203,7 @@ pub trait Stream: Send {
     fn take_seen(&mut self) -> Seen;
 }
 
-/// The provider of this name; `None` for one that is not served yet, or not in the format that is set.
+/// The provider of this name; `None` for one that is not served, or not in the format that is set.
 pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> {
     Some(match name {
         "anthropic" => {
@@ -238,6 +241,7 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
         "llama2" if settings.llama2_format.as_deref() == Some("ollama") => {
             Arc::new(ollama::Ollama { name: "llama2", format: "/ollama" })
         }
+        "llama2" if settings.llama2_format.as_deref() == Some("raw") => Arc::new(llama2::Raw),
         "mistral" if settings.mistral_format.as_deref() == Some("ollama") => {
             Arc::new(ollama::Ollama { name: "mistral", format: "/ollama" })
         }

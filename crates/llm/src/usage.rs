@@ -120,15 +120,13 @@ impl Seen {
     /// Tokens as the provider counted them, else as they are estimated from the request sent and the text seen
     /// (Kong 3.11).
     pub fn tokens(&self, request: &[u8], stream: bool) -> Usage {
-        if let Some(usage) = &self.usage {
-            return usage.clone();
-        }
-        let (prompt, completion) = (estimate::prompt_tokens(request, stream), self.text.tokens());
-        Usage {
-            prompt_tokens: prompt,
-            completion_tokens: completion,
-            total_tokens: prompt + completion,
-            ..Usage::default()
-        }
+        let told = match &self.usage {
+            // No prompt is empty: some tell of the answer alone.
+            Some(usage) if usage.prompt_tokens == 0 && usage.completion_tokens > 0 => usage.clone(),
+            Some(usage) => return usage.clone(),
+            None => Usage { completion_tokens: self.text.tokens(), ..Usage::default() },
+        };
+        let prompt_tokens = estimate::prompt_tokens(request, stream);
+        Usage { prompt_tokens, total_tokens: prompt_tokens + told.completion_tokens, ..told }
     }
 }

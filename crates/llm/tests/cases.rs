@@ -28,6 +28,9 @@ const PLAIN: &[(&str, &str)] = &[
     ("gemini", include_str!("../cases/gemini-client_plain.json")),
     ("cohere", include_str!("../cases/cohere_plain.json")),
     ("cohere", include_str!("../cases/cohere-client_plain.json")),
+    ("huggingface", include_str!("../cases/huggingface_plain.json")),
+    ("huggingface", include_str!("../cases/huggingface-client_plain.json")),
+    ("llama2", include_str!("../cases/llama2_plain.json")),
 ];
 const STREAMED: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_streamed.json")),
@@ -41,6 +44,9 @@ const STREAMED: &[(&str, &str)] = &[
     ("gemini", include_str!("../cases/gemini-client_streamed.json")),
     ("cohere", include_str!("../cases/cohere_streamed.json")),
     ("cohere", include_str!("../cases/cohere-client_streamed.json")),
+    ("huggingface", include_str!("../cases/huggingface_streamed.json")),
+    ("huggingface", include_str!("../cases/huggingface-client_streamed.json")),
+    ("llama2", include_str!("../cases/llama2_streamed.json")),
 ];
 
 fn each_case(tables: &[(&str, &str)], run: impl Fn(&dyn Provider, &Value)) {
@@ -250,6 +256,8 @@ fn refusals() {
         ),
         ("anthropic", 500, json!({"type": "error", "error": {"type": "api_error", "message": "no"}})),
         ("bedrock", 400, json!({"message": "no"})),
+        ("huggingface", 400, json!({"error": "no", "error_type": "validation"})),
+        ("huggingface", 500, json!({"error": "no", "error_type": "generation"})),
     ] {
         assert_eq!(Format::named(format).unwrap().refusal(status, "no"), expected);
     }
@@ -351,8 +359,9 @@ fn json_text() -> impl Strategy<Value = String> {
 fn body() -> impl Strategy<Value = (String, Vec<(String, String)>)> {
     (prop::collection::vec(("[a-z_]{1,6}", json_text()), 0..8), "[ \n\t]{0,3}").prop_map(
         |(mut members, space)| {
-            members.retain(|(name, _)| !["model", "stream", "messages"].contains(&name.as_str()));
+            members.retain(|(name, _)| !["model", "stream", "messages", "inputs"].contains(&name.as_str()));
             members.push(("messages".into(), r#"[ {"role" : "user", "content": "\u0041"} ]"#.into()));
+            members.push(("inputs".into(), r#""\u0041""#.into()));
             let text: Vec<String> =
                 members.iter().map(|(name, value)| format!("\"{name}\"{space}:{space}{value}")).collect();
             (format!("{space}{{{space}{}{space}}}{space}", text.join(&format!("{space},"))), members)
@@ -364,25 +373,28 @@ proptest! {
     /// Where client and provider speak the same format, what the gateway does not decide passes byte for byte,
     /// known or not.
     #[test]
-    fn a_format_of_the_providers_own_passes((body, members) in body(), to_bedrock in any::<bool>(), configured in any::<bool>()) {
-        let (format, name, path) = match to_bedrock {
-            true => (Format::Bedrock, "bedrock", "/model/m/converse"),
-            false => (Format::Anthropic, "anthropic", "/v1/messages"),
-        };
+    fn a_format_of_the_providers_own_passes((body, members) in body(), to in 0_usize..3, configured in any::<bool>()) {
+        let (format, name, path) = [
+            (Format::Bedrock, "bedrock", "/model/m/converse"),
+            (Format::Anthropic, "anthropic", "/v1/messages"),
+            (Format::HuggingFace, "huggingface", "/generate_stream"),
+        ][to];
         let options = Options { max_tokens: configured.then(|| "5".into()), ..Options::default() };
         let rules = Rules { format, operation: Operation::Chat, path, query: "", captures: &[], model: Some("m"), streaming: Streaming::Allow, options: &options, want_usage: true, auth: None, betas: Some("x") };
         let call = request::check(Object::parse(body.as_bytes()), &rules).unwrap();
         let provider = providers::configured(name, &Settings::default()).unwrap();
         let sent = provider.request(&call, &rules).unwrap().body;
-        if to_bedrock && !configured {
+        if format == Format::Bedrock && !configured {
             prop_assert_eq!(&sent, body.as_bytes());
         }
         let sent = Object::parse(&sent).unwrap();
-        let decided = match (to_bedrock, configured) {
-            (true, true) => vec![("inferenceConfig", r#"{"maxTokens":5}"#)],
-            (true, false) => vec![],
-            (false, true) => vec![("model", "\"m\""), ("max_tokens", "5")],
-            (false, false) => vec![("model", "\"m\"")],
+        let decided = match (format, configured) {
+            (Format::Bedrock, true) => vec![("inferenceConfig", r#"{"maxTokens":5}"#)],
+            (Format::Bedrock, false) => vec![],
+            (Format::Anthropic, true) => vec![("model", "\"m\""), ("max_tokens", "5")],
+            (Format::Anthropic, false) => vec![("model", "\"m\"")],
+            // The router has one path for what streams and what does not.
+            (_, _) => vec![("stream", "true")],
         };
         let expected: Vec<(&str, &str)> =
             members.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(decided).collect();

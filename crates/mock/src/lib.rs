@@ -1,6 +1,6 @@
-//! A mock LLM that speaks the APIs of OpenAI (and all that are like it), Anthropic, Bedrock, Cohere, Gemini and Ollama, by the path
-//! it is asked under: for trying Tollgate without an account, for tests and benches. Every
-//! answer says that it is one.
+//! A mock LLM that speaks the APIs of OpenAI (and all that are like it), Anthropic, Bedrock, Cohere, Gemini, Hugging
+//! Face's text generation and Ollama, by the path it is asked under: for trying Tollgate without an account, for tests
+//! and benches. Every answer says that it is one.
 //!
 //! What it does can be asked for by request header, or for all requests by [`Options`]:
 //!
@@ -20,6 +20,7 @@ mod anthropic;
 mod bedrock;
 mod cohere;
 mod gemini;
+mod generation;
 mod ollama;
 mod openai;
 mod operations;
@@ -133,6 +134,7 @@ impl Handler for Mock {
             Protocol::Bedrock => bedrock::answer(&request.head, &path, &body, &wishes),
             Protocol::Gemini => gemini::answer(&request.head, &path, &body, &wishes),
             Protocol::Cohere => cohere::answer(&request.head, &body, &wishes),
+            Protocol::Generation => generation::answer(&request.head, &path, &body, &wishes),
             Protocol::Ollama => ollama::answer(&request.head, &body, &wishes),
             Protocol::Anthropic => anthropic::answer(&request.head, &path, &body, &wishes),
         };
@@ -186,6 +188,7 @@ enum Protocol {
     Bedrock,
     Gemini,
     Cohere,
+    Generation,
     Ollama,
 }
 
@@ -197,6 +200,7 @@ impl Protocol {
             path if gemini::is_it(path) => Self::Gemini,
             path if path.ends_with("/v2/chat") => Self::Cohere,
             path if path.ends_with("/api/chat") => Self::Ollama,
+            path if generation::is_it(path) => Self::Generation,
             _ => Self::OpenAi,
         }
     }
@@ -212,6 +216,7 @@ fn forced_error(protocol: Protocol, status: u16) -> Response {
         Protocol::Bedrock => bedrock::error_of(status, message),
         Protocol::Gemini => gemini::error_of(status, message),
         Protocol::Cohere => cohere::error_of(status, message),
+        Protocol::Generation => generation::error_of(status, message),
         Protocol::Ollama => ollama::error_of(status, message),
     };
     if status == StatusCode::TOO_MANY_REQUESTS {

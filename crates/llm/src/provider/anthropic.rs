@@ -87,11 +87,11 @@ impl Provider for Anthropic {
         Box::new(answer_reader::Reader::new(asked, wishes))
     }
 
-    fn translates(&self, format: Format) -> bool {
+    fn translates(&self, format: Format, _: Operation) -> bool {
         format != Format::Anthropic
     }
 
     fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
-        self.translates(format).then(|| answer_reader::error(status, body, format)).flatten()
+        (format != Format::Anthropic).then(|| answer_reader::error(status, body, format)).flatten()
     }
 }

@@ -162,11 +162,11 @@ impl Provider for Bedrock {
         true
     }
 
-    fn translates(&self, format: Format) -> bool {
+    fn translates(&self, format: Format, _: Operation) -> bool {
         format != Format::Bedrock
     }
 
     fn error(&self, status: u16, body: &[u8], format: Format) -> Option<Vec<u8>> {
-        self.translates(format).then(|| answer_reader::error(status, body, format)).flatten()
+        (format != Format::Bedrock).then(|| answer_reader::error(status, body, format)).flatten()
     }
 }

@@ -99,13 +99,13 @@ impl Provider for Cohere {
     }
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
-        match self.translates(asked.format) {
+        match self.translates(asked.format, asked.operation) {
             true => Box::new(answer_reader::Reader::new(asked, wishes)),
             false => events::Passed::stream(wishes, |wishes| answer_reader::Reader::new(asked, wishes)),
         }
     }
 
-    fn translates(&self, format: Format) -> bool {
+    fn translates(&self, format: Format, _: Operation) -> bool {
         format != Format::Cohere
     }
 

@@ -202,7 +202,7 @@ impl Provider for Gemini {
         }
     }
 
-    fn translates(&self, format: Format) -> bool {
+    fn translates(&self, format: Format, _: Operation) -> bool {
         // Claude is served by Vertex alone, and speaks its own format there.
         format != Format::Gemini || self.vertex.is_some()
     }

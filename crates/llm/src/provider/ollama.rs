@@ -62,7 +62,7 @@ impl Provider for Ollama {
         Box::new(answer_reader::Lines::new(asked, wishes))
     }
 
-    fn translates(&self, _: Format) -> bool {
+    fn translates(&self, _: Format, _: Operation) -> bool {
         true
     }
 

@@ -90,7 +90,7 @@ impl Provider for OpenAi {
         asked: &Asked<'_>,
         seen: Option<&mut Seen>,
     ) -> Result<Option<Vec<u8>>, String> {
-        if self.translates(asked.format) {
+        if self.translates(asked.format, asked.operation) {
             return answer_reader::chat(self.name, body, asked, seen).map(Some);
         }
         let operation = asked.operation;
@@ -117,14 +117,14 @@ impl Provider for OpenAi {
     }
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
-        match self.translates(asked.format) || wishes.shape == Shape::Whole {
+        match self.translates(asked.format, asked.operation) || wishes.shape == Shape::Whole {
             true => Box::new(answer_reader::Reader::new(self.name, asked, wishes)),
             false if asked.operation == Operation::Responses => Box::new(WatchedResponse::new(wishes)),
             false => Box::new(Watched::new(wishes)),
         }
     }
 
-    fn translates(&self, format: Format) -> bool {
+    fn translates(&self, format: Format, _: Operation) -> bool {
         format != Format::OpenAi
     }
 
@@ -170,7 +170,7 @@ impl OpenAi {
             edits.set("stream", if call.stream { "true" } else { "false" });
         }
         // Clients of other formats are always told.
-        let wants_usage = rules.want_usage || self.translates(rules.format);
+        let wants_usage = rules.want_usage || self.translates(rules.format, rules.operation);
         let asks_usage = call.stream && wants_usage && !self.refused.contains(&"stream_options");
         let stream_options = asks_usage.then(|| usage_option(object)).flatten();
         edits.set_some("stream_options", stream_options.as_deref());

@@ -32,6 +32,7 @@ pub fn provider(name: &str, case: &Value) -> Arc<dyn Provider> {
         gemini_location_id: of("gemini_location_id"),
         huggingface_use_cache: case["settings"]["huggingface_use_cache"].as_bool(),
         huggingface_wait_for_model: case["settings"]["huggingface_wait_for_model"].as_bool(),
+        own_server: case["settings"]["own_server"] == true,
     };
     provider::configured(name, &settings).unwrap()
 }

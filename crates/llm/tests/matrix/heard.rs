@@ -24,8 +24,9 @@ pub struct Called {
 
 /// For each format the order of its events' names ([`name`]): of whole answers, and of those that break off with an
 /// error.
-const ORDERS: [(&str, &str, &str); 6] = [
-    ("openai", "role (text )*(call (arguments )+)*finish usage done ", "role (text )+error "),
+const ORDERS: [(&str, &str, &str); 7] = [
+    // Hugging Face's servers say the role with every piece.
+    ("openai", "(role )?(text )*(call (arguments )+)*finish usage done ", "(role )?(text )+error "),
     (
         "responses",
         "created in_progress (output_item.added (content_part.added (output_text.delta )+output_text.done content_part.done |(function_call_arguments.delta )+function_call_arguments.done )output_item.done )+(completed|incomplete) ",
@@ -47,6 +48,7 @@ const ORDERS: [(&str, &str, &str); 6] = [
         "message-start (tool-plan-delta )*(content-start (content-delta )+content-end )?(tool-call-start (tool-call-delta )+tool-call-end )*message-end ",
         "message-start content-start (content-delta )+message-end ",
     ),
+    ("huggingface", "(token )*last ", "(token )+error "),
 ];
 
 /// Says what is wrong with the order of events; nothing where they come as documented.
@@ -69,6 +71,9 @@ fn name(format: &str, event: &Value) -> String {
         "gemini" if event["candidates"][0]["finishReason"].is_string() => "last",
         "gemini" if event["candidates"][0]["content"]["parts"].is_array() => "part",
         "bedrock" => event[0].as_str().unwrap(),
+        "huggingface" if event["error"].is_string() => "error",
+        "huggingface" if event["generated_text"].is_string() => "last",
+        "huggingface" if event["token"]["text"].is_string() => "token",
         _ => event["type"].as_str().unwrap_or("unknown").trim_start_matches("response."),
     };
     own.to_owned()
@@ -83,9 +88,10 @@ fn of_chunk(chunk: &Value) -> &'static str {
         _ if chunk["object"] != "chat.completion.chunk" => "unknown",
         _ if choice.is_null() && chunk["usage"].is_object() => "usage",
         _ if choice["finish_reason"].is_string() => "finish",
-        _ if delta["role"] == "assistant" => "role",
         _ if delta["tool_calls"][0]["id"].is_string() => "call",
         _ if delta["tool_calls"][0]["function"]["arguments"].is_string() => "arguments",
+        _ if delta["content"].as_str().is_some_and(|text| !text.is_empty()) => "text",
+        _ if delta["role"] == "assistant" => "role",
         _ if delta["content"].is_string() => "text",
         _ => "unknown",
     }
@@ -109,6 +115,9 @@ fn miscounted(format: &str, events: &[Value]) -> Option<String> {
         };
         if says.as_u64().is_some_and(|says| says != counts) {
             return Some(format!("{says} is not {counts} in {event}"));
+        }
+        if format == "huggingface" && name != "error" && event["index"] != at as u64 + 1 {
+            return Some(format!("{at} is not the number of {event}"));
         }
         if format == "responses" && event["sequence_number"] != at as u64 {
             return Some(format!("{at} is not the number of {event}"));
@@ -183,6 +192,10 @@ pub fn whole(format: &str, answer: &Value) -> Heard {
             }
             let counts = ["input_tokens", "output_tokens"];
             heard.end(&answer["finish_reason"], &answer["usage"]["billed_units"], counts);
+        }
+        "huggingface" => {
+            heard.say(&answer["generated_text"]);
+            heard.detail(&answer["details"]);
         }
         other => panic!("{other}"),
     }
@@ -269,6 +282,18 @@ pub fn streamed(format: &str, events: &[Value]) -> Heard {
                 let (delta, counts) = (&event["delta"], ["input_tokens", "output_tokens"]);
                 heard.end(&delta["finish_reason"], &delta["usage"]["billed_units"], counts);
             }
+            "huggingface" => {
+                let token = &event["token"];
+                assert!(token["id"].is_u64() && token["logprob"].is_number(), "{token}");
+                if token["special"] == false {
+                    heard.say(&token["text"]);
+                }
+                // The last event tells the whole text once more.
+                if let Some(text) = event["generated_text"].as_str() {
+                    assert_eq!(text, heard.text);
+                    heard.detail(&event["details"]);
+                }
+            }
             other => panic!("{other}"),
         }
     }
@@ -281,6 +306,8 @@ pub fn streamed(format: &str, events: &[Value]) -> Heard {
 /// What an error says: its message, and what it is called where that follows from its status.
 pub fn failure(format: &str, error: &Value) -> (String, Option<String>) {
     let (message, kind) = match format {
+        // What passes of those who speak OpenAI's API but for its errors, says them in a text.
+        "openai" if error["error"].is_string() => (&error["error"], &Value::Null),
         "openai" => (&error["error"]["message"], &Value::Null),
         "responses" if error["type"] == "response.failed" => {
             (&error["response"]["error"]["message"], &error["response"]["error"]["code"])
@@ -294,6 +321,7 @@ pub fn failure(format: &str, error: &Value) -> (String, Option<String>) {
             (&error["delta"]["error"], &error["delta"]["finish_reason"])
         }
         "cohere" => (&error["message"], &Value::Null),
+        "huggingface" => (&error["error"], &error["error_type"]),
         other => panic!("{other}"),
     };
     (message.as_str().unwrap().to_owned(), kind.as_str().map(str::to_owned))
@@ -322,6 +350,11 @@ impl Heard {
             None => arguments.clone(),
         };
         self.calls.push(Called { id: text(id), name: text(name), arguments });
+    }
+
+    /// Hugging Face's `details`.
+    fn detail(&mut self, details: &Value) {
+        self.end(&details["finish_reason"], details, ["input_length", "generated_tokens"]);
     }
 
     fn end(&mut self, finish: &Value, usage: &Value, [prompt, completion]: [&str; 2]) {

@@ -32,7 +32,8 @@ pub(crate) fn chat(
     };
     let text = |name: &str| given.get(name).and_then(Value::as_str).map(str::to_owned);
     let answer = Answer {
-        id: text("id"),
+        // Hugging Face's servers have no ids, and say so with an empty one.
+        id: text("id").filter(|id| !id.is_empty()),
         model: text("model"),
         choices: choices.into_iter().map(choice).collect(),
         tokens: given.get("usage").and_then(tokens),
@@ -55,7 +56,11 @@ fn choice(mut given: Value) -> Choice {
     choice.blocks.extend(string("refusal").map(Block::Refusal));
     for call in message["tool_calls"].as_array().into_iter().flatten() {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let arguments = text(&call["function"]["arguments"]);
+        // Some have the object in place of its text.
+        let arguments = match &call["function"]["arguments"] {
+            object @ Value::Object(_) => object.to_string(),
+            arguments => text(arguments),
+        };
         choice.blocks.push(Block::Call {
             id: text(&call["id"]),
             name: text(&call["function"]["name"]),
@@ -67,7 +72,9 @@ fn choice(mut given: Value) -> Choice {
 
 fn finish(reason: &str) -> Finish {
     match reason {
-        "stop" => Finish::Stop,
+        // Hugging Face's servers have words of their own.
+        "stop" | "eos_token" => Finish::Stop,
+        "stop_sequence" => Finish::Sequence(None),
         "length" => Finish::Length,
         "tool_calls" | "function_call" => Finish::Calls,
         "content_filter" => Finish::Filtered,
@@ -76,7 +83,7 @@ fn finish(reason: &str) -> Finish {
     }
 }
 
-fn tokens(usage: &Value) -> Option<Tokens> {
+pub(crate) fn tokens(usage: &Value) -> Option<Tokens> {
     Some(Tokens {
         prompt: usage["prompt_tokens"].as_u64()?,
         cached: usage["prompt_tokens_details"]["cached_tokens"].as_u64(),
@@ -243,7 +250,7 @@ impl Reader {
             return events.fail(message, kind, status);
         }
         if events.seen.model.is_none() && (chunk.id.is_some() || chunk.model.is_some()) {
-            events.name(chunk.id.as_deref(), chunk.model.as_deref());
+            events.name(chunk.id.as_deref().filter(|id| !id.is_empty()), chunk.model.as_deref());
         }
         if let Some(told) = chunk.usage.as_ref().and_then(tokens) {
             events.tokens = Some(told);

@@ -364,6 +364,7 @@ impl Options {
             gemini_location_id: gemini.location_id,
             huggingface_use_cache: huggingface.use_cache,
             huggingface_wait_for_model: huggingface.wait_for_model,
+            own_server: self.upstream_url.is_some(),
         }
     }
 }
@@ -509,24 +510,18 @@ fn statistics_fit(fields: &Map<String, Value>) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a format that Kong knows and Tollgate does not serve yet, or not with this route type, in the fields of a
-/// plugin.
+/// Refuses a format that is not served with this route type, in the fields of a plugin.
 pub(in crate::ai) fn refuse_format(schema: &Record, fields: &Map<String, Value>, errors: &mut FieldErrors) {
-    let Some(name) = known(schema, fields, "llm_format") else { return };
-    match Format::named(name) {
-        None => {
-            errors.add_at("llm_format", format!("the format '{name}' cannot be served yet; use 'openai'"))
-        }
-        // Kong has a check of its own for the others.
-        Some(Format::Anthropic)
-            if !matches!(text(fields, &["route_type"]), None | Some("llm/v1/chat" | "preserve")) =>
-        {
-            errors.add_at("route_type", "requests in Anthropic's format are served with 'llm/v1/chat' only");
-        }
-        Some(Format::Cohere) if !matches!(text(fields, &["route_type"]), None | Some("llm/v1/chat")) => {
-            errors.add_at("route_type", "requests in Cohere's format are served with 'llm/v1/chat' only");
-        }
-        Some(_) => {}
+    // Kong has a check of its own for the others.
+    let (whose, is_served): (_, &[&str]) = match known(schema, fields, "llm_format").and_then(Format::named) {
+        Some(Format::Anthropic) => ("Anthropic", &["llm/v1/chat", "preserve"]),
+        Some(Format::Cohere) => ("Cohere", &["llm/v1/chat"]),
+        Some(Format::HuggingFace) => ("Hugging Face", &["llm/v1/chat"]),
+        _ => return,
+    };
+    if text(fields, &["route_type"]).is_some_and(|route_type| !is_served.contains(&route_type)) {
+        let message = format!("requests in {whose}'s format are served with 'llm/v1/chat' only");
+        errors.add_at("route_type", message);
     }
 }
 

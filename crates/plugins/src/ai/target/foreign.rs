@@ -16,8 +16,8 @@ const KEYS: [&str; 2] = ["authorization", "x-api-key"];
 const GEMINI_KEYS: [&str; 2] = ["authorization", "x-goog-api-key"];
 const GEMINI_ARGUMENT: &[u8] = b"key";
 
-/// Key of clients of Cohere.
-const COHERE_KEYS: [&str; 1] = ["authorization"];
+/// Key of clients of Cohere, and of Hugging Face.
+const BEARER_KEYS: [&str; 1] = ["authorization"];
 
 /// What Anthropic's clients tell Anthropic.
 const ANTHROPIC: [&str; 3] =
@@ -31,7 +31,8 @@ pub(super) fn remove(target: &Target, exchange: &mut Exchange) {
         Format::Anthropic => (&KEYS[..], "anthropic"),
         Format::Bedrock => (&FIELDS[..], "bedrock"),
         Format::Gemini => (&GEMINI_KEYS[..], "gemini"),
-        Format::Cohere => (&COHERE_KEYS[..], "cohere"),
+        Format::Cohere => (&BEARER_KEYS[..], "cohere"),
+        Format::HuggingFace => (&BEARER_KEYS[..], "huggingface"),
         Format::OpenAi | Format::Responses => return,
     };
     let is_own = target.shared.provider.name() == own;
@@ -62,7 +63,7 @@ pub(super) fn names(format: Format) -> impl Iterator<Item = &'static str> {
         Format::Anthropic => (&KEYS[..], &ANTHROPIC[..]),
         Format::Bedrock => (&FIELDS[..], &[][..]),
         Format::Gemini => (&GEMINI_KEYS[..], &[][..]),
-        Format::Cohere => (&COHERE_KEYS[..], &[][..]),
+        Format::Cohere | Format::HuggingFace => (&BEARER_KEYS[..], &[][..]),
         Format::OpenAi | Format::Responses => (&[][..], &[][..]),
     };
     keys.iter().chain(others).copied()

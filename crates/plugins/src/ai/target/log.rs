@@ -124,7 +124,7 @@ impl Record {
             // Answers that are written here name it.
             model: if wanted
                 || shared.operation == Operation::Embeddings
-                || shared.provider.translates(shared.format)
+                || shared.provider.translates(shared.format, shared.operation)
             {
                 model.into()
             } else {
@@ -158,7 +158,7 @@ impl Record {
 
     /// Whether answers have to be translated.
     pub(super) fn translates(&self) -> bool {
-        self.shared.provider.translates(self.shared.format)
+        self.shared.provider.translates(self.shared.format, self.shared.operation)
     }
 
     /// An error answer in the client's format; `None` where it can only be passed on as it is.
