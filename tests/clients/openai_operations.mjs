@@ -1,4 +1,4 @@
-// The official OpenAI JavaScript client, unmodified: responses, embeddings, images, audio, files, batches, realtime.
+// The official OpenAI JavaScript client, unmodified: responses, embeddings, images, audio, files, batches, models, realtime.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
@@ -104,6 +104,15 @@ test("files and batches", async () => {
   const batch = await batches.create(asked);
   assert.equal((await batches.cancel(batch.id)).status, "cancelling");
   await assert.rejects(batches.create({ ...asked, input_file_id: "" }), status(400));
+});
+
+test("models", async () => {
+  const { models } = client();
+  const names = [];
+  for await (const model of models.list()) names.push(model.id);
+  assert.deepEqual(names, ["gpt-4.1", "small"]);
+  assert.equal((await models.retrieve("small")).owned_by, "openai");
+  await assert.rejects(models.retrieve("gpt-4.1-mini"), status(404));
 });
 
 // This client's WebSockets are always TLS; the gateway's certificate is its own.

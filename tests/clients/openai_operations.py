@@ -1,4 +1,4 @@
-"""The official OpenAI Python client, unmodified: responses, embeddings, images, audio, files, batches, realtime."""
+"""The official OpenAI Python client, unmodified: responses, embeddings, images, audio, files, batches, models, realtime."""
 
 import os
 import unittest
@@ -134,6 +134,13 @@ class Operations(unittest.TestCase):
         self.assertEqual(len(one.batches.list().data), 1)
         with self.assertRaises(openai.BadRequestError):
             one.batches.create(input_file_id="", endpoint="/v1/chat/completions", completion_window="24h")
+
+    def test_models(self):
+        models = client().models.list()
+        self.assertEqual([model.id for model in models], ["gpt-4.1", "small"])
+        self.assertEqual(client().models.retrieve("small").owned_by, "openai")
+        with self.assertRaises(openai.NotFoundError):
+            client().models.retrieve("gpt-4.1-mini")
 
     def test_realtime(self):
         with client().realtime.connect(model="gpt-realtime", extra_headers={"apikey": "123456"}) as connection:

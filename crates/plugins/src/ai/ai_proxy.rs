@@ -13,7 +13,7 @@ use tollgate_llm::Format;
 use tollgate_model::{Config, PluginSchema};
 
 use super::target::config::TargetConfig;
-use super::target::{Policy, Target, body_limit, format, refuse_request, with_body};
+use super::target::{Policy, Target, body_limit, format, listed, refuse_request, with_body};
 use crate::read;
 pub use config::AiProxyConfig;
 
@@ -21,7 +21,7 @@ pub use config::AiProxyConfig;
 pub fn schema() -> PluginSchema {
     PluginSchema {
         checks: config::format_checks(),
-        about: "Makes a route an LLM: checks the request, sends it to a provider with its key, streams the answer back and logs its usage.",
+        about: "Makes a route an LLM: checks the request, sends it to a provider with its key, streams the answer back and logs its usage. Clients of OpenAI's format that ask for `…/models` get those that are configured.",
         ..PluginSchema::new("ai-proxy", 770, AiProxyConfig::schema())
     }
 }
@@ -65,6 +65,9 @@ impl Plugin for AiProxy {
     }
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
+        if let Some(models) = listed(exchange, self.format, std::slice::from_ref(&self.target), |_| true) {
+            return Access::Answer(models);
+        }
         if self.target.is_ready() {
             return self.take(exchange);
         }

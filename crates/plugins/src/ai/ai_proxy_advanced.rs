@@ -24,7 +24,7 @@ use tollgate_model::{Config, PluginSchema};
 
 use super::target::config::TargetConfig;
 use super::target::{
-    Policy, Reads, Refusal, Target, body_limit, format, refuse_request, take_body, with_body,
+    Policy, Reads, Refusal, Target, body_limit, format, listed, refuse_request, take_body, with_body,
 };
 use crate::read;
 use acl::Acl;
@@ -39,7 +39,7 @@ use tries::Tries;
 /// How the plugin presents itself.
 pub fn schema() -> PluginSchema {
     PluginSchema {
-        about: "Makes a route several LLMs: chooses one for each request, and tries another where it fails, whatever its provider is.",
+        about: "Makes a route several LLMs: chooses one for each request, and tries another where it fails, whatever its provider is. Clients of OpenAI's format that ask for `…/models` get those that are configured, as far as they may ask them.",
         ..PluginSchema::new("ai-proxy-advanced", 770, AiProxyAdvancedConfig::schema())
     }
 }
@@ -115,6 +115,13 @@ struct Shared {
     balancer: Balancer,
     /// Header fields that targets set, and that have to be the client's again for the next one.
     touched: Vec<String>,
+}
+
+impl Shared {
+    /// Whether a request with this body may go to a target.
+    fn permits(&self, exchange: &Exchange, body: Option<&[u8]>, target: &Target) -> bool {
+        self.acl.as_ref().is_none_or(|acl| acl.permits(exchange, body, target, &self.policy))
+    }
 }
 
 /// How a target is chosen, and when another one is tried.
@@ -254,6 +261,10 @@ impl Plugin for AiProxyAdvanced {
 
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         let (shared, reads, limit) = (&self.shared, self.reads, self.body_limit);
+        let may_be_asked = |target: &Target| shared.permits(exchange, None, target);
+        if let Some(models) = listed(exchange, self.format, &shared.targets, may_be_asked) {
+            return Access::Answer(models);
+        }
         if !self.waits {
             return with_body(exchange, reads, limit, |exchange, body| {
                 let begun = match Tries::begin(shared, exchange, body) {

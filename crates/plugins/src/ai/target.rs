@@ -8,6 +8,7 @@ mod foreign;
 mod gunzip;
 mod intake;
 mod log;
+mod models;
 mod passing;
 mod realtime;
 mod upstream;
@@ -35,6 +36,7 @@ use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
 pub(super) use intake::{Reads, body_limit, take_body, with_body};
 use log::{Azure, Record, Watch};
 pub(super) use log::{Finished, Told};
+pub(super) use models::listed;
 use upstream::{Upstream, safe_path};
 
 /// What the answer's side needs to know too.

@@ -99,11 +99,11 @@ impl Tries {
         json: Option<Bytes>,
     ) -> Result<Self, Refusal> {
         let choice = shared.choices.of(json.as_deref())?;
-        let permitted = shared.acl.as_ref().map(|acl| {
+        let permitted = shared.acl.is_some().then(|| {
             let candidates = shared.choices.get(choice).map(Choice::members).unwrap_or_default();
             let is_permitted = |index: &usize| {
                 let target = shared.targets.get(*index);
-                target.is_some_and(|target| acl.permits(exchange, json.as_deref(), target, &shared.policy))
+                target.is_some_and(|target| shared.permits(exchange, json.as_deref(), target))
             };
             candidates.iter().copied().filter(is_permitted).collect::<Vec<usize>>()
         });
