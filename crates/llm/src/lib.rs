@@ -18,6 +18,7 @@ pub mod passing;
 pub mod price;
 pub mod prompt;
 pub mod provider;
+pub mod realtime;
 pub mod request;
 pub mod sigv4;
 pub mod sse;

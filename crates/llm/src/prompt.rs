@@ -5,43 +5,10 @@ mod insert;
 
 use serde_json::Value;
 
+use crate::Format;
 use crate::json::Object;
 
 pub use insert::Insertion;
-
-/// Formats of requests (Kong: `llm_format`): those in which [`crate::Format`] is spoken, and others that are only
-/// looked into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    /// OpenAI's
-    #[default]
-    OpenAi,
-    /// Anthropic's Messages
-    Anthropic,
-    /// Bedrock's Converse
-    Bedrock,
-    /// Cohere's Chat
-    Cohere,
-    /// Gemini's `generateContent`
-    Gemini,
-    /// Hugging Face's: OpenAI's, and `inputs`
-    HuggingFace,
-}
-
-impl Format {
-    /// The format of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "openai" => Self::OpenAi,
-            "anthropic" => Self::Anthropic,
-            "bedrock" => Self::Bedrock,
-            "cohere" => Self::Cohere,
-            "gemini" => Self::Gemini,
-            "huggingface" => Self::HuggingFace,
-            _ => return None,
-        })
-    }
-}
 
 /// What one message says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +31,7 @@ pub fn said(format: Format, body: &Object<'_>) -> Option<Vec<Said>> {
     let value = |name: &str| -> Option<Value> { serde_json::from_str(body.get(name)?).ok() };
     let some = |name: &str| value(name).filter(|value| !value.is_null());
     match format {
-        Format::OpenAi | Format::HuggingFace => {
+        Format::OpenAi | Format::Responses | Format::HuggingFace => {
             if let Some(messages) = some("messages") {
                 return messages.as_array()?.iter().map(message).collect();
             }

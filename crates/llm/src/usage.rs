@@ -31,7 +31,7 @@ impl Usage {
     pub fn from_openai(text: &str) -> Option<Self> {
         let value: Map<String, Value> = serde_json::from_str(text).ok()?;
         let count = |name: &str| value.get(name).and_then(Value::as_u64);
-        let details = |names: [&str; 2]| {
+        let details = |names: [&str; 3]| {
             let mut found = names.into_iter().filter_map(|name| value.get(name)?.as_object());
             found.next().cloned().unwrap_or_default()
         };
@@ -41,15 +41,52 @@ impl Usage {
             prompt_tokens,
             completion_tokens,
             total_tokens: count("total_tokens").unwrap_or(prompt_tokens + completion_tokens),
-            prompt_tokens_details: details(["prompt_tokens_details", "input_tokens_details"]),
-            completion_tokens_details: details(["completion_tokens_details", "output_tokens_details"]),
+            prompt_tokens_details: details([
+                "prompt_tokens_details",
+                "input_tokens_details",
+                "input_token_details",
+            ]),
+            completion_tokens_details: details([
+                "completion_tokens_details",
+                "output_tokens_details",
+                "output_token_details",
+            ]),
             ..Self::default()
         })
+    }
+
+    /// Adds the tokens of another answer.
+    pub fn add(&mut self, other: &Self) {
+        self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
+        self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
+        self.total_tokens = self.total_tokens.saturating_add(other.total_tokens);
+        self.cache_write_tokens = self.cache_write_tokens.saturating_add(other.cache_write_tokens);
+        self.cache_write_hour_tokens =
+            self.cache_write_hour_tokens.saturating_add(other.cache_write_hour_tokens);
+        add_counts(&mut self.prompt_tokens_details, &other.prompt_tokens_details);
+        add_counts(&mut self.completion_tokens_details, &other.completion_tokens_details);
+        self.service_tier = other.service_tier.clone().or(self.service_tier.take());
     }
 
     /// Prompt tokens that were read from the provider's cache.
     pub fn cached_tokens(&self) -> u64 {
         self.prompt_tokens_details.get("cached_tokens").and_then(Value::as_u64).unwrap_or(0)
+    }
+}
+
+/// Adds counts by their names, also those within others.
+fn add_counts(counts: &mut Map<String, Value>, more: &Map<String, Value>) {
+    for (name, more) in more {
+        let count = counts.entry(name.as_str()).or_insert(Value::Null);
+        match (&mut *count, more) {
+            (Value::Object(counts), Value::Object(more)) => add_counts(counts, more),
+            (Value::Null, more) => *count = more.clone(),
+            (count, more) => {
+                if let (Some(one), Some(other)) = (count.as_u64(), more.as_u64()) {
+                    *count = one.saturating_add(other).into();
+                }
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Format;
+use crate::Format;
 use crate::json::Object;
 
 /// Messages to put into requests of a format, written ahead of time.
@@ -80,7 +80,7 @@ impl Written {
         let mut written = Self::default();
         for (role, text) in messages {
             let (list, element) = match (format, role.as_str()) {
-                (Format::OpenAi | Format::HuggingFace | Format::Cohere, role) => {
+                (Format::OpenAi | Format::Responses | Format::HuggingFace | Format::Cohere, role) => {
                     (&mut written.messages, json!({"role": role, "content": text}))
                 }
                 (Format::Anthropic, "system") => (&mut written.system, json!({"type": "text", "text": text})),

@@ -7,7 +7,7 @@ use tollgate_gateway::{Access, BuildError, Exchange, Phases, Plugin, Scope};
 use tollgate_http::{Response, StatusCode};
 use tollgate_llm::Format;
 use tollgate_llm::json::Object;
-use tollgate_llm::prompt::{self, Insertion};
+use tollgate_llm::prompt::Insertion;
 use tollgate_model::schema::EntityCheck;
 use tollgate_model::{Config, Map, PluginSchema, Value};
 
@@ -72,7 +72,7 @@ pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, 
     let pairs = |messages: Option<Vec<Message>>| -> Vec<(String, String)> {
         messages.into_iter().flatten().map(|message| (message.role, message.content)).collect()
     };
-    let format = config.llm_format.as_deref().and_then(prompt::Format::named).unwrap_or_default();
+    let format = config.llm_format.as_deref().and_then(Format::named).unwrap_or_default();
     Ok(Arc::new(AiPromptDecorator {
         insertion: Insertion::new(format, &pairs(prompts.prepend), &pairs(prompts.append)),
         body_limit: body_limit(config.max_request_body_size),

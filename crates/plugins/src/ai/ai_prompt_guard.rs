@@ -88,7 +88,7 @@ pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, 
         deny: patterns(config.deny_patterns),
         latest_only: config.allow_all_conversation_history == Some(true),
         every_role: config.match_all_roles == Some(true),
-        format: config.llm_format.as_deref().and_then(prompt::Format::named).unwrap_or_default(),
+        format: config.llm_format.as_deref().and_then(Format::named).unwrap_or_default(),
         body_limit: body_limit(config.max_request_body_size),
     }))
 }
@@ -98,7 +98,7 @@ struct AiPromptGuard {
     deny: Vec<Pattern>,
     latest_only: bool,
     every_role: bool,
-    format: prompt::Format,
+    format: Format,
     body_limit: usize,
 }
 

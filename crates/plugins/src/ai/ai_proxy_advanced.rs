@@ -57,7 +57,6 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     let (semantic, groups) = match (balancer.algorithm, config.embeddings, &config.vectordb) {
         (Algorithm::Semantic, Some(embeddings), Some(database)) => {
             let (model, timeout) = ((embeddings, database), balancer.timeouts.read);
-            let format = config.llm_format.as_deref();
             let (semantic, groups) = Semantic::new(format, model, &config.targets, timeout, scope)?;
             (Some(semantic), groups)
         }

@@ -17,7 +17,7 @@ use tollgate_gateway::{Access, BuildError, Exchange, Outcome, Phases, Plugin, Sc
 use tollgate_http::{Response, StatusCode};
 use tollgate_limit::{Found, Window};
 use tollgate_llm::json::Object;
-use tollgate_llm::prompt::{self, Format};
+use tollgate_llm::{Format, prompt};
 use tollgate_model::{Map, Value, json};
 use tollgate_telemetry::Level;
 

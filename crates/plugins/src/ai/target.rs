@@ -9,6 +9,7 @@ mod gunzip;
 mod intake;
 mod log;
 mod passing;
+mod realtime;
 mod upstream;
 
 use std::borrow::Cow;

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tollgate_gateway::{BuildError, Exchange, Scope};
 use tollgate_http::StatusCode;
+use tollgate_llm::Format;
 use tollgate_llm::json::Object;
-use tollgate_llm::prompt::{self, said};
+use tollgate_llm::prompt::said;
 use tollgate_telemetry::Level;
 use tollgate_vector::{Hit, Index, Search};
 use uuid::Uuid;
@@ -27,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What the descriptions mean, and how near prompts come to that. Targets of one description are a group.
 pub(super) struct Semantic {
     /// What clients speak.
-    format: prompt::Format,
+    format: Format,
     embedder: Embedder,
     index: Arc<dyn Index>,
     threshold: Option<f64>,
@@ -71,7 +72,7 @@ impl Semantic {
     /// # Errors
     /// A model or a database that cannot be asked.
     pub(super) fn new(
-        format: Option<&str>,
+        format: Format,
         (embeddings, database): (Embeddings, &VectorDb),
         targets: &[TargetRecord],
         timeout: Duration,
@@ -81,7 +82,7 @@ impl Semantic {
         let dimensions = database.shape().dimensions;
         let namespace = name_of(&format!("{:?} {dimensions}", embeddings.model));
         let semantic = Self {
-            format: format.and_then(prompt::Format::named).unwrap_or_default(),
+            format,
             embedder: Embedder::new(embeddings, dimensions, timeout, scope)?,
             index: database.index()?,
             threshold: database.threshold,

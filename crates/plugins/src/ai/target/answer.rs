@@ -32,10 +32,17 @@ pub(super) fn is_gzip(response: &Response) -> bool {
 /// What is said of every good answer of the provider; `false` for any other.
 pub(super) fn mark(exchange: &Exchange, response: &mut Response, model: Option<&Arc<str>>) -> bool {
     let good = exchange.facts.source == Source::Upstream && response.status == StatusCode::OK;
-    if good && let Some(model) = model {
-        response.headers.set("X-Kong-LLM-Model", &**model);
+    if good {
+        name_model(response, model);
     }
     good
+}
+
+/// Says who answers, where that is wanted.
+pub(super) fn name_model(response: &mut Response, model: Option<&Arc<str>>) {
+    if let Some(model) = model {
+        response.headers.set("X-Kong-LLM-Model", &**model);
+    }
 }
 
 /// A plain answer.

@@ -70,6 +70,8 @@ pub(super) struct Record {
     started: Instant,
     answered: Option<Instant>,
     first_chunk: Option<Instant>,
+    /// How long the provider took, where that is not the time until its answer was there.
+    pub(super) took: Option<Duration>,
     /// The body sent.
     request: Bytes,
     /// A whole answer, where payloads are logged.
@@ -136,6 +138,7 @@ impl Record {
             started: Instant::now(),
             answered: None,
             first_chunk: None,
+            took: None,
             request,
             answer: None,
             seen: Seen::default(),
@@ -255,7 +258,8 @@ impl Record {
     fn tell(&mut self, exchange: &mut Exchange) {
         let milliseconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
         let end = if self.stream { Instant::now() } else { self.answered.unwrap_or_else(Instant::now) };
-        let latency = milliseconds(self.started, end);
+        let took = self.took.unwrap_or_else(|| end.saturating_duration_since(self.started));
+        let latency = took.as_millis() as u64;
         let usage = match self.answered {
             Some(_) => self.seen.tokens(&self.request, self.stream),
             None => Usage::default(),
@@ -358,7 +362,7 @@ impl Record {
 
     /// A streamed answer as a whole one, as Kong logs it.
     fn composed(&self, usage: &Usage) -> Value {
-        if self.answered.is_none() {
+        if self.answered.is_none() || self.shared.operation == Operation::Realtime {
             return Value::Null;
         }
         let answer = json!({

@@ -12,9 +12,10 @@ use tollgate_llm::passing::{self, Passing};
 use tollgate_llm::provider::{Stream, StreamWishes};
 use tollgate_llm::request::{Call, Rules};
 
-use super::answer::{is_event_stream, is_gzip, mark};
+use super::answer::{is_event_stream, is_gzip, mark, name_model};
 use super::gunzip::Gunzip;
 use super::log::{Record, Watch};
+use super::realtime::Listener;
 use super::{Policy, Target, has_gzip, set_argument};
 use crate::body::Form;
 
@@ -38,7 +39,13 @@ impl Target {
         let takes_gzip = headers.get_str("accept-encoding").is_some_and(has_gzip);
         let passing = read(exchange, body, rules)?;
         let model = match rules.operation {
-            Operation::Realtime => model_of_query(exchange, rules)?,
+            Operation::Realtime => {
+                if rules.want_usage {
+                    // What is compressed cannot be read.
+                    exchange.head.headers.remove("sec-websocket-extensions");
+                }
+                model_of_query(exchange, rules)?
+            }
             _ => passing.model,
         };
         let sent = passing.body.map(Bytes::from);
@@ -113,6 +120,23 @@ enum Follows {
     Events(Box<dyn Stream>),
     /// A copy of what has come.
     Whole(Vec<u8>),
+    /// What the provider says over a WebSocket.
+    Conversation(Listener),
+}
+
+impl Passed {
+    /// A WebSocket begins.
+    fn converse(&mut self, exchange: &Exchange, response: &mut Response) {
+        name_model(response, self.model.as_ref());
+        self.record.answered(exchange);
+        if self.record.is_wanted()
+            && let Some(upstream) = response.upgrade.take()
+        {
+            let listener = Listener::default();
+            response.upgrade = Some(listener.listen(upstream));
+            self.follows = Follows::Conversation(listener);
+        }
+    }
 }
 
 impl ResponseFilter for Passed {
@@ -125,6 +149,9 @@ impl ResponseFilter for Passed {
         if exchange.facts.source != Source::Upstream {
             return;
         }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.converse(exchange, response);
+        }
         // Where the provider sends gzip unasked, or usage is to be read of it.
         if is_gzip(response) && (!self.takes_gzip || good && self.record.is_wanted()) {
             self.gunzip = Some(Gunzip::new());
@@ -135,7 +162,7 @@ impl ResponseFilter for Passed {
         }
         self.record.answered(exchange);
         response.headers.remove("Set-Cookie");
-        if !self.record.is_wanted() || response.status == StatusCode::SWITCHING_PROTOCOLS {
+        if !self.record.is_wanted() {
             return;
         }
         let content_type = response.headers.get_str("content-type").unwrap_or_default();
@@ -153,7 +180,7 @@ impl ResponseFilter for Passed {
             None => chunk,
         };
         match &mut self.follows {
-            Follows::Nothing => chunk,
+            Follows::Nothing | Follows::Conversation(_) => chunk,
             Follows::Events(events) => {
                 self.record.first_chunk();
                 events.chunk(chunk)
@@ -171,6 +198,10 @@ impl ResponseFilter for Passed {
     fn end(&mut self, _: &mut Exchange) -> Bytes {
         match std::mem::replace(&mut self.follows, Follows::Nothing) {
             Follows::Nothing => Bytes::new(),
+            Follows::Conversation(listener) => {
+                self.follows = Follows::Conversation(listener);
+                Bytes::new()
+            }
             Follows::Events(mut events) => {
                 let rest = events.end();
                 self.follows = Follows::Events(events);
@@ -189,8 +220,14 @@ impl ResponseFilter for Passed {
     }
 
     fn finish(&mut self, exchange: &mut Exchange, complete: bool) {
-        if let Follows::Events(events) = &mut self.follows {
-            self.record.seen = events.take_seen();
+        match &mut self.follows {
+            Follows::Events(events) => self.record.seen = events.take_seen(),
+            Follows::Conversation(listener) => {
+                let (seen, took) = listener.take();
+                self.record.seen = seen;
+                self.record.took = Some(took);
+            }
+            Follows::Nothing | Follows::Whole(_) => {}
         }
         self.record.write(exchange, complete);
     }
