@@ -287,7 +287,8 @@ pub(super) fn is_event_stream(content_type: &str) -> bool {
 
 /// Whether an answer is streamed, in any of the ways that have a type of their own.
 fn is_stream(content_type: &str) -> bool {
-    is_event_stream(content_type) || content_type.starts_with("application/vnd.amazon.eventstream")
+    let types = ["application/vnd.amazon.eventstream", "application/x-ndjson"];
+    is_event_stream(content_type) || types.iter().any(|name| content_type.starts_with(name))
 }
 
 /// An answer that is sent on as it is.
