@@ -96,6 +96,54 @@ pub struct Call<'a> {
     pub action: Cow<'a, str>,
 }
 
+impl Call<'_> {
+    /// Whether it is about something that the provider keeps, such as a file or a batch: the action is the path of it,
+    /// from a slash on, and the body passes as it is.
+    pub fn is_of_kept(&self) -> bool {
+        self.action.starts_with('/')
+    }
+
+    /// Refuses what is no operation of ours, where the provider is not the one whose format it is.
+    ///
+    /// # Errors
+    /// What the client is told.
+    pub(crate) fn refuse_action(&self) -> Result<(), String> {
+        match &*self.action {
+            "" => Ok(()),
+            action => Err(format!("'{action}' can be asked of the provider of this format only")),
+        }
+    }
+}
+
+/// A call about something that the provider keeps, at a client's `path` from the slash of its `kind` on; what follows
+/// may be an id, and what is to be done.
+///
+/// # Errors
+/// The path would lead elsewhere.
+pub(crate) fn of_kept<'a>(
+    path: &'a str,
+    body: Object<'a>,
+    rules: &Rules<'a>,
+) -> Result<Call<'a>, Cow<'static, str>> {
+    let path = path.trim_end_matches('/');
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
+    let is_segment = |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain);
+    if !path.split('/').skip(1).all(is_segment) {
+        return Err(format!("'{path}' is no path").into());
+    }
+    // What can be of any length passes while it comes.
+    let stream = path.ends_with("/results") || path.ends_with(":download");
+    Ok(Call { body, model: rules.model.map(Cow::Borrowed), stream, action: path.into(), ..Call::default() })
+}
+
+/// What stands in a path from `/name` on, where that is a whole segment.
+pub(crate) fn from_segment<'a>(path: &'a str, name: &str) -> Option<&'a str> {
+    let found = path.match_indices(name).filter(|(at, _)| path[..*at].ends_with('/'));
+    let mut ends = found.map(|(at, _)| (at, &path[at + name.len()..]));
+    let (at, _) = ends.find(|(_, rest)| rest.is_empty() || rest.starts_with('/'))?;
+    Some(&path[at - 1..])
+}
+
 /// Checks a body in the client's format; `None` stands for one that could not be read.
 ///
 /// # Errors

@@ -25,6 +25,9 @@ pub(crate) struct Messages;
 impl ClientFormat for Messages {
     fn check<'a>(&self, body: Option<Object<'a>>, rules: &Rules<'a>) -> Result<Call<'a>, Cow<'static, str>> {
         let body = body.unwrap_or_default();
+        if let Some(batches) = request::from_segment(rules.path, "messages/batches") {
+            return request::of_kept(batches.strip_prefix("/messages").unwrap_or(batches), body, rules);
+        }
         let preserves = rules.operation == Operation::Preserve;
         let has_messages = body.get("messages").is_some_and(|messages| {
             let rest = messages.strip_prefix('[').map(str::trim_ascii_start);

@@ -176,9 +176,7 @@ impl Chat {
     /// # Errors
     /// What cannot be understood, and where.
     pub fn read(request: &Request<'_>, rules: &Rules<'_>) -> Result<Self, String> {
-        if !request.action.is_empty() {
-            return Err(format!("'{}' can be asked of the provider of this format only", request.action));
-        }
+        request.refuse_action()?;
         let body = object_of(request)?;
         let mut chat = rules.format.client().read(body)?;
         chat.take_signatures();

@@ -51,9 +51,23 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Path of something that Google keeps, below the API's version or Vertex's location; `None` where a model is asked.
+fn kept<'a>(rules: &Rules<'a>) -> Option<&'a str> {
+    if rules.path.contains("/models/") || rules.captures.iter().any(|(name, _)| **name == *"model") {
+        return None;
+    }
+    // An upload says so before the version: `/upload/v1beta/files`.
+    let upload = request::from_segment(rules.path, "upload").filter(|path| path.ends_with("/files"));
+    let mut kinds = ["files", "batches", "batchPredictionJobs", "rankingConfigs"].into_iter();
+    upload.or_else(|| kinds.find_map(|kind| request::from_segment(rules.path, kind)))
+}
+
 impl ClientFormat for Gemini {
     fn check<'a>(&self, body: Option<Object<'a>>, rules: &Rules<'a>) -> Result<Call<'a>, Cow<'static, str>> {
         let body = body.unwrap_or_default();
+        if let Some(kept) = kept(rules) {
+            return request::of_kept(kept, body, rules);
+        }
         let place = Place::of(rules);
         let streams = place.action == "streamGenerateContent";
         let chats = streams || matches!(place.action, "generateContent" | "");

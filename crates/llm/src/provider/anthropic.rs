@@ -39,6 +39,7 @@ impl Provider for Anthropic {
     fn call_path(&self, call: &Call<'_>, _: Format, _: Operation) -> String {
         match &*call.action {
             "" => "/v1/messages".to_owned(),
+            kept if call.is_of_kept() => format!("/v1/messages{kept}"),
             action => format!("/v1/messages/{action}"),
         }
     }
@@ -48,6 +49,9 @@ impl Provider for Anthropic {
     }
 
     fn request(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Sent, String> {
+        if call.is_of_kept() {
+            return Ok(Sent { body: call.body.text().into(), hide_usage: false });
+        }
         if rules.format == Format::Anthropic {
             return Ok(Sent { body: request_writer::passed(call, rules), hide_usage: false });
         }

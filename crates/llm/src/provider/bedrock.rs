@@ -115,7 +115,7 @@ impl Provider for Bedrock {
                     refused: &[],
                     path_says_stream: true,
                 };
-                Ok(passed_to_cloud(call, rules, &cloud))
+                passed_to_cloud(call, rules, &cloud)
             }
             (_, Way::Embeddings) => {
                 embeddings::request(call, rules, self.normalizes, self.input_type.as_deref())

@@ -73,7 +73,31 @@ impl Gemini {
         }
     }
 
+    /// Path of something that Google keeps.
+    fn kept_path(&self, kept: &str) -> String {
+        match &self.vertex {
+            Some(Vertex { project, location, .. }) => {
+                format!("/v1/projects/{project}/locations/{location}{kept}")
+            }
+            None if kept.starts_with("/upload/") => "/upload/v1beta/files".to_owned(),
+            None => format!("/v1beta{kept}"),
+        }
+    }
+
+    /// Whether this API keeps such things: files and batches are AI Studio's, the others Vertex's.
+    fn keeps(&self, kept: &str) -> bool {
+        let kind = kept.split('/').nth(1).unwrap_or_default();
+        matches!(kind, "upload" | "files" | "batches") == self.vertex.is_none()
+    }
+
     fn write(&self, call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String> {
+        if call.is_of_kept() {
+            return match self.keeps(&call.action) {
+                true => Ok(call.body.text().into()),
+                false if self.vertex.is_some() => Err(format!("Vertex has no '{}'", call.action)),
+                false => Err(format!("AI Studio has no '{}'", call.action)),
+            };
+        }
         let model = call.model.as_deref().unwrap_or_default();
         if matches!(model, "" | "." | "..") {
             return Err(format!("'{model}' cannot be a model"));
@@ -91,7 +115,7 @@ impl Gemini {
                 return Err("Claude on Vertex has chats only".to_owned());
             }
             _ if claude && rules.format == Format::Anthropic => {
-                return Ok(passed_to_cloud(call, rules, &VERTEX));
+                return passed_to_cloud(call, rules, &VERTEX);
             }
             _ if claude => return anthropic::request_writer::chat_on_vertex(call, rules, ANTHROPIC_VERSION),
             Operation::Completions => {
@@ -137,6 +161,9 @@ impl Provider for Gemini {
     }
 
     fn call_path(&self, call: &Call<'_>, format: Format, operation: Operation) -> String {
+        if call.is_of_kept() {
+            return self.kept_path(&call.action);
+        }
         let own = call.model.as_deref().unwrap_or_default();
         let model = escaped(own.strip_prefix("models/").unwrap_or(own));
         let action = self.action(call, operation);

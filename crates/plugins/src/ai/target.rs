@@ -299,8 +299,8 @@ impl Target {
         if path.is_empty() {
             path = self.call_path(exchange, &call)?;
         } else if self.shared.format == Format::Anthropic && !call.action.is_empty() {
-            // What counts stands below what answers.
-            path = [path.as_ref(), b"/", call.action.as_bytes()].concat().into();
+            // What counts, and what is kept, stands below what answers.
+            path = [path.as_ref(), b"/", call.action.trim_start_matches('/').as_bytes()].concat().into();
         }
         foreign::remove(self, exchange);
         exchange.head.headers.set("Accept-Encoding", "gzip, identity");
@@ -440,8 +440,10 @@ impl Target {
         }
         let sent = self.shared.provider.request(call, rules)?;
         let body = Bytes::from(sent.body);
-        exchange.set_body(body.clone());
-        exchange.head.headers.set("Content-Type", "application/json");
+        if !call.is_of_kept() {
+            exchange.set_body(body.clone());
+            exchange.head.headers.set("Content-Type", "application/json");
+        }
         let model = call.model.as_deref().unwrap_or_default();
         let record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage, watch);
         let filter: Box<dyn ResponseFilter> = match call.stream {

@@ -115,7 +115,15 @@ pub(crate) fn passed(call: &Call<'_>, rules: &Rules<'_>) -> Vec<u8> {
 }
 
 /// The client's own request as a cloud takes it that serves Claude: the path says which model.
-pub(crate) fn passed_to_cloud(call: &Call<'_>, rules: &Rules<'_>, cloud: &Cloud<'_>) -> Vec<u8> {
+///
+/// # Errors
+/// What only Anthropic can be asked.
+pub(crate) fn passed_to_cloud(
+    call: &Call<'_>,
+    rules: &Rules<'_>,
+    cloud: &Cloud<'_>,
+) -> Result<Vec<u8>, String> {
+    call.refuse_action()?;
     let version = quote(cloud.version);
     let betas = betas(call, rules, cloud);
     let mut edits = vec![("model", None), ("anthropic_version", Some(&*version))];
@@ -129,7 +137,7 @@ pub(crate) fn passed_to_cloud(call: &Call<'_>, rules: &Rules<'_>, cloud: &Cloud<
     edits.extend(cloud.refused.iter().map(|name| (*name, None)));
     let secret = rules.auth.map(|auth| quote(auth.value));
     edits.extend(decided(call, rules, secret.as_deref()));
-    call.body.edit(&edits)
+    Ok(call.body.edit(&edits))
 }
 
 /// How a cloud takes Anthropic's requests.
