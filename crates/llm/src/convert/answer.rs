@@ -45,12 +45,23 @@ pub(crate) enum Block {
     Redacted(String),
     /// The model declines.
     Refusal(String),
+    /// A picture that the model has made.
+    Image(Image),
     /// A tool called; the arguments are JSON text.
     Call {
         id: String,
         name: String,
         arguments: String,
     },
+}
+
+/// A picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// What it is, such as `image/png`.
+    pub media_type: String,
+    /// Its bytes, as base64.
+    pub data: String,
 }
 
 impl Block {

@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::answer::{Failure, Finish, Tokens};
+use super::answer::{Failure, Finish, Image, Tokens};
 use super::openai;
 use super::whole::Collected;
 use crate::json::{Object, unquote};
@@ -46,6 +46,11 @@ pub(crate) trait Writer: Send {
     /// A piece of what the model says where it declines.
     fn refusal(&mut self, out: &mut BytesMut, quoted: &str) {
         self.text(out, quoted);
+    }
+
+    /// A picture. Formats without a place for it leave it out.
+    fn image(&mut self, out: &mut BytesMut, image: Image) {
+        let _ = (out, image);
     }
 
     /// A call of a tool begins; `index` counts calls from 0.
@@ -224,6 +229,15 @@ impl Events {
         if self.takes(quoted) {
             self.end_call();
             self.writer.refusal(&mut self.out, quoted);
+        }
+    }
+
+    /// A picture.
+    pub fn image(&mut self, image: Image) {
+        if self.state == State::UnderWay {
+            self.start();
+            self.end_call();
+            self.writer.image(&mut self.out, image);
         }
     }
 

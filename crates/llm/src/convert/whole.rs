@@ -4,7 +4,7 @@
 use bytes::BytesMut;
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, Block, Choice, Failure, Finish, Tokens};
+use super::answer::{Answer, Block, Choice, Failure, Finish, Image, Tokens};
 use super::events::{Writer, unquoted};
 use crate::provider::Asked;
 use crate::{Format, Operation};
@@ -79,6 +79,10 @@ impl Writer for Collected {
             Some(Block::Refusal(text)) => text.push_str(&unquoted(quoted)),
             _ => self.choice.blocks.push(Block::Refusal(unquoted(quoted).into_owned())),
         }
+    }
+
+    fn image(&mut self, _: &mut BytesMut, image: Image) {
+        self.choice.blocks.push(Block::Image(image));
     }
 
     fn call(&mut self, _: &mut BytesMut, _: usize, id: &str, name: &str) {

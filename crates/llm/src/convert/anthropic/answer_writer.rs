@@ -10,7 +10,7 @@ pub(crate) fn write(answer: Answer, asked: &Asked<'_>) -> Value {
     let choice = answer.choices.into_iter().next().unwrap_or_default();
     let calls = choice.calls();
     let (reason, sequence) = stop_reason(&choice.finish, calls);
-    let content: Vec<Value> = choice.blocks.into_iter().filter(Block::says).map(block).collect();
+    let content: Vec<Value> = choice.blocks.into_iter().filter(Block::says).filter_map(block).collect();
     json!({
         "id": id(answer.id.as_deref(), asked.id),
         "type": "message",
@@ -23,8 +23,10 @@ pub(crate) fn write(answer: Answer, asked: &Asked<'_>) -> Value {
     })
 }
 
-fn block(block: Block) -> Value {
-    match block {
+/// A block; `None` for what Anthropic's models do not give.
+fn block(block: Block) -> Option<Value> {
+    Some(match block {
+        Block::Image(_) => return None,
         Block::Text(text) | Block::Refusal(text) => json!({"type": "text", "text": text}),
         // A signature must be there; that of thoughts whose provider has none is empty.
         Block::Reasoning { text, signature } => {
@@ -35,7 +37,7 @@ fn block(block: Block) -> Value {
             let input: Map<String, Value> = serde_json::from_str(&arguments).unwrap_or_default();
             json!({"type": "tool_use", "id": id, "name": name, "input": input})
         }
-    }
+    })
 }
 
 /// Anthropic's own id, or one of its kind.

@@ -27,6 +27,10 @@ fn block(block: Block) -> Value {
             }
             json!({"reasoningContent": {"reasoningText": reasoning}})
         }
+        Block::Image(image) => {
+            let format = image.media_type.strip_prefix("image/").unwrap_or_default();
+            json!({"image": {"format": format, "source": {"bytes": image.data}}})
+        }
         Block::Redacted(data) => json!({"reasoningContent": {"redactedContent": data}}),
         Block::Call { id, name, arguments } => {
             let input: Map<String, Value> = serde_json::from_str(&arguments).unwrap_or_default();

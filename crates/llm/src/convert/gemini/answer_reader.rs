@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::calls;
 use super::objects::Objects;
-use crate::convert::answer::{self, Answer, Block, Choice, Failure, Finish, Tokens, failed};
+use crate::convert::answer::{self, Answer, Block, Choice, Failure, Finish, Image, Tokens, failed};
 use crate::convert::embeddings::Vectors;
 use crate::convert::events::{Events, unquoted};
 use crate::convert::taken;
@@ -60,6 +60,23 @@ struct Part<'a> {
     #[serde(borrow)]
     thought_signature: Option<Cow<'a, str>>,
     function_call: Option<FunctionCall>,
+    inline_data: Option<InlineData>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InlineData {
+    mime_type: String,
+    data: String,
+}
+
+impl Part<'_> {
+    /// The picture that it is. Those of thoughts are sketches of it.
+    fn image(&mut self) -> Option<Image> {
+        let is_image = |data: &InlineData| !self.thought && data.mime_type.starts_with("image/");
+        let data = self.inline_data.take().filter(is_image)?;
+        Some(Image { media_type: data.mime_type, data: data.data })
+    }
 }
 
 #[derive(Deserialize)]
@@ -106,13 +123,15 @@ pub(crate) fn chat(body: &[u8], asked: &Asked<'_>, seen: Option<&mut Seen>) -> R
 fn choice(candidate: Candidate<'_>, asked: &Asked<'_>, called: &mut usize) -> Choice {
     let mut choice =
         Choice { logprobs: candidate.logprobs_result.as_ref().map(logprobs), ..Choice::default() };
-    for part in candidate.content.map(|content| content.parts).unwrap_or_default() {
+    for mut part in candidate.content.map(|content| content.parts).unwrap_or_default() {
+        let image = part.image();
         let text = part.text.map(|text| unquoted(text.get()).into_owned()).filter(|text| !text.is_empty());
         match text {
             Some(text) if part.thought => choice.blocks.push(Block::Reasoning { text, signature: None }),
             Some(text) => choice.blocks.push(Block::Text(text)),
             None => {}
         }
+        choice.blocks.extend(image.map(Block::Image));
         if let Some(call) = part.function_call {
             let id = call.id(asked.id, *called, part.thought_signature.as_deref());
             *called += 1;
@@ -308,7 +327,7 @@ struct Version {
 
 impl Translation {
     fn element(&mut self, object: &[u8]) {
-        let Ok(element) = serde_json::from_slice::<Element<'_>>(object) else {
+        let Ok(mut element) = serde_json::from_slice::<Element<'_>>(object) else {
             return self.events.fail("an element of Gemini's answer is no JSON", "server_error", 502);
         };
         if let Some(error) = &element.error {
@@ -334,10 +353,10 @@ impl Translation {
             self.events.refusal(&quote(&reason));
             return self.events.finish(Finish::Filtered);
         }
-        let Some(candidate) = element.candidates.iter().find(|candidate| candidate.index == 0) else {
+        let Some(candidate) = element.candidates.iter_mut().find(|candidate| candidate.index == 0) else {
             return;
         };
-        for part in candidate.content.iter().flat_map(|content| &content.parts) {
+        for part in candidate.content.iter_mut().flat_map(|content| &mut content.parts) {
             self.part(part);
         }
         if let Some(reason) = &candidate.finish_reason {
@@ -345,11 +364,14 @@ impl Translation {
         }
     }
 
-    fn part(&mut self, part: &Part<'_>) {
+    fn part(&mut self, part: &mut Part<'_>) {
         match part.text {
             Some(text) if part.thought => self.events.reasoning(text.get()),
             Some(text) => self.events.text(text.get()),
             None => {}
+        }
+        if let Some(image) = part.image() {
+            self.events.image(image);
         }
         if let Some(call) = &part.function_call {
             let id = call.id(&self.id, self.calls, part.thought_signature.as_deref());

@@ -32,6 +32,9 @@ fn candidate((index, choice): (usize, Choice)) -> Value {
         .filter_map(|block| match block {
             Block::Text(text) | Block::Refusal(text) => Some(json!({"text": text})),
             Block::Reasoning { text, .. } => Some(json!({"text": text, "thought": true})),
+            Block::Image(image) => {
+                Some(json!({"inlineData": {"mimeType": image.media_type, "data": image.data}}))
+            }
             Block::Redacted(_) => None,
             Block::Call { id, name, arguments } => Some(function_call(&id, &name, &arguments)),
         })

@@ -122,10 +122,18 @@ fn generation_config(chat: &mut Chat, call: &Call<'_>, model: &str) -> Map<Strin
         ("responseMimeType", is_json.then(|| "application/json".into())),
         ("responseSchema", schema.map(|schema| schema::cleaned(&schema.schema))),
         ("thinkingConfig", thinking(chat, model)),
+        ("responseModalities", modalities(chat)),
     ] {
         config.extend(value.map(|value| (name.to_owned(), value)));
     }
     config
+}
+
+/// What the answer may be of, where pictures are wanted.
+fn modalities(chat: &mut Chat) -> Option<Value> {
+    let asked = chat.body.shift_remove("modalities")?;
+    let words: Vec<&str> = asked.as_array()?.iter().filter_map(Value::as_str).collect();
+    words.contains(&"image").then(|| words.iter().map(|word| word.to_ascii_uppercase()).collect())
 }
 
 /// How hard the model is to think: in words for Gemini 3 and later, in tokens for those before it. `None` where

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::Operation;
-use crate::convert::answer::{Answer, Block, Choice, Failure, Finish, Tokens};
+use crate::convert::answer::{Answer, Block, Choice, Failure, Finish, Image, Tokens};
 use crate::convert::events::Writer;
 use crate::json::{quote, to_bytes};
 use crate::provider::Asked;
@@ -53,6 +53,9 @@ struct Message {
     refusal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<String>,
+    /// Not OpenAI's own: where gateways tell of pictures in chats, as OpenAI has them in requests.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    images: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCall>,
 }
@@ -120,8 +123,9 @@ fn whole_choice(index: usize, choice: Choice, is_text: bool) -> WholeChoice {
         return WholeChoice { index, message: None, text, logprobs: choice.logprobs, finish_reason };
     }
     let reasoning_content = choice.reasoning();
+    let (images, tool_calls) = (Vec::new(), Vec::new());
     let mut message =
-        Message { role: "assistant", content, refusal: None, reasoning_content, tool_calls: Vec::new() };
+        Message { role: "assistant", content, refusal: None, reasoning_content, images, tool_calls };
     for block in choice.blocks {
         match block {
             Block::Call { id, name, arguments } => message.tool_calls.push(ToolCall {
@@ -130,10 +134,17 @@ fn whole_choice(index: usize, choice: Choice, is_text: bool) -> WholeChoice {
                 function: Function { name, arguments },
             }),
             Block::Refusal(text) => message.refusal = Some(text),
+            Block::Image(picture) => message.images.push(image(message.images.len(), &picture)),
             Block::Text(_) | Block::Reasoning { .. } | Block::Redacted(_) => {}
         }
     }
     WholeChoice { index, message: Some(message), text: None, logprobs: choice.logprobs, finish_reason }
+}
+
+/// A picture, as a part of a message has it.
+fn image(index: usize, image: &Image) -> Value {
+    let url = format!("data:{};base64,{}", image.media_type, image.data);
+    json!({"type": "image_url", "image_url": {"url": url}, "index": index})
 }
 
 /// OpenAI's word for why an answer ended.
@@ -175,6 +186,8 @@ pub(crate) struct Chunks {
     model: String,
     id: String,
     created: u64,
+    /// Number of pictures so far.
+    images: usize,
     /// The client has not asked for the tokens.
     hide_usage: bool,
 }
@@ -187,6 +200,7 @@ impl Chunks {
             model: asked.model.to_owned(),
             id: format!("chatcmpl-{}", asked.id),
             created: asked.created,
+            images: 0,
             hide_usage,
         };
         chunks.write_head();
@@ -253,6 +267,15 @@ impl Writer for Chunks {
 
     fn refusal(&mut self, out: &mut BytesMut, quoted: &str) {
         self.delta(out, &[br#"{"refusal":"#, quoted.as_bytes(), b"}"]);
+    }
+
+    fn image(&mut self, out: &mut BytesMut, picture: Image) {
+        // A completion has no place for it.
+        if self.chat {
+            let images = json!({"images": [image(self.images, &picture)]}).to_string();
+            self.delta(out, &[images.as_bytes()]);
+            self.images += 1;
+        }
     }
 
     fn call(&mut self, out: &mut BytesMut, index: usize, id: &str, name: &str) {

@@ -95,6 +95,10 @@ fn turn(message: Value) -> Result<Turn, String> {
         Some("system" | "developer") => Turn::System(parts),
         Some("user") => Turn::User(parts),
         Some("assistant") => {
+            // Pictures of answers before, as they were told.
+            if let Some(images) = message.shift_remove("images").filter(Value::is_array) {
+                parts.extend(self::parts(images)?);
+            }
             let mut calls = match message.shift_remove("tool_calls") {
                 Some(Value::Array(calls)) => calls.into_iter().map(call).collect::<Result<_, _>>()?,
                 _ => Vec::new(),

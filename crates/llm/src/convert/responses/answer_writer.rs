@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::items;
-use crate::convert::answer::{Answer, Block, Choice, Finish, Tokens};
+use crate::convert::answer::{Answer, Block, Choice, Finish, Image, Tokens};
 use crate::provider::Asked;
 
 /// A whole response.
@@ -107,6 +107,7 @@ fn output(choice: Choice, asked: &Asked<'_>) -> Value {
             Block::Reasoning { text, signature } => {
                 items.push(items::reasoning(asked, index, &text, signature.as_deref()));
             }
+            Block::Image(picture) => items.push(image(asked, index, picture)),
             Block::Redacted(data) => items.push(items::reasoning(asked, index, "", Some(&data))),
             Block::Call { id, name, arguments } => {
                 items.push(call(asked, index, &id, &name, &arguments, "completed"));
@@ -139,6 +140,14 @@ pub(super) fn output_text(text: &str) -> Value {
 
 pub(super) fn refusal(text: &str) -> Value {
     json!({"type": "refusal", "refusal": text})
+}
+
+/// A picture, as OpenAI's own tool gives it.
+pub(super) fn image(asked: &Asked<'_>, index: usize, image: Image) -> Value {
+    json!({
+        "id": format!("ig_{}_{index}", asked.id), "type": "image_generation_call", "status": "completed",
+        "output_format": image.media_type.strip_prefix("image/"), "result": image.data,
+    })
 }
 
 /// A call of a function, or of a tool that takes a text.

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use serde_json::{Map, Value, json};
 
 use super::{answer_writer, items};
-use crate::convert::answer::{Failure, Finish, Tokens};
+use crate::convert::answer::{Failure, Finish, Image, Tokens};
 use crate::convert::events::{Writer, unquoted};
 use crate::provider::Asked;
 use crate::{Format, Operation};
@@ -209,6 +209,15 @@ impl ResponseEvents {
         self.output.push(item);
     }
 
+    /// An item that comes whole.
+    fn whole(&mut self, out: &mut BytesMut, item: Value) {
+        let index = self.index();
+        for kind in ["response.output_item.added", "response.output_item.done"] {
+            self.put(out, kind, json!({"output_index": index, "item": item}));
+        }
+        self.output.push(item);
+    }
+
     fn add(&mut self, out: &mut BytesMut, kind: Kind, quoted: &str) {
         let same = |open: &Open| std::mem::discriminant(&open.kind) == std::mem::discriminant(&kind);
         if !self.open.as_ref().is_some_and(same) {
@@ -256,11 +265,13 @@ impl Writer for ResponseEvents {
     fn redacted(&mut self, out: &mut BytesMut, quoted: &str) {
         self.close(out);
         let item = items::reasoning(&self.asked(), self.index(), "", Some(&unquoted(quoted)));
-        let index = self.index();
-        for kind in ["response.output_item.added", "response.output_item.done"] {
-            self.put(out, kind, json!({"output_index": index, "item": item}));
-        }
-        self.output.push(item);
+        self.whole(out, item);
+    }
+
+    fn image(&mut self, out: &mut BytesMut, image: Image) {
+        self.close(out);
+        let item = answer_writer::image(&self.asked(), self.index(), image);
+        self.whole(out, item);
     }
 
     fn refusal(&mut self, out: &mut BytesMut, quoted: &str) {

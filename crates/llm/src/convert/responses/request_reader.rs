@@ -128,6 +128,12 @@ fn add(turns: &mut Vec<Turn>, mut item: Value) -> Result<(), String> {
             let parts = parts(taken(&mut item, "output"))?;
             turns.push(Turn::Tool(ToolResult { id, parts, failed: false, cache: None }));
         }
+        Some("image_generation_call") => {
+            let format = item["output_format"].as_str().unwrap_or("png");
+            let data = item["result"].as_str().ok_or("has no result")?.to_owned();
+            let source = Source::Data { media_type: format!("image/{format}"), data };
+            assistant(turns, Some(Content::Image(source).into()), None);
+        }
         Some("reasoning") => assistant(turns, items::thoughts(&item).map(Part::from), None),
         Some(kind) => return Err(format!("an item of type '{kind}' cannot be sent to this provider")),
     }
