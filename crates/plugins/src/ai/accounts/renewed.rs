@@ -97,10 +97,11 @@ struct Held<T> {
 }
 
 type Outcome<T> = Result<Arc<T>, AccountError>;
+type News<T> = watch::Receiver<Option<Outcome<T>>>;
 
 struct Flight<T> {
     /// Hears of the fetch that is under way.
-    under_way: Option<watch::Receiver<Option<Outcome<T>>>>,
+    under_way: Option<News<T>>,
     /// Until when the last failure stands.
     failed: Option<(Instant, AccountError)>,
 }
@@ -160,7 +161,7 @@ impl<S: Source> Renewed<S> {
             return Ok(credential);
         }
         let broke_off = || AccountError(format!("the fetch of {}'s credential broke off", S::NAME));
-        let mut news = news?;
+        let mut news = news?.ok_or_else(broke_off)?;
         let outcome = news.wait_for(Option::is_some).await.map_err(|_| broke_off())?;
         outcome.clone().unwrap_or_else(|| Err(broke_off()))
     }
@@ -173,12 +174,16 @@ impl<S: Source> Renewed<S> {
         (valid.map(|held| Arc::clone(&held.credential)), is_due)
     }
 
-    /// Joins the fetch that is under way, or begins one.
-    fn begin(self: &Arc<Self>) -> Result<watch::Receiver<Option<Outcome<S::Credential>>>, AccountError> {
+    /// Joins the fetch that is under way, or begins one. `None` where what is held has just come.
+    fn begin(self: &Arc<Self>) -> Result<Option<News<S::Credential>>, AccountError> {
         let mut flight = self.flight.lock().unwrap_or_else(PoisonError::into_inner);
         // A fetch that broke off has left its end of the channel.
         if let Some(news) = flight.under_way.as_ref().filter(|news| news.has_changed().is_ok()) {
-            return Ok(news.clone());
+            return Ok(Some(news.clone()));
+        }
+        // Another fetch may have landed since this one was found due.
+        if !self.look(Instant::now()).1 {
+            return Ok(None);
         }
         if let Some((until, error)) = &flight.failed
             && Instant::now() < *until
@@ -194,7 +199,7 @@ impl<S: Source> Renewed<S> {
             tell.send_replace(Some(outcome));
         });
         flight.under_way = Some(news.clone());
-        Ok(news)
+        Ok(Some(news))
     }
 
     async fn fetch(&self) -> Outcome<S::Credential> {
@@ -328,6 +333,16 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(source.fetches.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn what_has_just_come_is_not_fetched_again() {
+        let (give, source, account) = scripted();
+        give.send(Ok(Lease::lasting(1, HOUR))).unwrap();
+        account.wait().await.unwrap();
+        // As one who found it due before it came.
+        assert!(account.begin().unwrap().is_none());
+        assert_eq!(source.fetches.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
