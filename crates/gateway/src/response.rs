@@ -110,7 +110,11 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
         filters.extend(filter);
     });
     set_fields(exchange, &mut response.headers);
-    let now = Instant::now();
+    let now = match exchange.facts.answered {
+        // Nothing has come between that would take time.
+        Some(answered) if filters.is_empty() && !chain(exchange).has(Phases::RESPONSE) => answered,
+        _ => Instant::now(),
+    };
     exchange.facts.responded = Some(now);
     add_fields(exchange, &mut response, settings, now);
     if exchange.head.method == Method::HEAD && exchange.facts.source != Source::Upstream {

@@ -1,5 +1,6 @@
 //! Consumers and their credentials.
 
+use smol_str::SmolStr;
 use tollgate_model::{Kind, Map, Value};
 use uuid::Uuid;
 
@@ -8,9 +9,9 @@ use crate::consumers::{Consumer, Consumers, Credential};
 
 /// Brings a change of a consumer or credential into the tables.
 pub(super) fn apply(consumers: &mut Consumers, change: &Change<'_>) -> Result<(), CompileError> {
-    let text = |fields: &Map<String, Value>, name: &str| {
-        fields.get(name).and_then(Value::as_str).map(Box::<str>::from)
-    };
+    fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+        fields.get(name).and_then(Value::as_str)
+    }
     let number = |fields: &Map<String, Value>, name: &str| fields.get(name).and_then(Value::as_u64);
     match (change.kind, change.after) {
         (Kind::Consumer, None) => {
@@ -21,8 +22,8 @@ pub(super) fn apply(consumers: &mut Consumers, change: &Change<'_>) -> Result<()
             consumers.insert(Consumer {
                 id: change.id,
                 workspace: change.workspace,
-                username: text(fields, "username"),
-                custom_id: text(fields, "custom_id"),
+                username: text(fields, "username").map(SmolStr::from),
+                custom_id: text(fields, "custom_id").map(SmolStr::from),
                 tags: tags.map(|tags| tags.iter().filter_map(Value::as_str).map(Box::from).collect()),
                 created_at: number(fields, "created_at").unwrap_or_default(),
                 updated_at: number(fields, "updated_at").unwrap_or_default(),
@@ -43,7 +44,7 @@ pub(super) fn apply(consumers: &mut Consumers, change: &Change<'_>) -> Result<()
             consumers.insert_credential(Credential {
                 id: change.id,
                 consumer,
-                key,
+                key: key.as_bytes().into(),
                 expires_at,
                 kind: change.kind,
             });

@@ -27,6 +27,8 @@ pub(super) struct UpstreamConnection {
     pub(super) timeouts: Timeouts,
     timer: Timer,
     read_deadline: Option<Instant>,
+    /// When it was taken from the pool, as long as nothing has had to wait since: the clock need not be asked again.
+    pub(super) taken: Option<Instant>,
     write_deadline: Option<Instant>,
     /// Requests sent, the current one included.
     pub(super) requests: u64,
@@ -71,6 +73,7 @@ impl UpstreamConnection {
             timeouts: *timeouts,
             timer: Timer::default(),
             read_deadline: None,
+            taken: None,
             write_deadline: None,
             requests: 0,
             reused: false,
@@ -84,7 +87,8 @@ impl UpstreamConnection {
     pub(super) fn is_alive(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         self.buffer.is_empty()
-            && self.transport.poll_fill(&mut context, &mut self.buffer, READ_SPACE).is_pending()
+            && (self.transport.is_quiet()
+                || self.transport.poll_fill(&mut context, &mut self.buffer, READ_SPACE).is_pending())
     }
 
     /// Makes the connection ready for the next request.
@@ -138,15 +142,18 @@ impl UpstreamConnection {
         match self.transport.poll_fill(context, &mut self.buffer, READ_SPACE) {
             Poll::Ready(Ok(length)) => {
                 self.read_deadline = None;
+                self.taken = None;
                 Poll::Ready(Ok(length))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(SendError::new(SendErrorKind::Closed, error))),
             Poll::Pending if !timed => {
                 self.read_deadline = None;
+                self.taken = None;
                 Poll::Pending
             }
             Poll::Pending => {
-                let deadline = *self.read_deadline.get_or_insert_with(|| Instant::now() + self.timeouts.read);
+                let mut begun = || self.taken.take().unwrap_or_else(Instant::now);
+                let deadline = *self.read_deadline.get_or_insert_with(|| begun() + self.timeouts.read);
                 ready!(self.timer.poll_expired(context, deadline));
                 Poll::Ready(Err(SendError::new(SendErrorKind::ReadTimeout, "no answer in time")))
             }

@@ -28,6 +28,7 @@ pub(super) fn take(endpoint: &Endpoint, settings: &PoolSettings) -> Option<Box<U
         while let Some(idle) = pool.pop_back() {
             let mut connection = idle.connection;
             if now - idle.since < settings.idle && connection.is_alive() {
+                connection.taken = Some(now);
                 return Some(connection);
             }
         }
