@@ -114,14 +114,8 @@ pub fn stream(provider: &dyn Provider, bytes: &[u8]) {
             let wishes = StreamWishes { hide_usage: true, keep_text: true, shape };
             let mut events = provider.stream(&asked, wishes);
             let mut client = Vec::new();
-            let mut rest = stream;
-            for length in lengths.iter().cycle() {
-                if rest.is_empty() {
-                    break;
-                }
-                let (piece, after) = rest.split_at(rest.len().min(*length));
+            for piece in pieces(stream, lengths) {
                 client.extend_from_slice(&events.chunk(Bytes::copy_from_slice(piece)));
-                rest = after;
             }
             client.extend_from_slice(&events.end());
             (client, events.take_seen().text.kept)
@@ -149,6 +143,15 @@ pub fn stream(provider: &dyn Provider, bytes: &[u8]) {
             }
         }
     }
+}
+
+/// The pieces of a stream that are so long, in turn; none of the lengths is 0, but where nothing comes.
+pub fn pieces<'a>(mut stream: &'a [u8], lengths: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    lengths.iter().cycle().map_while(move |length| {
+        let (piece, after) = stream.split_at(stream.len().min(*length));
+        stream = after;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// Makes event-stream frames of arbitrary bytes: a byte for the type, a byte for the length of the payload, the
