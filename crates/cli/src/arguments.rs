@@ -363,6 +363,12 @@ pub struct Dump {
     /// Leave out values that are defaults
     #[arg(long)]
     pub skip_defaults: bool,
+    /// Replace what is one's own by hashes, so that others may see the file
+    #[arg(long)]
+    pub sanitize: bool,
+    /// What is hashed before each text [default: another one each time]
+    #[arg(long, hide = true, requires = "sanitize")]
+    pub sanitization_salt: Option<String>,
     /// A file per workspace
     #[arg(long)]
     pub all_workspaces: bool,

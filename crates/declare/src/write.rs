@@ -1,5 +1,6 @@
 //! Entities as a decK file: nested as people write them, references by name.
 
+mod sanitize;
 mod yaml;
 
 use std::collections::HashMap;
@@ -9,6 +10,7 @@ use tollgate_model::Kind;
 
 use crate::plan::fill::{kong_fields, plugin_config_schema};
 use crate::plan::{Existing, Known, Schemas, own_name, set_only};
+pub use sanitize::Sanitizer;
 pub use yaml::to_yaml;
 
 /// What a document holds besides the entities.
@@ -27,6 +29,8 @@ pub struct Header {
 pub struct Style<'a> {
     /// Ids are kept also where names would do.
     pub with_id: bool,
+    /// References are ids.
+    pub by_id: bool,
     /// Values that are the defaults of these schemas are left out.
     pub without_defaults: Option<&'a Schemas>,
 }
@@ -138,7 +142,8 @@ impl Writer<'_> {
                 parent = Some(id);
                 continue;
             }
-            let name = there.map_or_else(|| id.clone(), |there| own_name(there.kind, &there.fields));
+            let named = there.filter(|_| !self.style.by_id);
+            let name = named.map_or_else(|| id.clone(), |there| own_name(there.kind, &there.fields));
             let written = match (entity.kind, key.field) {
                 (Kind::Plugin, _) => json!(name),
                 (Kind::Service, "client_certificate") => json!(id),

@@ -289,6 +289,58 @@ fn files_sync_twice_and_their_dumps_are_no_ops() {
     }
 }
 
+#[test]
+fn a_sanitized_dump_tells_nothing_of_its_owner_and_can_be_applied() {
+    let tollgate = Tollgate::with_store(&[]);
+    for mode in [KONG, KONNECT] {
+        let deck = Deck::new(&tollgate, mode);
+        deck.write("nested.yaml", include_str!("deck/nested.yaml"));
+        deck.write("certificate.yaml", &certificate_file());
+        deck.ok(&["sync", "nested.yaml"]);
+        let dump = |file: &str, more: &[&str]| {
+            deck.ok(&[&["dump", "--sanitize", "-o", file, "--yes"], more].concat());
+            deck.read(file)
+        };
+        let tags = ["--select-tag", "team-a,blue"];
+        let safe = dump("safe.yaml", &[&tags[..], &["--sanitization-salt", "salt"]].concat());
+        assert_eq!(safe, dump("again.yaml", &[&tags[..], &["--sanitization-salt", "salt"]].concat()));
+        assert_ne!(safe, dump("other.yaml", &tags), "another salt");
+        let own = [
+            "shop",
+            "alice",
+            "internal",
+            "sk-canary",
+            "x-key",
+            "10.0.0.1",
+            "gpt-4.1",
+            "team-a",
+            "x-a:1",
+            "only-custom",
+        ];
+        for text in own {
+            assert!(!safe.contains(text), "{text}\n{safe}");
+        }
+        for text in ["consistent-hashing", "key-auth", "llm/v1/chat", "GET", ":8080", "/redacted/path/"] {
+            assert!(safe.contains(text), "{text}\n{safe}");
+        }
+        deck.ok(&["reset", "-f"]);
+        deck.ok(&["sync", "safe.yaml"]);
+        assert_eq!(deck.ok(&["sync", "safe.yaml"]), summary(0, 0, 0));
+        deck.ok(&["reset", "-f"]);
+        deck.ok(&["sync", "certificate.yaml"]);
+        let of = |text: &str| -> Vec<String> {
+            let lines = text.lines().map(str::trim).filter(|line| line.len() == 64);
+            lines.map(str::to_owned).collect()
+        };
+        let before = of(&deck.ok(&["dump"]));
+        let safe = dump("safe.yaml", &[]);
+        assert!(!before.is_empty() && before.iter().all(|line| !safe.contains(line)), "{safe}");
+        deck.ok(&["reset", "-f"]);
+        deck.ok(&["sync", "safe.yaml"]);
+        deck.ok(&["reset", "-f"]);
+    }
+}
+
 /// A certificate with two names and an authority, made for the test.
 fn certificate_file() -> String {
     let folder = tempfile::tempdir().unwrap();

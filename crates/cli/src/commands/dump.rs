@@ -5,7 +5,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tollgate_declare::write::{Header, Style, document, to_yaml};
+use tollgate_declare::write::{Header, Sanitizer, Style, document, to_yaml};
+use uuid::Uuid;
 
 use super::{open, schemas, tags_of};
 use crate::CliError;
@@ -46,14 +47,31 @@ pub(super) fn run(settings: &Settings, flags: &Dump) -> Result<ExitCode, CliErro
 
 fn text(remote: &Remote, flags: &Dump, workspace: Option<&str>, format: Format) -> Result<String, CliError> {
     let select_tags = tags_of(&flags.selection);
-    let entities = flags.selection.entities(remote, &select_tags)?;
-    let schemas = if flags.skip_defaults { Some(schemas(remote, None, &entities)?) } else { None };
+    let mut entities = flags.selection.entities(remote, &select_tags)?;
+    let needs_schemas = flags.skip_defaults || flags.sanitize;
+    let schemas = if needs_schemas { Some(schemas(remote, None, &entities)?) } else { None };
+    let sanitizer = schemas.as_ref().filter(|_| flags.sanitize).map(|schemas| {
+        let salt = flags.sanitization_salt.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+        Sanitizer { salt, schemas }
+    });
+    let mut select_tags = select_tags;
+    if let Some(sanitizer) = &sanitizer {
+        for entity in &mut entities {
+            let failed = |error| CliError::Message(format!("a certificate cannot be made: {error}"));
+            sanitizer.entity(entity).map_err(failed)?;
+        }
+        select_tags.iter_mut().for_each(|tag| *tag = sanitizer.text(tag));
+    }
     let header = Header {
         workspace: workspace.map(str::to_owned),
         control_plane: remote.control_plane.clone(),
         select_tags,
     };
-    let style = Style { with_id: flags.with_id, without_defaults: schemas.as_ref() };
+    let style = Style {
+        with_id: flags.with_id || flags.sanitize,
+        by_id: flags.sanitize,
+        without_defaults: schemas.as_ref().filter(|_| flags.skip_defaults),
+    };
     let document = document(entities, &header, style);
     Ok(match format {
         Format::Yaml => to_yaml(&document),
