@@ -6,6 +6,7 @@ mod common;
 mod dumps;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::relay::Relay;
@@ -74,6 +75,19 @@ impl<'a> Deck<'a> {
     fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.tollgate.folder.path().join(name)).unwrap()
     }
+}
+
+/// Makes a certificate that signs itself, `cert.pem`, and its key, `key.pem`, in a folder.
+fn self_signed(folder: &Path, subject: &str, extensions: &[&str]) {
+    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+    let mut command = Command::new("openssl");
+    command.current_dir(folder).args(["req", "-x509", "-nodes", "-days", "30"]).args(curve);
+    command.args(["-keyout", "key.pem", "-out", "cert.pem", "-subj", subject]);
+    extensions.iter().for_each(|extension| {
+        command.args(["-addext", extension]);
+    });
+    let (code, _, err) = run(&mut command);
+    assert_eq!(code, 0, "{err}");
 }
 
 fn summary(created: usize, updated: usize, deleted: usize) -> String {
@@ -524,29 +538,8 @@ fn diagnostics() {
 fn tokens_and_tls() {
     let authority = tempfile::tempdir().unwrap();
     let path = |name: &str| authority.path().join(name).display().to_string();
-    let request = [
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "30",
-    ];
-    let (code, _, err) = run(Command::new("openssl")
-        .args(request)
-        .args(["-subj", "/CN=gateway.test", "-addext", "subjectAltName=DNS:gateway.test"])
-        .args([
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-keyout",
-            &path("key.pem"),
-            "-out",
-            &path("cert.pem"),
-        ]));
-    assert_eq!(code, 0, "{err}");
+    let extensions = ["subjectAltName=DNS:gateway.test", "basicConstraints=critical,CA:FALSE"];
+    self_signed(authority.path(), "/CN=gateway.test", &extensions);
     let tollgate = Tollgate::with_store(&[
         ("KONG_ADMIN_LISTEN", "127.0.0.1:0, 127.0.0.1:0 ssl http2"),
         ("KONG_SSL_CERT", &path("cert.pem")),

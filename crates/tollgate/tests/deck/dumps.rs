@@ -109,28 +109,10 @@ fn dumps_go_to_files_that_only_the_owner_reads() {
 /// A certificate with two names and an authority, made for the test.
 fn certificate_file() -> String {
     let folder = tempfile::tempdir().unwrap();
-    let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("cert.pem"));
-    let words = [
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "30",
-    ];
-    let (code, _, err) = run(Command::new("openssl")
-        .args(words)
-        .args(["-subj", "/CN=a.example.com", "-addext", "basicConstraints=critical,CA:TRUE"])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate));
-    assert_eq!(code, 0, "{err}");
-    let block = |path: &std::path::Path| std::fs::read_to_string(path).unwrap().replace('\n', "\n    ");
-    let (key, certificate) = (block(&key), block(&certificate));
+    self_signed(folder.path(), "/CN=a.example.com", &["basicConstraints=critical,CA:TRUE"]);
+    let block =
+        |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap().replace('\n', "\n    ");
+    let (key, certificate) = (block("key.pem"), block("cert.pem"));
     format!(
         "_format_version: \"3.0\"\ncertificates:\n- id: 7d1a8cc2-5d67-4f0e-9c54-0f6a4f9a1c01\n  cert: |\n    {certificate}\n  \
          key: |\n    {key}\n  snis:\n  - name: a.example.com\n  - name: b.example.com\nca_certificates:\n- cert: |\n    {certificate}\n"
