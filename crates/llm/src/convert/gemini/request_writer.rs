@@ -45,7 +45,7 @@ pub(crate) fn chat(
     for name in OWN {
         sent.extend(chat.body.shift_remove(name).map(|value| (name.to_owned(), value)));
     }
-    let mut generation = generation_config(&mut chat, call, model);
+    let mut generation = generation_config(&mut chat, model);
     let mut extra = match chat.body.shift_remove("extra_body") {
         Some(Value::Object(extra)) => extra,
         _ => Map::new(),
@@ -101,7 +101,7 @@ fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
     }
 }
 
-fn generation_config(chat: &mut Chat, call: &Call<'_>, model: &str) -> Map<String, Value> {
+fn generation_config(chat: &mut Chat, model: &str) -> Map<String, Value> {
     let stop = std::mem::take(&mut chat.stop);
     let schema = chat.schema.take();
     let is_json = schema.is_some() || chat.json;
@@ -112,8 +112,7 @@ fn generation_config(chat: &mut Chat, call: &Call<'_>, model: &str) -> Map<Strin
         ("topP", chat.top_p.take()),
         ("topK", chat.top_k.take()),
         ("stopSequences", (!stop.is_empty()).then(|| stop.into())),
-        // Of a streamed answer only one is read.
-        ("candidateCount", chat.count.take().filter(|_| !call.stream)),
+        ("candidateCount", chat.count.take()),
         ("seed", chat.seed.take()),
         ("presencePenalty", chat.presence_penalty.take()),
         ("frequencyPenalty", chat.frequency_penalty.take()),
