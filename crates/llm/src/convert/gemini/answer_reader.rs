@@ -164,7 +164,7 @@ fn finish(reason: &str, calls: bool) -> Finish {
 }
 
 /// Why a prompt was not answered, where it was not.
-fn blocked(feedback: &Value) -> Option<String> {
+pub(super) fn blocked(feedback: &Value) -> Option<String> {
     let reason = feedback["blockReason"].as_str().filter(|reason| *reason != "BLOCK_REASON_UNSPECIFIED")?;
     Some(match feedback["blockReasonMessage"].as_str() {
         Some(message) => format!("Gemini has blocked the prompt ({reason}): {message}"),

@@ -5,13 +5,14 @@ use serde_json::{Map, Value, json};
 use super::schema;
 use crate::convert::chat::{Call as ToolCall, Chat, Choice, Content, Part, Source, Tool, ToolResult, Turn};
 use crate::convert::embeddings::Embeddings;
+use crate::convert::merge;
 use crate::request::{Call, Rules};
 
 /// What stands for the signature of a call that another provider's model made.
 const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
 /// Members of Gemini's own request that a client of another format may add to its.
-const OWN: [&str; 5] = ["cachedContent", "safetySettings", "labels", "toolConfig", "tool_config"];
+pub(super) const OWN: [&str; 5] = ["cachedContent", "safetySettings", "labels", "toolConfig", "tool_config"];
 
 /// Where Gemini's files are found by their names.
 const FILES: &str = "https://generativelanguage.googleapis.com/v1beta/";
@@ -90,15 +91,6 @@ pub(crate) fn predictions(asked: Embeddings) -> Value {
     }
     sent.extend(asked.extra);
     sent.into()
-}
-
-fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
-    for (name, value) in from {
-        match (into.get_mut(&name), value) {
-            (Some(Value::Object(has)), Value::Object(more)) => has.extend(more),
-            (_, value) => drop(into.insert(name, value)),
-        }
-    }
 }
 
 fn generation_config(chat: &mut Chat, model: &str) -> Map<String, Value> {
@@ -336,7 +328,7 @@ fn parts(parts: Vec<Part>) -> Result<Vec<Value>, String> {
 }
 
 /// Data, or where it is found: of what kind it is, is said by the ending of its name.
-fn data(source: Source, otherwise: &str) -> Value {
+pub(super) fn data(source: Source, otherwise: &str) -> Value {
     match source {
         Source::Data { media_type, data } => json!({"inlineData": {"mimeType": media_type, "data": data}}),
         Source::Url(url) => {
