@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use rustix::fs::{Access, access};
+use tollgate_gateway::trace::TraceSettings;
 use tollgate_http::server::{Limits, Listener};
 use tollgate_telemetry::Level;
 
@@ -255,6 +256,14 @@ impl Configuration {
                 errors.push(format!("{}: {message}", self.origin("headers")));
                 tollgate_gateway::HeaderTokens::OFF
             });
+        let share = |text: &str| text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+        let sampling_rate = self.parsed("tracing_sampling_rate", "a number from 0 to 1", share, &mut errors);
+        let traces =
+            TraceSettings::parse(&self.list("tracing_instrumentations"), sampling_rate.unwrap_or_default())
+                .unwrap_or_else(|message| {
+                    errors.push(format!("{}: {message}", self.origin("tracing_instrumentations")));
+                    TraceSettings::default()
+                });
         let database = match self.get("database") {
             Some("off") => Database::Off,
             None | Some("sqlite") => Database::Sqlite,
@@ -310,6 +319,7 @@ impl Configuration {
             limits,
             pool,
             headers,
+            traces,
             upstream_request_id: self
                 .list("headers_upstream")
                 .iter()
@@ -442,6 +452,8 @@ pub struct Node {
     pub pool: tollgate_http::client::PoolSettings,
     /// `headers`
     pub headers: tollgate_gateway::HeaderTokens,
+    /// `tracing_instrumentations` and `tracing_sampling_rate`
+    pub traces: TraceSettings,
     /// `headers_upstream`
     pub upstream_request_id: bool,
     /// `server_token`
