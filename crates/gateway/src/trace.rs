@@ -156,7 +156,10 @@ pub(crate) fn begin(exchange: &mut Exchange) {
 }
 
 /// When a plugin's phase begins, where that has a span.
-pub(crate) fn phase_begins(exchange: &Exchange, is_wanted: impl Fn(&TraceSettings) -> bool) -> Option<Instant> {
+pub(crate) fn phase_begins(
+    exchange: &Exchange,
+    is_wanted: impl Fn(&TraceSettings) -> bool,
+) -> Option<Instant> {
     let wanted = exchange.trace.is_some() && is_wanted(&exchange.settings.traces);
     wanted.then(Instant::now)
 }

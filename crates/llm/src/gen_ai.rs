@@ -89,9 +89,8 @@ impl Wanted {
 /// The messages of a client's request; `None` where it has none. Only texts are told.
 pub fn input_messages(format: Format, body: &[u8]) -> Option<Value> {
     let said = prompt::said(format, &Object::parse(body)?)?;
-    let message = |said: prompt::Said| {
-        json!({"role": said.role, "parts": [{"type": "text", "content": said.text}]})
-    };
+    let message =
+        |said: prompt::Said| json!({"role": said.role, "parts": [{"type": "text", "content": said.text}]});
     Some(said.into_iter().map(message).collect())
 }
 
@@ -199,9 +198,19 @@ mod tests {
     fn what_requests_ask_for() {
         for (sent, max_tokens, temperature, output_type) in [
             (json!({"max_tokens": 5, "temperature": 0.5}), Some(5), Some(0.5), "text"),
-            (json!({"max_completion_tokens": 6, "response_format": {"type": "json_schema"}}), Some(6), None, "json"),
+            (
+                json!({"max_completion_tokens": 6, "response_format": {"type": "json_schema"}}),
+                Some(6),
+                None,
+                "json",
+            ),
             (json!({"inferenceConfig": {"maxTokens": 7, "temperature": 1}}), Some(7), Some(1.0), "text"),
-            (json!({"generationConfig": {"maxOutputTokens": 8, "responseMimeType": "application/json"}}), Some(8), None, "json"),
+            (
+                json!({"generationConfig": {"maxOutputTokens": 8, "responseMimeType": "application/json"}}),
+                Some(8),
+                None,
+                "json",
+            ),
             (json!({"options": {"num_predict": 9}, "format": {"type": "object"}}), Some(9), None, "json"),
         ] {
             let wanted = Wanted::of(sent.to_string().as_bytes(), Operation::Chat);

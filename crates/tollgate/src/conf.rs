@@ -136,6 +136,11 @@ impl Configuration {
         (!value.is_empty() && value != "NONE").then_some(value)
     }
 
+    /// Of a property's two names the one that is set; the new one where both or neither is.
+    fn newer(&self, new: &'static str, old: &'static str) -> &'static str {
+        if self.values.contains_key(old) && !self.values.contains_key(new) { old } else { new }
+    }
+
     /// Where a property was set, for messages.
     fn origin(&self, name: &str) -> String {
         self.values.get(name).map_or_else(|| name.to_owned(), |(_, origin)| format!("{name} ({origin})"))
@@ -257,13 +262,13 @@ impl Configuration {
                 tollgate_gateway::HeaderTokens::OFF
             });
         let share = |text: &str| text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
-        let sampling_rate = self.parsed("tracing_sampling_rate", "a number from 0 to 1", share, &mut errors);
-        let traces =
-            TraceSettings::parse(&self.list("tracing_instrumentations"), sampling_rate.unwrap_or_default())
-                .unwrap_or_else(|message| {
-                    errors.push(format!("{}: {message}", self.origin("tracing_instrumentations")));
-                    TraceSettings::default()
-                });
+        let rate = self.newer("tracing_sampling_rate", "opentelemetry_tracing_sampling_rate");
+        let sampling_rate = self.parsed(rate, "a number from 0 to 1", share, &mut errors).unwrap_or_default();
+        let parts = self.newer("tracing_instrumentations", "opentelemetry_tracing");
+        let traces = TraceSettings::parse(&self.list(parts), sampling_rate).unwrap_or_else(|message| {
+            errors.push(format!("{}: {message}", self.origin(parts)));
+            TraceSettings::default()
+        });
         let database = match self.get("database") {
             Some("off") => Database::Off,
             None | Some("sqlite") => Database::Sqlite,

@@ -163,13 +163,7 @@ fn a_request_and_its_parts() {
     assert_eq!(root.resource["deployment.environment"], "test");
     assert!(root.resource.contains_key("service.instance.id"));
     let names: Vec<&str> = spans.iter().map(|span| &*span.name).collect();
-    let expected = [
-        "kong",
-        "kong.router",
-        "kong.access.plugin.opentelemetry",
-        "kong.dns",
-        "kong.balancer",
-    ];
+    let expected = ["kong", "kong.router", "kong.access.plugin.opentelemetry", "kong.dns", "kong.balancer"];
     for name in expected {
         assert!(names.contains(&name), "{name} in {names:?}");
     }
@@ -179,7 +173,10 @@ fn a_request_and_its_parts() {
         assert!(span.name == "kong" || span.parent == root.id, "{span:?}");
     }
     let lookup = named(&spans, "kong.dns");
-    assert_eq!((lookup.of("dns.record.domain"), lookup.of("dns.record.ip")), (&json!("localhost"), &json!("127.0.0.1")));
+    assert_eq!(
+        (lookup.of("dns.record.domain"), lookup.of("dns.record.ip")),
+        (&json!("localhost"), &json!("127.0.0.1"))
+    );
     let balancer = named(&spans, "kong.balancer");
     assert_eq!((balancer.kind, balancer.of("try_count")), (3, &json!(1)));
     assert_eq!(balancer.of("net.peer.port"), &json!(upstream.port));
@@ -233,12 +230,10 @@ fn who_decides_what_is_sampled() {
     assert_eq!(send(&quiet, "01"), "00");
     let all = Tollgate::with_file(&file, &ALL);
     assert_eq!((send(&all, "00"), send(&all, "01")), ("00".to_owned(), "01".to_owned()));
-    let none = [ALL[0], ("KONG_TRACING_SAMPLING_RATE", "0")];
+    let none = [("KONG_OPENTELEMETRY_TRACING", "all"), ("KONG_TRACING_SAMPLING_RATE", "0")];
     assert_eq!(send(&Tollgate::with_file(&file, &none), "01"), "00");
-    let decides = file.replace(
-        "      queue:",
-        "      sampling_strategy: parent_probability_fallback\n      queue:",
-    );
+    let decides =
+        file.replace("      queue:", "      sampling_strategy: parent_probability_fallback\n      queue:");
     let decided = Tollgate::with_file(&decides, &none);
     assert_eq!(send(&decided, "01"), "01");
     eventually("two traces", || {
@@ -337,7 +332,8 @@ fn a_stop_loses_nothing() {
     let file = file(upstream.port, 1, collector.upstream.port)
         .replace("max_coalescing_delay: 0.05", "max_coalescing_delay: 3600");
     let tollgate = Tollgate::with_file(&file, &ALL);
-    let request = format!("GET /plain HTTP/1.1\r\nHost: a\r\ntraceparent: 00-{CLIENTS}-b7ad6b7169203331-01\r\n\r\n");
+    let request =
+        format!("GET /plain HTTP/1.1\r\nHost: a\r\ntraceparent: 00-{CLIENTS}-b7ad6b7169203331-01\r\n\r\n");
     assert_eq!(exchange(tollgate.proxy(), request.as_bytes()).status, 200);
     assert!(collector.spans.lock().unwrap().is_empty());
     common::run(std::process::Command::new("kill").args(["-TERM", &tollgate.id().to_string()]));

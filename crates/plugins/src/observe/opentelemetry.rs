@@ -144,8 +144,7 @@ pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, 
     let queue = match &config.traces_endpoint {
         None => None,
         Some(url) => {
-            let server =
-                Server::of(url).map_err(|error| refused("traces_endpoint", error.to_string()))?;
+            let server = Server::of(url).map_err(|error| refused("traces_endpoint", error.to_string()))?;
             let name = format!("opentelemetry: {}{}", server.origin, server.path());
             let timeouts = Timeouts {
                 connect: milliseconds(config.connect_timeout),
@@ -247,9 +246,9 @@ impl Plugin for OpenTelemetry {
         if formats.is_empty() {
             formats.push(propagation::Format::W3c);
         }
-        let ids = formats.iter().map(|format| {
-            (format.name().to_owned(), format.trace_id(told.trace_id, told.is_short).into())
-        });
+        let ids = formats
+            .iter()
+            .map(|format| (format.name().to_owned(), format.trace_id(told.trace_id, told.is_short).into()));
         let ids = Value::Object(ids.collect());
         exchange.facts.custom.insert("trace_id".to_owned(), ids);
         if let Some(name) = &self.answer_field {

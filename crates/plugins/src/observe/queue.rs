@@ -111,7 +111,8 @@ impl<T: Send + 'static> Queue<T> {
     where
         T: Sync,
     {
-        let runtime = background::runtime().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+        let runtime =
+            background::runtime().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
         let line = Arc::new(Line {
             name,
             waiting: ArrayQueue::new(config.max_entries.max(1)),

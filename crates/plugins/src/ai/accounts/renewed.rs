@@ -115,8 +115,7 @@ pub struct Renewed<S: Source> {
 }
 
 fn runtime() -> Result<&'static Handle, AccountError> {
-    background::runtime()
-        .map_err(|error| AccountError(format!("there is no thread to fetch with: {error}")))
+    background::runtime().map_err(|error| AccountError(format!("there is no thread to fetch with: {error}")))
 }
 
 impl<S: Source> Renewed<S> {

@@ -280,13 +280,7 @@ impl Record {
     }
 
     /// Leaves the span of the call in the trace.
-    fn leave_span(
-        &self,
-        traced: Traced,
-        exchange: &mut Exchange,
-        ended: Instant,
-        usage: Option<&Usage>,
-    ) {
+    fn leave_span(&self, traced: Traced, exchange: &mut Exchange, ended: Instant, usage: Option<&Usage>) {
         let facts = &exchange.facts;
         let status = || {
             let of_try = facts.tries.last().and_then(|attempt| attempt.failure);

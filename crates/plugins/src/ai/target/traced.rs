@@ -182,3 +182,16 @@ pub(super) struct Over<'a> {
     /// The status of the answer, where the call has failed.
     pub(super) failure: Option<u16>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_attribute_is_documented() {
+        let page = include_str!("../../../../../docs/tracing.md");
+        for (name, _) in ATTRIBUTES {
+            assert!(page.contains(&format!("\n| `{name}` |")), "{name}");
+        }
+    }
+}

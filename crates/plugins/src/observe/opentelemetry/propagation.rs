@@ -90,9 +90,7 @@ impl Propagation {
         let (extract, inject) = match header_type {
             Some("ignore") => (Vec::new(), vec![Inject::As(default_format)]),
             None | Some("preserve") => (ANY.to_vec(), vec![Inject::Preserve]),
-            Some(other) => {
-                (ANY.to_vec(), std::iter::once(Inject::Preserve).chain(inject(other)).collect())
-            }
+            Some(other) => (ANY.to_vec(), std::iter::once(Inject::Preserve).chain(inject(other)).collect()),
         };
         Self { extract, clear, inject, default_format }
     }
@@ -134,7 +132,11 @@ pub(super) use fields::Told;
 mod tests {
     use super::*;
 
-    fn config(extract: Option<&[&str]>, inject: Option<&[&str]>, clear: Option<&[&str]>) -> PropagationConfig {
+    fn config(
+        extract: Option<&[&str]>,
+        inject: Option<&[&str]>,
+        clear: Option<&[&str]>,
+    ) -> PropagationConfig {
         let list = |names: Option<&[&str]>| {
             names.map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
         };

@@ -13,10 +13,7 @@ use tollgate_gateway::{Exchange, clock};
 use tollgate_http::Version;
 
 /// What is told of this node: what is known of itself, and what is configured, which wins.
-pub(super) fn resource<'a>(
-    node_id: &str,
-    configured: impl Iterator<Item = (&'a str, String)>,
-) -> Resource {
+pub(super) fn resource<'a>(node_id: &str, configured: impl Iterator<Item = (&'a str, String)>) -> Resource {
     let mut values = vec![
         ("service.name", "kong".to_owned()),
         ("service.version", env!("CARGO_PKG_VERSION").to_owned()),

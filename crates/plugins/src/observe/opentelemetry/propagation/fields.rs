@@ -173,8 +173,9 @@ impl Format {
                 headers.set("x-datadog-parent-id", span.to_string());
                 headers.set("x-datadog-sampling-priority", sampled.to_string());
             }
-            Self::Aws => headers
-                .set("x-amzn-trace-id", format!("Root={trace};Parent={span:016x};Sampled={sampled}")),
+            Self::Aws => {
+                headers.set("x-amzn-trace-id", format!("Root={trace};Parent={span:016x};Sampled={sampled}"))
+            }
             Self::Gcp => headers.set("x-cloud-trace-context", format!("{trace}/{span};o={sampled}")),
             Self::Instana => {
                 headers.set("x-instana-t", trace);
