@@ -23,15 +23,15 @@ pub const FORMATS: [Format; 7] = [
     Format::HuggingFace,
 ];
 
-/// A provider for each format on the wire.
-pub fn providers() -> [Arc<dyn Provider>; 8] {
+/// A provider for each format on the wire, of pictures too.
+pub fn providers() -> [Arc<dyn Provider>; 9] {
     let settings = Settings {
         aws_region: Some("eu-west-1".into()),
         anthropic_version: Some("2023-06-01".into()),
         llama2_format: Some("raw".into()),
         ..Settings::default()
     };
-    ["openai", "anthropic", "bedrock", "gemini", "cohere", "ollama", "huggingface", "llama2"]
+    ["openai", "anthropic", "bedrock", "gemini", "cohere", "ollama", "huggingface", "llama2", "dashscope"]
         .map(|name| provider::configured(name, &settings).unwrap_or_else(|| panic!("{name} is not served")))
 }
 
@@ -90,12 +90,13 @@ fn asked<'a>(format: Format, action: &'a str, kept: &'a Map<String, Value>) -> A
 pub fn answer(provider: &dyn Provider, body: &[u8]) {
     let kept = Map::new();
     let is_json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).is_ok();
+    let check = |asked: Asked<'_>| match provider.answer(body, &asked, Some(&mut Seen::default())) {
+        Err(message) => assert!(!message.is_empty()),
+        Ok(translated) => assert!(translated.is_none_or(|bytes| is_json(&bytes))),
+    };
+    check(Asked { operation: Operation::Images, ..asked(Format::OpenAi, "", &kept) });
     for format in FORMATS {
-        let mut seen = Seen::default();
-        match provider.answer(body, &asked(format, "", &kept), Some(&mut seen)) {
-            Err(message) => assert!(!message.is_empty()),
-            Ok(translated) => assert!(translated.is_none_or(|bytes| is_json(&bytes))),
-        }
+        check(asked(format, "", &kept));
         for status in [400, 429, 500] {
             assert!(provider.error(status, body, format).is_none_or(|bytes| is_json(&bytes)));
         }

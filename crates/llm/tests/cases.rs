@@ -32,7 +32,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("huggingface", include_str!("../cases/huggingface_plain.json")),
     ("huggingface", include_str!("../cases/huggingface-client_plain.json")),
     ("llama2", include_str!("../cases/llama2_plain.json")),
-    ("", include_str!("../cases/images.json")),
+    ("", include_str!("../cases/images_plain.json")),
 ];
 const STREAMED: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_streamed.json")),
