@@ -138,6 +138,22 @@ impl Admin {
         ok(page(data, offset, &call.link(), &arguments))
     }
 
+    /// A page of what an entity's memberships join it with: `own` is the field by which they refer to it, `other` that
+    /// of what is listed.
+    pub(crate) fn list_members(&self, call: &Call, of: &Stored, own: &str, other: &str) -> Answer {
+        let (size, from) = (page_size(call)?, offset_id(call)?);
+        let (data, next) = self.store.read(|view| {
+            let found = view.list_referring(Kind::ConsumerGroupConsumer, own, of.id, None, size, from)?;
+            let mut data = Vec::new();
+            for membership in &found.entities {
+                data.extend(self.joined(view, membership, other)?);
+            }
+            Ok((data, found.next))
+        })?;
+        let offset = next.map(|id| encode(&json!([id.to_string()])));
+        ok(page(data, offset, &call.link(), ""))
+    }
+
     fn consumer_by_custom_id(&self, call: &Call) -> Answer {
         let Some(custom_id) = call.query("custom_id").filter(|text| !text.is_empty()) else {
             let message = "custom_id must be an unempty string";

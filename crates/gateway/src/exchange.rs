@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::answer;
 use crate::attempts::Attempts;
-use crate::consumers::{Consumer, Credential};
+use crate::consumers::{Consumer, Credential, Groups};
 use crate::destination::Destination;
 use crate::logging;
 use crate::plugin::ResponseFilter;
@@ -79,7 +79,7 @@ pub struct Exchange {
     pub(crate) filters: Vec<(usize, Box<dyn ResponseFilter>)>,
     pub(crate) llm_usage_observers: Vec<LlmUsageObserver>,
     pub(crate) running: usize,
-    /// Plugins that ran, where consumer-scoped configuration decided; else the route's own list counts.
+    /// Plugins that ran, where configuration of consumers or groups decided; else the route's own list counts.
     pub(crate) collected: Option<Vec<Arc<crate::chain::Configured>>>,
     /// The log entry, once a plugin has asked for it.
     pub(crate) entry: Option<Arc<Map<String, Value>>>,
@@ -293,7 +293,9 @@ impl Exchange {
     pub fn llm_providers(&self) -> Vec<&'static str> {
         let Some(route) = &self.route else { return Vec::new() };
         let consumer = self.consumer.as_ref().map(|consumer| consumer.id);
-        let plugins = (0..route.chain.len()).filter_map(|place| route.chain.resolve(place, consumer));
+        let consumers = &self.snapshot.consumers;
+        let plugins =
+            (0..route.chain.len()).filter_map(|place| route.chain.resolve(place, consumer, consumers));
         let mut providers = Vec::new();
         for provider in plugins.flat_map(|configured| configured.plugin.llm_providers()) {
             if !providers.contains(&provider) {
@@ -301,6 +303,12 @@ impl Exchange {
             }
         }
         providers
+    }
+
+    /// The groups of the consumer, by name, as far as the consumer is known.
+    pub fn consumer_groups(&self) -> Groups<'_> {
+        let consumer = self.consumer.as_ref();
+        consumer.map(|consumer| self.snapshot.consumers.groups_of(consumer.id)).unwrap_or_default()
     }
 
     /// Has `observer` told what this exchange's LLM call used, once the answer has ended however it did.

@@ -178,7 +178,8 @@ fn each_plugin(
     let plugins = match collected.as_deref().or(chain.fixed.as_deref()) {
         Some(plugins) => plugins,
         None => {
-            of_nobody = (0..chain.len()).filter_map(|place| chain.resolve(place, None).cloned()).collect();
+            let run = |place| chain.resolve(place, None, &snapshot.consumers).cloned();
+            of_nobody = (0..chain.len()).filter_map(run).collect();
             &of_nobody
         }
     };

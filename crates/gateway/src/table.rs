@@ -33,6 +33,16 @@ impl<T> Table<T> {
         self.shards[shard(hash)].find(hash, |entry| is(entry))
     }
 
+    /// Every entry of a key.
+    pub(crate) fn find_all(
+        &self,
+        key: &(impl Hash + ?Sized),
+        is: impl Fn(&T) -> bool,
+    ) -> impl Iterator<Item = &Arc<T>> {
+        let hash = hash(key);
+        self.shards[shard(hash)].iter_hash(hash).filter(move |entry| is(entry))
+    }
+
     pub(crate) fn insert(&mut self, key: &(impl Hash + ?Sized), entry: Arc<T>, rehash: impl Fn(&T) -> u64) {
         let hash = hash(key);
         self.shard_mut(hash).insert_unique(hash, entry, |entry| rehash(entry));

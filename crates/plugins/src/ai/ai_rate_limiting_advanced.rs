@@ -76,7 +76,7 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     });
     let code = config.error_code.unwrap_or(429.0);
     Ok(Arc::new(AiRateLimiting(Arc::new(Limiter {
-        count_by: count_by(&config)?,
+        count_by: count_by(&config),
         status: status(code)?,
         message: config.error_message.unwrap_or_default(),
         names_groups: config.error_hide_providers != Some(true),
@@ -117,20 +117,17 @@ fn refuse_lua(config: &AiRateLimitingConfig) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn count_by(config: &AiRateLimitingConfig) -> Result<CountBy, BuildError> {
+fn count_by(config: &AiRateLimitingConfig) -> CountBy {
     let text = |text: &Option<String>| text.clone().unwrap_or_default().into();
-    Ok(match config.identifier.as_deref() {
+    match config.identifier.as_deref() {
         Some("ip") => CountBy::Ip,
         Some("credential") => CountBy::Credential,
         Some("service") => CountBy::Service,
         Some("header") => CountBy::Header(text(&config.header_name)),
         Some("path") => CountBy::Path(text(&config.path)),
-        Some("consumer-group") => {
-            let message = "consumer groups are not served by this version; use 'consumer'";
-            return Err(refused("config.identifier", message));
-        }
+        Some("consumer-group") => CountBy::ConsumerGroup,
         _ => CountBy::Consumer,
-    })
+    }
 }
 
 fn status(code: f64) -> Result<StatusCode, BuildError> {

@@ -29,6 +29,7 @@ pub struct FileLogConfig {
 pub fn schema() -> PluginSchema {
     PluginSchema::new("file-log", 9, FileLogConfig::schema())
         .about("Writes a line of JSON for every request into a file.")
+        .without_consumer_group()
 }
 
 /// Compiles a configured `file-log`.

@@ -20,7 +20,7 @@ pub struct AiRateLimitingConfig {
     #[config(optional, len_min(1))]
     pub policies: Option<Vec<PolicyConfig>>,
     /// What requests are counted by, with `llm_providers`. What a request does not have is replaced by the client's
-    /// address.
+    /// address; of several groups of consumers the first by name counts.
     #[config(
         default = "consumer",
         one_of("ip", "credential", "consumer", "service", "header", "path", "consumer-group")
@@ -132,7 +132,8 @@ pub struct MatchConfig {
     /// What is looked at.
     #[config(required, one_of("consumer", "consumer_group", "header", "ip", "model", "path", "provider"))]
     pub r#type: String,
-    /// Which of it: `id`, `username` or `custom_id` of a consumer; the name of a header.
+    /// Which of it: `id`, `username` or `custom_id` of a consumer; `id` or `name` of a group (without it, either); the
+    /// name of a header.
     #[config(optional)]
     pub key: Option<String>,
     /// The values there may be; any where none are given.

@@ -49,8 +49,7 @@ impl Match {
             providers.retain(|provider| self.takes(provider));
             return (!providers.is_empty()).then(|| providers.join(",").into());
         }
-        let value = self.attribute.of(exchange, prompt.model.as_deref(), None)?;
-        self.takes(&value).then_some(value)
+        self.attribute.find(exchange, prompt.model.as_deref(), None, |value| self.takes(value))
     }
 
     fn takes(&self, value: &str) -> bool {
