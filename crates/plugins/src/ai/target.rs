@@ -33,6 +33,7 @@ use account::TargetAccount;
 pub(super) use answer::{LARGEST_ANSWER, plain_body};
 use answer::{Plain, Preserved, Streamed};
 use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
+use intake::parts_as_json;
 pub(super) use intake::{Reads, body_limit, take_body, with_body};
 use log::{Azure, Record, Watch};
 pub(super) use log::{Finished, Told};
@@ -250,6 +251,11 @@ impl Target {
         }
     }
 
+    /// Whether requests pass as OpenAI's clients write them.
+    fn passes(&self) -> bool {
+        provider::passes(&*self.shared.provider, self.shared.format, self.shared.operation)
+    }
+
     /// Whether requests may have to wait for [`Target::ready`].
     pub(super) fn has_account(&self) -> bool {
         self.account.is_some()
@@ -281,12 +287,14 @@ impl Target {
     ) -> Result<Box<dyn ResponseFilter>, Refusal> {
         let model = self.own_model(exchange)?;
         let (destination, mut path) = self.upstream.resolve(exchange)?;
+        let of_parts = if self.passes() { None } else { parts_as_json(exchange, body) };
+        let body = of_parts.as_deref().or(body);
         let renamed = self.without_alias(body, model.as_deref());
         let body = renamed.as_deref().or(body);
         let heard = self.hear(exchange);
         let rules = self.rules(&heard, model.as_deref(), policy);
         let watch = Watch { noted: exchange.facts.tries.len(), told };
-        if self.shared.operation.passes() {
+        if self.passes() {
             let filter = self.pass(exchange, body, &rules, policy, watch)?;
             let path = passing::below(path, self.shared.operation, rules.path);
             self.prove(exchange, &destination, &path, body.unwrap_or_default())?;
