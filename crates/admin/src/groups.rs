@@ -2,8 +2,7 @@
 
 use tollgate_http::StatusCode;
 use tollgate_model::{FieldErrors, Kind, Map, Value, json, membership_id};
-use tollgate_store::{StoreError, Stored};
-use uuid::Uuid;
+use tollgate_store::{StoreError, Stored, View};
 
 use crate::answer::{Answer, Failure, created, not_found, nothing, ok};
 use crate::entities::{Write, reference};
@@ -13,10 +12,10 @@ const MEMBERSHIP: Kind = Kind::ConsumerGroupConsumer;
 
 /// One of the two sides of a membership.
 #[derive(Clone, Copy)]
-struct Side {
+pub(crate) struct Side {
     kind: Kind,
     /// The field by which a membership refers to it.
-    field: &'static str,
+    pub(crate) field: &'static str,
     /// Its name in a body that adds one.
     added: &'static str,
 }
@@ -39,6 +38,14 @@ enum What<'a> {
     One(&'a str),
     /// `/consumer_groups/{group}/overrides/plugins/rate-limiting-advanced`
     Overrides,
+}
+
+impl Side {
+    /// Who or what a membership joins on this side.
+    pub(crate) fn joined(self, view: &View<'_>, membership: &Stored) -> Result<Option<Value>, StoreError> {
+        let Some(id) = reference(&membership.fields, self.field) else { return Ok(None) };
+        Ok(view.get(self.kind, id)?.map(|stored| Value::Object(stored.fields)))
+    }
 }
 
 impl<'a> Groups<'a> {
@@ -71,7 +78,7 @@ impl<'a> Groups<'a> {
     pub(crate) fn answer(&self, admin: &Admin, call: &Call) -> Answer {
         let own = admin.find(call, self.of.kind, self.key)?.ok_or_else(not_found)?;
         match (&self.what, call.method.as_str()) {
-            (What::All, "GET") => admin.list_members(call, &own, self.of.field, self.other().field),
+            (What::All, "GET") => admin.list_members(call, &own, self.of, self.other()),
             (What::All, "POST") => self.add(admin, call, own),
             (What::All, _) => {
                 admin.transact(call, MEMBERSHIP, Write::Remove(self.key), |transaction| {
@@ -160,7 +167,7 @@ impl Admin {
                 |kind: Kind| view.list_referring(kind, GROUP.field, group.id, None, usize::MAX, None);
             if everyone {
                 for membership in belonging(MEMBERSHIP)?.entities {
-                    consumers.extend(self.joined(view, &membership, CONSUMER.field)?);
+                    consumers.extend(CONSUMER.joined(view, &membership)?);
                 }
             }
             if !call.konnect {
@@ -177,17 +184,5 @@ impl Admin {
             shown.insert("consumers".into(), consumers.into());
         }
         ok(shown)
-    }
-
-    /// What a membership joins, on the side of `field`.
-    pub(crate) fn joined(
-        &self,
-        view: &tollgate_store::View<'_>,
-        membership: &Stored,
-        field: &str,
-    ) -> Result<Option<Value>, StoreError> {
-        let kind = if field == CONSUMER.field { CONSUMER.kind } else { GROUP.kind };
-        let id = reference(&membership.fields, field).unwrap_or(Uuid::nil());
-        Ok(view.get(kind, id)?.map(|stored| Value::Object(stored.fields)))
     }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::answer::{Answer, Failure, escape, not_found, ok};
 use crate::endpoint::Above;
+use crate::groups::Side;
 use crate::{Admin, Call, id_of};
 
 /// Kong leaves the padding out, and takes both.
@@ -138,15 +139,15 @@ impl Admin {
         ok(page(data, offset, &call.link(), &arguments))
     }
 
-    /// A page of what an entity's memberships join it with: `own` is the field by which they refer to it, `other` that
-    /// of what is listed.
-    pub(crate) fn list_members(&self, call: &Call, of: &Stored, own: &str, other: &str) -> Answer {
+    /// A page of what the memberships of `of` join it with.
+    pub(crate) fn list_members(&self, call: &Call, of: &Stored, own: Side, other: Side) -> Answer {
         let (size, from) = (page_size(call)?, offset_id(call)?);
         let (data, next) = self.store.read(|view| {
-            let found = view.list_referring(Kind::ConsumerGroupConsumer, own, of.id, None, size, from)?;
+            let found =
+                view.list_referring(Kind::ConsumerGroupConsumer, own.field, of.id, None, size, from)?;
             let mut data = Vec::new();
             for membership in &found.entities {
-                data.extend(self.joined(view, membership, other)?);
+                data.extend(other.joined(view, membership)?);
             }
             Ok((data, found.next))
         })?;

@@ -23,7 +23,8 @@ impl<T> Clone for Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { shards: Arc::new((0..SHARDS).map(|_| Arc::new(HashTable::new())).collect()), len: 0 }
+        // One empty shard in all places, until something is written there.
+        Self { shards: Arc::new(vec![Arc::default(); SHARDS]), len: 0 }
     }
 }
 
