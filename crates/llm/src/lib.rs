@@ -13,6 +13,7 @@
 mod aws_events;
 mod convert;
 pub mod estimate;
+pub mod gen_ai;
 pub mod json;
 pub mod passing;
 pub mod price;

@@ -11,6 +11,7 @@ mod log;
 mod models;
 mod passing;
 mod realtime;
+mod traced;
 mod upstream;
 
 use std::borrow::Cow;
@@ -453,7 +454,8 @@ impl Target {
             exchange.head.headers.set("Content-Type", "application/json");
         }
         let model = call.model.as_deref().unwrap_or_default();
-        let record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage, watch);
+        let mut record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage, watch);
+        record.trace(exchange, call.body.text().as_bytes());
         let filter: Box<dyn ResponseFilter> = match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),
