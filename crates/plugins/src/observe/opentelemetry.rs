@@ -125,6 +125,7 @@ fn is_template(value: &Value) -> Result<(), String> {
 pub fn schema() -> PluginSchema {
     PluginSchema::new("opentelemetry", 14, OpenTelemetryConfig::schema())
         .about("Sends traces of requests to a collector, and has them go on through the upstream.")
+        .without_consumer_group()
 }
 
 /// Compiles a configured `opentelemetry`.
