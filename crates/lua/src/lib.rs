@@ -89,9 +89,8 @@ impl Snippet {
     /// Why the call has failed.
     pub fn run(&self, exchange: &Exchange, secrets: Secrets) -> Result<Value, LuaError> {
         let call = pdk::Call::new(exchange, secrets);
-        let result = state::run(&self.0, &pdk::names(), &|lua, number, arguments| {
-            call.answer(lua, number, arguments)
-        });
+        let result =
+            state::run(&self.0, &pdk::names(), &|lua, number, arguments| call.answer(lua, number, arguments));
         match result {
             Err(LuaError::Raised(_)) if call.has_seen_secrets() => Err(LuaError::Hidden),
             other => other,

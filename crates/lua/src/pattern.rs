@@ -308,7 +308,8 @@ impl Matcher<'_> {
     /// `%1`: what a capture took, once more.
     fn again(&self, s: usize, digit: u8) -> Found<usize> {
         let place = usize::from(digit).checked_sub(usize::from(b'1'));
-        let Some(Open::Done(Capture::Text(start, end))) = place.and_then(|place| self.captures.get(place)) else {
+        let Some(Open::Done(Capture::Text(start, end))) = place.and_then(|place| self.captures.get(place))
+        else {
             return malformed("invalid capture index");
         };
         let taken = self.text.get(*start..*end).unwrap_or_default();

@@ -38,7 +38,9 @@ const FUNCTIONS: &[(&str, Pdk)] = &[
     ("kong.client.get_credential", |call, lua, _| call.json(lua, &credential(call.exchange))),
     ("kong.client.get_forwarded_ip", |call, lua, _| one(lua, call.exchange.client_ip.to_string())),
     ("kong.client.get_forwarded_port", |call, lua, _| one(lua, call.exchange.connection.peer.port())),
-    ("kong.client.get_ip", |call, lua, _| one(lua, call.exchange.connection.peer.ip().to_canonical().to_string())),
+    ("kong.client.get_ip", |call, lua, _| {
+        one(lua, call.exchange.connection.peer.ip().to_canonical().to_string())
+    }),
     ("kong.client.get_port", |call, lua, _| one(lua, call.exchange.connection.peer.port())),
     ("kong.log.alert", |call, lua, said| call.log(lua, Level::Alert, said)),
     ("kong.log.crit", |call, lua, said| call.log(lua, Level::Crit, said)),
@@ -70,7 +72,9 @@ const FUNCTIONS: &[(&str, Pdk)] = &[
     ("kong.request.get_raw_query", |call, lua, _| bytes(lua, &call.query())),
     ("kong.request.get_scheme", |call, lua, _| one(lua, call.scheme())),
     ("kong.request.get_uri_captures", |call, lua, _| call.json(lua, &captures(call.exchange))),
-    ("kong.response.get_header", |call, lua, asked| call.header(lua, &call.exchange.facts.response_headers, asked)),
+    ("kong.response.get_header", |call, lua, asked| {
+        call.header(lua, &call.exchange.facts.response_headers, asked)
+    }),
     ("kong.response.get_headers", |call, lua, _| call.headers(lua, &call.exchange.facts.response_headers)),
     ("kong.response.get_raw_body", |_, _, _| Ok(Ok(MultiValue::new()))),
     ("kong.response.get_source", |call, lua, _| one(lua, call.source())),
@@ -207,7 +211,8 @@ impl<'a> Call<'a> {
     }
 
     fn log(&self, lua: &Lua, level: Level, said: &[Lua51]) -> Answer {
-        let said = said.first().and_then(Lua51::as_string).map(|said| said.to_string_lossy()).unwrap_or_default();
+        let said =
+            said.first().and_then(Lua51::as_string).map(|said| said.to_string_lossy()).unwrap_or_default();
         let said = if self.seen.get() { "(not shown, as the snippet has read a secret)" } else { &said };
         self.exchange.write_error_log(level, &format_args!("[lua] {}", said.escape_debug()));
         let _ = lua;
@@ -220,7 +225,9 @@ impl<'a> Call<'a> {
     }
 
     fn header(&self, lua: &Lua, headers: &Headers, asked: &[Lua51]) -> Answer {
-        let Some(Lua51::String(name)) = asked.first() else { return Ok(Err("header name must be a string".into())) };
+        let Some(Lua51::String(name)) = asked.first() else {
+            return Ok(Err("header name must be a string".into()));
+        };
         let name = name.to_string_lossy();
         let value = headers.get(&name).or_else(|| headers.get(&name.replace('_', "-")));
         match value {
@@ -387,7 +394,9 @@ impl<'a> Call<'a> {
 
     /// The variables of nginx that are asked for commonly; others are `nil`.
     fn variable(&self, lua: &Lua, asked: &[Lua51]) -> Answer {
-        let Some(Lua51::String(name)) = asked.first() else { return Ok(Err("a variable's name is text".into())) };
+        let Some(Lua51::String(name)) = asked.first() else {
+            return Ok(Err("a variable's name is text".into()));
+        };
         let exchange = self.exchange;
         let name = name.to_string_lossy();
         match &*name {

@@ -56,7 +56,8 @@ struct State {
 /// # Errors
 /// [`LuaError::Syntax`]
 pub(crate) fn check(text: &str) -> Result<(), LuaError> {
-    let lua = Lua::new_with(StdLib::NONE, LuaOptions::new()).map_err(|error| LuaError::Raised(message(&error)))?;
+    let lua =
+        Lua::new_with(StdLib::NONE, LuaOptions::new()).map_err(|error| LuaError::Raised(message(&error)))?;
     let _ = lua.set_memory_limit(MEMORY);
     load(&lua, text).map(drop)
 }
@@ -67,22 +68,23 @@ pub(crate) fn check(text: &str) -> Result<(), LuaError> {
 /// Why the call has failed.
 pub(crate) fn run(source: &Arc<Source>, names: &[&str], ask: Ask<'_>) -> Result<Value, LuaError> {
     let gone = || LuaError::Raised("the worker is at its end".into());
-    STATE.try_with(|slot| {
-        let mut slot = slot.try_borrow_mut().map_err(|_| gone())?;
-        let state = match &mut *slot {
-            Some(state) => state,
-            empty => {
-                let state = State::new(names).map_err(|error| LuaError::Raised(message(&error)))?;
-                empty.insert(state)
+    STATE
+        .try_with(|slot| {
+            let mut slot = slot.try_borrow_mut().map_err(|_| gone())?;
+            let state = match &mut *slot {
+                Some(state) => state,
+                empty => {
+                    let state = State::new(names).map_err(|error| LuaError::Raised(message(&error)))?;
+                    empty.insert(state)
+                }
+            };
+            let result = state.call(source, ask);
+            if state.lua.used_memory() > GARBAGE || result.is_err() {
+                let _ = state.lua.gc_collect();
             }
-        };
-        let result = state.call(source, ask);
-        if state.lua.used_memory() > GARBAGE || result.is_err() {
-            let _ = state.lua.gc_collect();
-        }
-        result
-    })
-    .unwrap_or_else(|_| Err(gone()))
+            result
+        })
+        .unwrap_or_else(|_| Err(gone()))
 }
 
 fn load(lua: &Lua, text: &str) -> Result<Function, LuaError> {
@@ -129,16 +131,17 @@ impl State {
         let function = self.function(source)?;
         let everything = Policy::current().untrusted == Untrusted::On;
         let result = self.lua.scope(|scope| {
-            let ask = scope.create_function(|lua, (number, arguments): (usize, Variadic<Lua51>)| {
-                match ask(lua, number, &arguments)? {
-                    Ok(results) => {
-                        let mut all = results;
-                        all.push_front(Lua51::Boolean(true));
-                        Ok(all)
+            let ask =
+                scope.create_function(|lua, (number, arguments): (usize, Variadic<Lua51>)| {
+                    match ask(lua, number, &arguments)? {
+                        Ok(results) => {
+                            let mut all = results;
+                            all.push_front(Lua51::Boolean(true));
+                            Ok(all)
+                        }
+                        Err(message) => refused(lua, &message),
                     }
-                    Err(message) => refused(lua, &message),
-                }
-            })?;
+                })?;
             let environment: mlua::Table = self.environment.call((ask, everything))?;
             function.set_environment(environment)?;
             let returned: Lua51 = function.call(())?;
@@ -197,7 +200,9 @@ fn native(lua: &Lua, budget: &Rc<Budget>) -> mlua::Result<mlua::Table> {
         let other = Rc::clone(&engine);
         native.set(
             encode,
-            lua.create_function(move |lua, bytes: LuaString| lua.create_string(engine.encode(bytes.as_bytes())))?,
+            lua.create_function(move |lua, bytes: LuaString| {
+                lua.create_string(engine.encode(bytes.as_bytes()))
+            })?,
         )?;
         let decoded = move |lua: &Lua, text: LuaString| {
             other.decode(text.as_bytes()).ok().map(|bytes| lua.create_string(bytes)).transpose()
@@ -209,7 +214,13 @@ fn native(lua: &Lua, budget: &Rc<Budget>) -> mlua::Result<mlua::Table> {
 
 /// Where a pattern matches, from 1, and what it captured; `false` and a message where it is malformed. Without captures
 /// the whole match is one, but for `find`.
-fn search(lua: &Lua, [text, pattern]: [&[u8]; 2], from: f64, how: &[u8], budget: &Budget) -> mlua::Result<MultiValue> {
+fn search(
+    lua: &Lua,
+    [text, pattern]: [&[u8]; 2],
+    from: f64,
+    how: &[u8],
+    budget: &Budget,
+) -> mlua::Result<MultiValue> {
     // From behind, and never before the beginning.
     let from = if from < 0.0 { (text.len() as f64 + from + 1.0).max(1.0) } else { from.max(1.0) };
     let from = from as usize - 1;

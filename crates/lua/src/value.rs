@@ -97,7 +97,9 @@ fn read_table(table: &Table, depth: usize) -> Result<Value, String> {
 fn place(key: &Lua51) -> Option<usize> {
     match key {
         Lua51::Integer(number) => usize::try_from(*number).ok().filter(|place| *place > 0),
-        Lua51::Number(number) if number.fract() == 0.0 && (1.0..1e9).contains(number) => Some(*number as usize),
+        Lua51::Number(number) if number.fract() == 0.0 && (1.0..1e9).contains(number) => {
+            Some(*number as usize)
+        }
         _ => None,
     }
 }

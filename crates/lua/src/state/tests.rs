@@ -53,7 +53,10 @@ fn snippets_return_values() {
         ("return #'abc' .. ('x'):upper()", json!("3X")),
         ("return select('#', pcall(error, 'x'))", json!(2)),
         ("local ok, message = pcall(error, 'x') return message", json!("x")),
-        ("return {xpcall(function() error('x', 0) end, function(message) return message .. '!' end)}", json!([false, "x!"])),
+        (
+            "return {xpcall(function() error('x', 0) end, function(message) return message .. '!' end)}",
+            json!([false, "x!"]),
+        ),
         ("return {xpcall(function() return 1, 2 end, error)}", json!([true, 1, 2])),
         ("return kong.request.get_method()", json!("kong.request.get_method")),
         ("return ngx.var.remote_addr", json!("ngx.variable")),
@@ -100,7 +103,10 @@ fn strings_are_matched_as_lua_does() {
         ("return ('abc'):gsub('%w', function(c) if c == 'b' then return 1 end end)", json!("a1c")),
         ("return ('100%'):gsub('%%', '%%25')", json!("100%25")),
         ("local n = 0 for w in ('one two  three'):gmatch('%S+') do n = n + 1 end return n", json!(3)),
-        ("local t = {} for k, v in ('a=1&b=2'):gmatch('(%w)=(%w)') do t[k] = v end return t", json!({"a": "1", "b": "2"})),
+        (
+            "local t = {} for k, v in ('a=1&b=2'):gmatch('(%w)=(%w)') do t[k] = v end return t",
+            json!({"a": "1", "b": "2"}),
+        ),
         ("local n = 0 for _ in ('abc'):gmatch('') do n = n + 1 end return n", json!(4)),
         ("return string.format('%5.1f|%s|%q', 1.25, 'x', 'y')", json!("  1.2|x|\"y\"")),
         ("return {select(2, pcall(string.find, 'a', '('))}", json!(["unfinished capture"])),
@@ -123,10 +129,39 @@ fn what_is_no_lua_is_refused() {
 #[test]
 fn nothing_leads_out_of_the_sandbox() {
     for name in [
-        "io", "debug", "package", "load", "loadstring", "loadfile", "dofile", "getfenv", "setfenv", "getmetatable",
-        "setmetatable", "rawget", "rawset", "rawequal", "newproxy", "module", "collectgarbage", "print", "coroutine",
-        "gcinfo", "os.execute", "os.exit", "os.remove", "os.rename", "os.getenv", "os.tmpname", "os.setlocale",
-        "string.dump", "string.rep", "('').rep", "('').dump", "math.randomseed", "table.foreach",
+        "io",
+        "debug",
+        "package",
+        "load",
+        "loadstring",
+        "loadfile",
+        "dofile",
+        "getfenv",
+        "setfenv",
+        "getmetatable",
+        "setmetatable",
+        "rawget",
+        "rawset",
+        "rawequal",
+        "newproxy",
+        "module",
+        "collectgarbage",
+        "print",
+        "coroutine",
+        "gcinfo",
+        "os.execute",
+        "os.exit",
+        "os.remove",
+        "os.rename",
+        "os.getenv",
+        "os.tmpname",
+        "os.setlocale",
+        "string.dump",
+        "string.rep",
+        "('').rep",
+        "('').dump",
+        "math.randomseed",
+        "table.foreach",
     ] {
         assert_eq!(lua(&format!("return {name}")), Ok(json!(null)), "{name}");
     }
@@ -140,7 +175,8 @@ fn nothing_leads_out_of_the_sandbox() {
 fn nothing_stays_from_one_call_to_the_next() {
     let text = "string.find, kong.request, ngx.null, x, math.pi = 1, 1, 1, 1, 1 _G.y = 1 return 1";
     assert_eq!(lua(text), Ok(json!(1)));
-    let text = "return x == nil and y == nil and kong.request ~= 1 and math.pi > 3 and (string.find('a', 'a'))";
+    let text =
+        "return x == nil and y == nil and kong.request ~= 1 and math.pi > 3 and (string.find('a', 'a'))";
     assert_eq!(lua(text), Ok(json!(1)));
     let counting = Arc::new(Source { id: u64::MAX, text: "n = (n or 0) + 1 return n".into() });
     for _ in 0..2 {
@@ -189,7 +225,10 @@ fn a_call_has_little_memory() {
 
 #[test]
 fn errors_say_where() {
-    assert_eq!(raised("local x\nreturn x.y"), "[string \"local x...\"]:2: attempt to index local 'x' (a nil value)");
+    assert_eq!(
+        raised("local x\nreturn x.y"),
+        "[string \"local x...\"]:2: attempt to index local 'x' (a nil value)"
+    );
     assert_eq!(raised("error('mine')"), "[string \"error('mine')\"]:1: mine");
     assert_eq!(raised("error('mine', 0)"), "mine");
     let told = raised("local x = kong.request.get_header()");
@@ -221,6 +260,29 @@ proptest::proptest! {
 
 /// Of which programs are made that are likelier to be some.
 const WORDS: &[&str] = &[
-    "return", "while true do", "end", "x", "=", "1", "'a'", "..", "{", "}", "function()", "for i = 1, 1e12 do", "(", ")",
-    "pcall", "if x then", "repeat", "until x", "kong.log", "string", "table.concat", "local", "not", "nil", ",",
+    "return",
+    "while true do",
+    "end",
+    "x",
+    "=",
+    "1",
+    "'a'",
+    "..",
+    "{",
+    "}",
+    "function()",
+    "for i = 1, 1e12 do",
+    "(",
+    ")",
+    "pcall",
+    "if x then",
+    "repeat",
+    "until x",
+    "kong.log",
+    "string",
+    "table.concat",
+    "local",
+    "not",
+    "nil",
+    ",",
 ];
