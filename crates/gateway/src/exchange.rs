@@ -22,6 +22,7 @@ use crate::plugin::ResponseFilter;
 use crate::request_id::RequestId;
 use crate::settings::Settings;
 use crate::snapshot::{Route, Snapshot};
+use crate::trace::Trace;
 
 /// One request and its answer. Lives from the request's head to the log phase.
 pub struct Exchange {
@@ -76,6 +77,8 @@ pub struct Exchange {
     pub response_headers: Headers,
     /// What happened, for the log phase.
     pub facts: Facts,
+    /// The spans of the request, where a plugin traces it.
+    pub trace: Option<Box<Trace>>,
     pub(crate) filters: Vec<(usize, Box<dyn ResponseFilter>)>,
     pub(crate) llm_usage_observers: Vec<LlmUsageObserver>,
     pub(crate) running: usize,
@@ -113,6 +116,10 @@ pub struct Try {
     pub chosen: Instant,
     /// The status a failure stands for (502, 504); `None` when it worked, or was not over when the client left.
     pub failure: Option<u16>,
+    /// When it had failed, or the head of an answer was there.
+    pub ended: Option<Instant>,
+    /// The name whose address it is. Kept for traces only.
+    pub name: Option<Box<str>>,
 }
 
 /// What a call of an LLM used, as its provider counted, or as it was estimated.
@@ -319,7 +326,7 @@ impl Exchange {
     /// Whether somebody is to be told what the LLM call uses, so that it has to be found out
     /// ([`Facts::llm_usage`]).
     pub fn wants_llm_usage(&self) -> bool {
-        !self.llm_usage_observers.is_empty()
+        !self.llm_usage_observers.is_empty() || self.trace.is_some()
     }
 
     /// Makes `consumer` the one who asks, and tells the upstream (Kong 3.11: `X-Consumer-*`,

@@ -28,6 +28,7 @@ pub mod secrets;
 pub mod settings;
 pub mod snapshot;
 mod table;
+pub mod trace;
 mod upstream;
 
 pub use exchange::Exchange;

@@ -23,6 +23,9 @@ impl Phases {
     pub const LOG: Phases = Phases(4);
     /// After the last byte, with the log entry ([`Exchange::log_entry`]).
     pub const ENTRY: Phases = Phases(4 | 8);
+    /// After the last byte, with the spans of the request ([`Exchange::trace`]), where there are any
+    /// ([`TraceSettings`](crate::trace::TraceSettings)).
+    pub const TRACE: Phases = Phases(4 | 16);
 
     /// Both sets together.
     #[must_use]

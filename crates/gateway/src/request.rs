@@ -29,7 +29,7 @@ use crate::router::MatchInput;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::upstream::{self, Choice, Target};
-use crate::{forwarded, logging, received};
+use crate::{forwarded, logging, received, trace};
 
 /// The data plane: answers requests by the current snapshot.
 pub struct Gateway {
@@ -133,6 +133,7 @@ impl Gateway {
             entry: None,
             lease: None,
             attempts: None,
+            trace: None,
             head,
             body,
             connection,
@@ -190,7 +191,11 @@ async fn without_panic<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Opti
 impl Gateway {
     /// The answer to a request, before the plugins' response phase.
     async fn answer(&self, exchange: &mut Exchange) -> Response {
-        let answer = match self.find_route(exchange) {
+        let refusal = self.find_route(exchange);
+        if self.settings.traces.request {
+            trace::begin(exchange);
+        }
+        let answer = match refusal {
             None => run_access(exchange).await,
             refusal => refusal,
         };
@@ -260,6 +265,7 @@ async fn run_access(exchange: &mut Exchange) -> Option<Response> {
             exchange.running = place;
         }
         if answer.is_none() && configured.phases.has(Phases::ACCESS) {
+            let begun = trace::phase_begins(exchange, |traces| traces.plugin_access);
             answer = match configured.plugin.access(exchange) {
                 Access::Continue => None,
                 Access::Answer(response) => Some(response),
@@ -268,6 +274,7 @@ async fn run_access(exchange: &mut Exchange) -> Option<Response> {
                     Outcome::Answer(response) => Some(response),
                 },
             };
+            trace::phase_ended(exchange, "access", configured.name, begun);
         }
     }
     answer
@@ -368,12 +375,17 @@ impl Gateway {
             started: target.started,
             chosen: target.chosen,
             failure: None,
+            ended: None,
+            name: exchange.trace.as_ref().and(target.name).map(Box::from),
         });
         let outcome = self.client.send(&endpoint, &exchange.head, &mut exchange.body, timeouts).await;
         let answered = Instant::now();
         target.report(&outcome, answered.saturating_duration_since(target.chosen));
-        if let (Err(error), Some(attempt)) = (&outcome, exchange.facts.tries.last_mut()) {
-            attempt.failure = Some(upstream::status_of(error).as_u16());
+        if let Some(attempt) = exchange.facts.tries.last_mut() {
+            attempt.ended = Some(answered);
+            attempt.failure = outcome.as_ref().err().map(|error| upstream::status_of(error).as_u16());
+        }
+        if let Err(error) = &outcome {
             logging::try_failed(exchange, error);
         }
         if let Ok(response) = &outcome {

@@ -17,7 +17,7 @@ use crate::forwarded;
 use crate::plugin::{Phases, ResponseFilter};
 use crate::request_id::RequestId;
 use crate::settings::Settings;
-use crate::{Exchange, answer, logging};
+use crate::{Exchange, answer, logging, trace};
 
 /// The status logged when the client left before it had an answer (nginx's).
 const CLIENT_GONE: u16 = 499;
@@ -97,6 +97,7 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
     }
     set_fields(exchange, &mut response.headers);
     each_plugin(exchange, Phases::RESPONSE, |configured, exchange, place| {
+        let begun = trace::phase_begins(exchange, |traces| traces.plugin_header_filter);
         let left = exchange.filters.iter().position(|(owner, _)| *owner == place);
         let filter = match left {
             Some(at) => {
@@ -107,6 +108,7 @@ pub(crate) fn finish(mut flight: InFlight, mut response: Response, settings: &Se
             None => configured.plugin.response(exchange, &mut response),
         };
         filters.extend(filter);
+        trace::phase_ended(exchange, "header_filter", configured.name, begun);
     });
     set_fields(exchange, &mut response.headers);
     let now = match exchange.facts.answered {

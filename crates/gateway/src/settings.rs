@@ -118,4 +118,6 @@ pub struct Settings {
     pub errors: crate::answer::ErrorSettings,
     /// Whether upstream certificates are checked where a service does not say (`tls_certificate_verify`).
     pub verify_upstreams: bool,
+    /// Which parts of requests are traced.
+    pub traces: crate::trace::TraceSettings,
 }

@@ -70,15 +70,16 @@ impl<'a> Choice<'a> {
             }
         };
         let tls = self.destination.tls.as_ref();
-        let (ip, chosen) = match &peer.host {
-            PeerHost::Address(ip) => (*ip, started),
+        let (ip, chosen, name) = match &peer.host {
+            PeerHost::Address(ip) => (*ip, started, None),
             PeerHost::Name(name) => {
-                (peer.host.resolve().await.ok_or(Nobody::NoAddress(name))?, Instant::now())
+                (peer.host.resolve().await.ok_or(Nobody::NoAddress(name))?, Instant::now(), Some(&**name))
             }
         };
         Ok(Target {
             address: SocketAddr::new(ip, peer.port),
             host: peer.host_field(tls.is_some()),
+            name,
             tls,
             http2: self.destination.http2,
             balanced,
@@ -93,6 +94,8 @@ pub(crate) struct Target<'a> {
     address: SocketAddr,
     /// Its value of `Host`.
     pub(crate) host: &'a str,
+    /// The name that was looked up.
+    pub(crate) name: Option<&'a str>,
     tls: Option<&'a Arc<TlsProfile>>,
     http2: bool,
     balanced: Option<(&'a Balancer, usize)>,

@@ -7,10 +7,12 @@ pub(crate) mod anthropic;
 pub(crate) mod bedrock;
 pub(crate) mod chat;
 pub(crate) mod cohere;
+pub(crate) mod dashscope;
 pub(crate) mod embeddings;
 pub(crate) mod events;
 pub(crate) mod gemini;
 pub(crate) mod huggingface;
+pub(crate) mod images;
 pub(crate) mod lines;
 pub(crate) mod llama2;
 pub(crate) mod ollama;
@@ -33,6 +35,16 @@ use events::Writer;
 /// Takes a member out; `null` where there is none, and where `from` is no object (indexing for a change would panic).
 pub(crate) fn taken(from: &mut Value, name: &str) -> Value {
     from.get_mut(name).map(Value::take).unwrap_or_default()
+}
+
+/// Adds members; of those that are objects on both sides, what they hold is added.
+pub(crate) fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
+    for (name, value) in from {
+        match (into.get_mut(&name), value) {
+            (Some(Value::Object(has)), Value::Object(more)) => has.extend(more),
+            (_, value) => drop(into.insert(name, value)),
+        }
+    }
 }
 
 /// A format that clients speak. Which there are is in [`Format::client`](crate::Format).

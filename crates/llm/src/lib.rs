@@ -13,6 +13,7 @@
 mod aws_events;
 mod convert;
 pub mod estimate;
+pub mod gen_ai;
 pub mod json;
 pub mod passing;
 pub mod price;
@@ -181,8 +182,13 @@ impl Operation {
         )
     }
 
+    /// Whether it is of pictures, which others than OpenAI make too.
+    pub fn is_of_images(self) -> bool {
+        matches!(self, Self::Images | Self::ImageEdits)
+    }
+
     /// Whether it is OpenAI's own, and passes between its clients and those who serve it: only the model is checked
-    /// and set ([`passing`]).
+    /// and set ([`passing`]). Whether it passes to a provider is [`provider::passes`].
     pub fn passes(self) -> bool {
         !matches!(self, Self::Chat | Self::Completions | Self::Embeddings | Self::Preserve)
     }

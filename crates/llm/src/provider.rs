@@ -3,6 +3,7 @@
 mod anthropic;
 mod bedrock;
 mod cohere;
+mod dashscope;
 mod gemini;
 mod huggingface;
 mod llama2;
@@ -222,6 +223,7 @@ pub fn configured(name: &str, settings: &Settings) -> Option<Arc<dyn Provider>> 
                 .clone()
                 .unwrap_or_else(|| "classification".to_owned()),
         }),
+        "dashscope" => Arc::new(dashscope::DashScope::new(settings)),
         "gemini" => Arc::new(gemini::Gemini {
             vertex: match (
                 &settings.gemini_api_endpoint,
@@ -259,6 +261,11 @@ fn escaped(model: &str) -> String {
         }
     }
     segment
+}
+
+/// Whether requests of OpenAI's own operations pass to a provider ([`crate::passing`]), and are not made its own.
+pub fn passes(provider: &dyn Provider, format: Format, operation: Operation) -> bool {
+    operation.passes() && !provider.translates(format, operation)
 }
 
 /// Whether a provider serves an operation. `preserve` is for all whose requests need no signature.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use crate::convert::embeddings;
+use crate::convert::{embeddings, images};
 use crate::json::Object;
 use crate::{Format, Operation};
 
@@ -175,9 +175,11 @@ pub(crate) fn check_openai<'a>(
         model => model,
     };
     found.must_fit(rules.operation)?;
-    let stream = rules.operation != Operation::Embeddings && streams(&body, rules)?;
+    let can_stream = rules.operation != Operation::Embeddings && !rules.operation.is_of_images();
+    let stream = can_stream && streams(&body, rules)?;
     let kept = match rules.operation {
         Operation::Embeddings => embeddings::kept(&body),
+        operation if operation.is_of_images() => images::kept(&body),
         _ => Map::new(),
     };
     Ok(Call { stream, body, model, kept, ..Call::default() })
@@ -248,6 +250,7 @@ impl Found {
         match operation {
             Operation::Embeddings => self.input,
             Operation::Chat | Operation::Completions => self.messages || self.prompt,
+            operation if operation.is_of_images() => self.prompt,
             _ => true,
         }
     }
@@ -255,6 +258,7 @@ impl Found {
     fn must_fit(&self, operation: Operation) -> Result<(), Cow<'static, str>> {
         let has = match (self.messages, self.prompt) {
             _ if matches!(operation, Operation::Preserve | Operation::Embeddings) => return Ok(()),
+            _ if operation.is_of_images() => return Ok(()),
             (true, true) => return Err("request matches multiple LLM request formats".into()),
             (true, false) => Operation::Chat,
             (false, true) => Operation::Completions,

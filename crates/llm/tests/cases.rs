@@ -1,5 +1,6 @@
 //! Golden cases, a table per provider in `cases/`: what the client asks, what is sent, what the provider
-//! answers, what the client gets, what is known of it then. Every streamed case is also cut at every byte.
+//! answers, what the client gets, what is known of it then. Every streamed case is also cut at every byte; what it
+//! makes where the client is to have a whole answer is `collected`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod common;
@@ -9,7 +10,7 @@ use common::{aws_bytes, aws_events, provider};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tollgate_llm::json::Object;
-use tollgate_llm::provider::{self as providers, Asked, Sent, Settings, StreamWishes};
+use tollgate_llm::provider::{self as providers, Asked, Sent, Settings, Shape, StreamWishes};
 use tollgate_llm::request::{self, Call, Options, Rules, Streaming};
 use tollgate_llm::usage::Seen;
 use tollgate_llm::{Format, Operation, Provider};
@@ -31,6 +32,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("huggingface", include_str!("../cases/huggingface_plain.json")),
     ("huggingface", include_str!("../cases/huggingface-client_plain.json")),
     ("llama2", include_str!("../cases/llama2_plain.json")),
+    ("", include_str!("../cases/images.json")),
 ];
 const STREAMED: &[(&str, &str)] = &[
     ("openai", include_str!("../cases/openai_streamed.json")),
@@ -314,15 +316,23 @@ fn streamed_answers_cut_at_every_byte() {
         let Some((sent, action, kept)) = send(provider, case) else { return };
         let stream = &stream_bytes(case)[..];
         let wishes = StreamWishes { hide_usage: sent.hide_usage, keep_text: true, ..StreamWishes::default() };
-        let run = |how: &str, pieces: &[&[u8]]| {
+        let follow = |wishes: StreamWishes, pieces: &[&[u8]]| {
             let mut events = provider.stream(&asked(case, &action, &kept), wishes);
             let mut client = Vec::new();
             for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
                 client.extend_from_slice(&events.chunk(Bytes::copy_from_slice(piece)));
             }
             client.extend_from_slice(&events.end());
+            (client, events.take_seen())
+        };
+        let run = |how: &str, pieces: &[&[u8]]| {
+            let (client, seen) = follow(wishes, pieces);
             check_stream(&client, stream, case, how);
-            check_seen(case, &events.take_seen(), &sent.body, true);
+            check_seen(case, &seen, &sent.body, true);
+            if !case["collected"].is_null() {
+                let (whole, _) = follow(StreamWishes { shape: Shape::Whole, ..wishes }, pieces);
+                check(&whole, &case["collected"], &case["title"]);
+            }
         };
         for cut in 0..=stream.len() {
             let (one, two) = stream.split_at(cut);

@@ -1,5 +1,5 @@
-//! Bedrock's Converse and ConverseStream, and `invoke` of Claude and of Titan's embeddings, as far as the mock knows
-//! them. Signatures are not verified, only asked for.
+//! Bedrock's Converse and ConverseStream, and `invoke` of Claude, of Titan's embeddings and of pictures, as far as the
+//! mock knows them. Signatures are not verified, only asked for.
 
 use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tollgate_http::{RequestHead, Response, StatusCode};
 
+use crate::operations::PIXEL;
 use crate::reply::Reply;
 use crate::{Wishes, anthropic, plain, streamed};
 
@@ -44,6 +45,11 @@ fn invoked(head: &RequestHead, path: &str, request: &Value, body: &[u8], wishes:
     if request["inputText"].is_string() {
         let answer = json!({"embedding": [0.6, 0.8], "inputTextTokenCount": body.len().div_ceil(4)});
         return plain(StatusCode::OK, &answer);
+    }
+    if request["taskType"].is_string() {
+        let count = request["imageGenerationConfig"]["numberOfImages"].as_u64().unwrap_or(1).min(5);
+        let images: Vec<&str> = (0..count).map(|_| PIXEL).collect();
+        return plain(StatusCode::OK, &json!({"images": images, "error": null}));
     }
     for name in ["anthropic_version", "max_tokens", "messages"] {
         if request[name].is_null() {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tollgate_http::{RequestHead, Response, StatusCode};
 
+use crate::operations::PIXEL;
 use crate::reply::Reply;
 use crate::{Wishes, plain, streamed};
 
@@ -20,9 +21,13 @@ pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishe
     if !request["contents"].is_array() {
         return error_of(StatusCode::BAD_REQUEST, "contents are not specified");
     }
+    let modalities = request["generationConfig"]["responseModalities"].as_array();
+    if modalities.is_some_and(|all| all.iter().any(|one| one == "IMAGE")) {
+        return plain(StatusCode::OK, &pictured(path));
+    }
     let as_openai = as_openai(&request);
     let reply = Reply::new(head, &as_openai, body, true, wishes);
-    let model = path.rsplit('/').next().and_then(|last| last.split(':').next()).unwrap_or_default();
+    let model = model_of(path);
     let element = |parts: Value, last: bool| {
         let mut candidate = json!({"content": {"parts": parts, "role": "model"}, "index": 0});
         if last {
@@ -72,6 +77,27 @@ pub(crate) fn answer(head: &RequestHead, path: &str, body: &[u8], wishes: &Wishe
         Bytes::from(format!("{start}{element}{end}"))
     });
     streamed("application/json", pieces.collect(), wishes)
+}
+
+/// The answer of a model that makes pictures.
+fn pictured(path: &str) -> Value {
+    let picture = json!({"inlineData": {"mimeType": "image/png", "data": PIXEL}});
+    let parts = json!([{"text": "This is a picture of Tollgate's mock LLM."}, picture]);
+    json!({
+        "candidates": [{"content": {"parts": parts, "role": "model"}, "finishReason": "STOP", "index": 0}],
+        "usageMetadata": {
+            "promptTokenCount": 7, "candidatesTokenCount": 1290, "totalTokenCount": 1297,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 7}],
+            "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}],
+        },
+        "modelVersion": model_of(path),
+        "responseId": "mock-7PbQmXc2",
+    })
+}
+
+/// The model that a path names.
+fn model_of(path: &str) -> &str {
+    path.rsplit('/').next().and_then(|last| last.split(':').next()).unwrap_or_default()
 }
 
 /// An error of this status.

@@ -1,5 +1,5 @@
-//! A mock LLM that speaks the APIs of OpenAI (and all that are like it), Anthropic, Bedrock, Cohere, Gemini, Hugging
-//! Face's text generation and Ollama, by the path it is asked under: for trying Tollgate without an account, for tests
+//! A mock LLM that speaks the APIs of OpenAI (and all that are like it), Anthropic, Bedrock, Cohere, DashScope's for
+//! pictures, Gemini, Hugging Face's text generation and Ollama, by the path it is asked under: for trying Tollgate without an account, for tests
 //! and benches. Every answer says that it is one.
 //!
 //! What it does can be asked for by request header, or for all requests by [`Options`]:
@@ -19,6 +19,7 @@
 mod anthropic;
 mod bedrock;
 mod cohere;
+mod dashscope;
 mod gemini;
 mod generation;
 mod ollama;
@@ -134,6 +135,7 @@ impl Handler for Mock {
             Protocol::Bedrock => bedrock::answer(&request.head, &path, &body, &wishes),
             Protocol::Gemini => gemini::answer(&request.head, &path, &body, &wishes),
             Protocol::Cohere => cohere::answer(&request.head, &body, &wishes),
+            Protocol::DashScope => dashscope::answer(&body),
             Protocol::Generation => generation::answer(&request.head, &path, &body, &wishes),
             Protocol::Ollama => ollama::answer(&request.head, &body, &wishes),
             Protocol::Anthropic => anthropic::answer(&request.head, &path, &body, &wishes),
@@ -188,6 +190,7 @@ enum Protocol {
     Bedrock,
     Gemini,
     Cohere,
+    DashScope,
     Generation,
     Ollama,
 }
@@ -199,6 +202,7 @@ impl Protocol {
             path if bedrock::OPERATIONS.iter().any(|end| path.ends_with(end)) => Self::Bedrock,
             path if gemini::is_it(path) => Self::Gemini,
             path if path.ends_with("/v2/chat") => Self::Cohere,
+            path if path.ends_with("/multimodal-generation/generation") => Self::DashScope,
             path if path.ends_with("/api/chat") => Self::Ollama,
             path if generation::is_it(path) => Self::Generation,
             _ => Self::OpenAi,
@@ -216,6 +220,7 @@ fn forced_error(protocol: Protocol, status: u16) -> Response {
         Protocol::Bedrock => bedrock::error_of(status, message),
         Protocol::Gemini => gemini::error_of(status, message),
         Protocol::Cohere => cohere::error_of(status, message),
+        Protocol::DashScope => dashscope::error_of(status, message),
         Protocol::Generation => generation::error_of(status, message),
         Protocol::Ollama => ollama::error_of(status, message),
     };

@@ -17,7 +17,7 @@ use crate::{Wishes, error, labelled, plain, streamed};
 const CREATED: u64 = 1_741_569_952;
 
 /// The smallest PNG there is: one pixel.
-const PIXEL: &str =
+pub(crate) const PIXEL: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 /// The answer, where the path is of such an operation.

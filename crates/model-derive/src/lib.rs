@@ -9,7 +9,8 @@
 //!   `matches_any(patterns = […], regex = "…", error = "…")`, `exclusive_subsets([…], […])`,
 //!   `check = path::to::function`, and `error = "…"` for the message of any of them;
 //! - parts: `each(…)` for elements, `keys(…)` and `values(…)` for maps, `record_default("field", …)` for a
-//!   record whose default is made of its fields';
+//!   record whose default is made of its fields', `field_default("field", …)` for a record that is used here with
+//!   another default of a field;
 //! - how it is shown: `transient` (not filled in), `hidden` (not in `/schemas`),
 //!   `deprecated(message = "…", removal = "…")`;
 //! - input only: `shorthand = "path.of.its.heir"` for a deprecated name, `shorthand(expand = function)` for a
@@ -115,6 +116,11 @@ fn shape_statements(items: Vec<Item>) -> syn::Result<Vec<TokenStream>> {
             "record_default" => {
                 let names = list()?;
                 quote!(shape.record_default(&[#(#names),*]);)
+            }
+            "field_default" => {
+                let [name, value] = <[Expr; 2]>::try_from(list()?)
+                    .map_err(|_| syn::Error::new_spanned(&item.name, "field_default(\"field\", value)"))?;
+                quote!(shape.field_default(#name, ::tollgate_model::json!(#value));)
             }
             "unique" => quote!(shape.unique = true;),
             "auto" => quote!(shape.auto = true;),

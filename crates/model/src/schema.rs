@@ -144,6 +144,16 @@ impl Shape {
         self.default = Some(Value::Object(defaults));
     }
 
+    /// Gives a field of a record another default, which the record's own default then has too, as Kong shows it.
+    pub fn field_default(&mut self, name: &str, value: Value) {
+        if let FieldType::Record(record) = &mut self.kind
+            && let Some(field) = record.field_mut(name)
+        {
+            field.shape.default = Some(value.clone());
+            self.default = Some(Value::Object(Map::from_iter([(name.to_owned(), value)])));
+        }
+    }
+
     /// Shape of the elements of an array or set.
     pub fn element_mut(&mut self) -> Option<&mut Shape> {
         match &mut self.kind {

@@ -45,6 +45,16 @@ pub struct Part {
     pub content: Vec<u8>,
 }
 
+impl Part {
+    /// The value of one of its header fields, whose name is given in small letters.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (other, value) = line.split_once(':')?;
+            other.trim().eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+}
+
 /// What stands in a field.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum FieldValue<'a> {

@@ -2,6 +2,7 @@
 
 pub mod ai;
 pub mod auth;
+mod background;
 pub mod body;
 mod documentation;
 pub mod identifier;
@@ -9,6 +10,7 @@ mod kept;
 pub mod observe;
 pub mod redis;
 pub mod registry;
+mod server;
 pub mod traffic;
 pub mod transform;
 

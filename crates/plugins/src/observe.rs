@@ -2,4 +2,6 @@
 
 pub mod file_log;
 mod lua_field;
+pub mod opentelemetry;
 pub mod prometheus;
+pub mod queue;

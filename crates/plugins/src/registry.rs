@@ -25,6 +25,7 @@ const PLUGINS: &[Entry] = &[
     (ai::ai_response_transformer::schema, ai::ai_response_transformer::build),
     (auth::key_auth::schema, auth::key_auth::build),
     (observe::file_log::schema, observe::file_log::build),
+    (observe::opentelemetry::schema, observe::opentelemetry::build),
     (observe::prometheus::schema, observe::prometheus::build),
     (traffic::correlation_id::schema, traffic::correlation_id::build),
     (traffic::cors::schema, traffic::cors::build),

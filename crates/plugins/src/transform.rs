@@ -6,4 +6,4 @@ mod members;
 mod pair;
 pub mod request_transformer;
 pub mod response_transformer;
-mod template;
+pub(crate) mod template;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use rustix::fs::{Access, access};
+use tollgate_gateway::trace::TraceSettings;
 use tollgate_http::server::{Limits, Listener};
 use tollgate_lua::{Policy, Untrusted};
 use tollgate_telemetry::Level;
@@ -136,6 +137,11 @@ impl Configuration {
         (!value.is_empty() && value != "NONE").then_some(value)
     }
 
+    /// Of a property's two names the one that is set; the new one where both or neither is.
+    fn newer(&self, new: &'static str, old: &'static str) -> &'static str {
+        if self.values.contains_key(old) && !self.values.contains_key(new) { old } else { new }
+    }
+
     /// Where a property was set, for messages.
     fn origin(&self, name: &str) -> String {
         self.values.get(name).map_or_else(|| name.to_owned(), |(_, origin)| format!("{name} ({origin})"))
@@ -256,6 +262,14 @@ impl Configuration {
                 errors.push(format!("{}: {message}", self.origin("headers")));
                 tollgate_gateway::HeaderTokens::OFF
             });
+        let share = |text: &str| text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+        let rate = self.newer("tracing_sampling_rate", "opentelemetry_tracing_sampling_rate");
+        let sampling_rate = self.parsed(rate, "a number from 0 to 1", share, &mut errors).unwrap_or_default();
+        let parts = self.newer("tracing_instrumentations", "opentelemetry_tracing");
+        let traces = TraceSettings::parse(&self.list(parts), sampling_rate).unwrap_or_else(|message| {
+            errors.push(format!("{}: {message}", self.origin(parts)));
+            TraceSettings::default()
+        });
         let database = match self.get("database") {
             Some("off") => Database::Off,
             None | Some("sqlite") => Database::Sqlite,
@@ -311,6 +325,7 @@ impl Configuration {
             limits,
             pool,
             headers,
+            traces,
             upstream_request_id: self
                 .list("headers_upstream")
                 .iter()
@@ -447,6 +462,8 @@ pub struct Node {
     pub pool: tollgate_http::client::PoolSettings,
     /// `headers`
     pub headers: tollgate_gateway::HeaderTokens,
+    /// `tracing_instrumentations` and `tracing_sampling_rate`
+    pub traces: TraceSettings,
     /// `headers_upstream`
     pub upstream_request_id: bool,
     /// `server_token`

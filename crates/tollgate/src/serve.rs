@@ -222,6 +222,7 @@ impl Running {
     pub fn stop(self, grace: Duration) {
         self.servers.stop(grace);
         log!(Notice, "tollgate has stopped");
+        tollgate_plugins::observe::queue::flush_all(FLUSH_AT_MOST);
         tollgate_telemetry::sink::flush_all(FLUSH_AT_MOST);
     }
 }
@@ -347,6 +348,7 @@ fn settings(node: &Node, node_id: Uuid, access_log: Option<Arc<Sink>>) -> Result
             plain: template("plain", plain)?,
         },
         verify_upstreams: node.verify_upstreams,
+        traces: node.traces,
     })
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod answer_reader;
 mod answer_writer;
 pub(crate) mod embeddings;
 mod event_writer;
+pub(crate) mod images;
 pub(crate) mod invoked;
 mod request_reader;
 pub(crate) mod request_writer;

@@ -203,6 +203,15 @@ impl Chat {
         Ok(chat)
     }
 
+    /// The chat, for a provider that gives one answer to a request.
+    ///
+    /// # Errors
+    /// More are asked for, as [`one_answer`] has it.
+    pub fn with_one_answer(self) -> Result<Self, String> {
+        one_answer(self.count.as_ref())?;
+        Ok(self)
+    }
+
     /// Takes the signatures out of calls' ids: only the provider that gave them reads them.
     fn take_signatures(&mut self) {
         for turn in &mut self.turns {
@@ -276,6 +285,20 @@ impl Chat {
         {
             to.insert(auth.name.to_owned(), auth.value.into());
         }
+    }
+}
+
+/// Refuses several answers (`n`, Gemini's `candidateCount`) of a provider that gives one to a request: who asks for
+/// more would take the one for a failure of the others.
+///
+/// # Errors
+/// More than one is asked for.
+pub(crate) fn one_answer(count: Option<&Value>) -> Result<(), String> {
+    match count.and_then(Value::as_u64) {
+        Some(count @ 2..) => Err(format!(
+            "{count} answers are asked for (n, candidateCount), and this provider gives one to a request"
+        )),
+        _ => Ok(()),
     }
 }
 

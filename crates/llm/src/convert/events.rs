@@ -17,12 +17,21 @@ pub(crate) fn usage_is_wanted(call: &Call<'_>) -> bool {
     options.is_some_and(|options| options.get("include_usage") == Some("true"))
 }
 
+/// Most answers to one request that are told apart: OpenAI gives no more.
+const MOST_CHOICES: u64 = 128;
+
 /// Writes the events of one format. Texts come as JSON text of a string, quotes included, and are never empty.
 /// The order of calls is that of [`Events`]: a block ends where another kind begins, and nothing follows `done` or
-/// `fail`.
+/// `fail`. Of several answers (`n`, `candidateCount`) each has an order of its own.
 pub(crate) trait Writer: Send {
     /// Names the answer and who gives it, in all that follows. Comes before `start`, if at all.
     fn name(&mut self, id: Option<&str>, model: Option<&str>);
+
+    /// Turns to another of the answers, which all that follows is of; the first is 0. `false` where the format has
+    /// one answer only, and this is another.
+    fn choice(&mut self, index: u64) -> bool {
+        index == 0
+    }
 
     /// The assistant begins to speak; the tokens are those of the prompt, where they are known already.
     fn start(&mut self, out: &mut BytesMut, tokens: Option<Tokens>);
@@ -48,9 +57,9 @@ pub(crate) trait Writer: Send {
         self.text(out, quoted);
     }
 
-    /// A picture. Formats without a place for it leave it out.
-    fn image(&mut self, out: &mut BytesMut, image: Image) {
-        let _ = (out, image);
+    /// A picture; `index` counts them from 0. Formats without a place for it leave it out.
+    fn image(&mut self, out: &mut BytesMut, index: usize, image: Image) {
+        let _ = (out, index, image);
     }
 
     /// A call of a tool begins; `index` counts calls from 0.
@@ -79,6 +88,9 @@ pub(crate) struct Silent;
 
 impl Writer for Silent {
     fn name(&mut self, _: Option<&str>, _: Option<&str>) {}
+    fn choice(&mut self, _: u64) -> bool {
+        true
+    }
     fn start(&mut self, _: &mut BytesMut, _: Option<Tokens>) {}
     fn text(&mut self, _: &mut BytesMut, _: &str) {}
     fn reasoning(&mut self, _: &mut BytesMut, _: &str) {}
@@ -129,12 +141,23 @@ pub(crate) struct Events {
     pub seen: Seen,
     /// Tokens as far as they are told.
     pub tokens: Option<Tokens>,
+    /// Which of the answers is told of, and how far it is.
+    index: u64,
+    choice: Progress,
+    /// The others that have been told of.
+    others: Vec<(u64, Progress)>,
+    state: State,
+}
+
+/// How far one of the answers is.
+#[derive(Debug, Default)]
+struct Progress {
     /// The tool whose call is under way: its index, and whether anything of its arguments has come.
     call: Option<(usize, bool)>,
     calls: usize,
+    images: usize,
     started: bool,
-    finish: Option<Finish>,
-    state: State,
+    finished: bool,
 }
 
 /// How far the answer is.
@@ -159,10 +182,9 @@ impl Events {
             wishes,
             seen: Seen::default(),
             tokens: None,
-            call: None,
-            calls: 0,
-            started: false,
-            finish: None,
+            index: 0,
+            choice: Progress::default(),
+            others: Vec::new(),
             state: State::UnderWay,
         }
     }
@@ -175,10 +197,26 @@ impl Events {
         self.writer.name(id, model);
     }
 
+    /// Turns to another of the answers, which all that follows is of; without a word of it that is the first. `false`
+    /// where the client's format has no place for it, and it has to be left out.
+    pub fn choice(&mut self, index: u64) -> bool {
+        if index == self.index {
+            return true;
+        }
+        if index >= MOST_CHOICES || !self.writer.choice(index) {
+            return false;
+        }
+        let known = self.others.iter().position(|(other, _)| *other == index);
+        let next = known.map(|at| self.others.swap_remove(at).1).unwrap_or_default();
+        let before = std::mem::replace(&mut self.choice, next);
+        self.others.push((std::mem::replace(&mut self.index, index), before));
+        true
+    }
+
     /// Says that the assistant speaks, if nothing has said so yet.
     pub fn start(&mut self) {
-        if self.state == State::UnderWay && !self.started {
-            self.started = true;
+        if self.state == State::UnderWay && !self.choice.started {
+            self.choice.started = true;
             self.writer.start(&mut self.out, self.tokens);
         }
     }
@@ -195,7 +233,7 @@ impl Events {
     /// A piece of text, as JSON text of a string; what is none counts for nothing.
     pub fn text(&mut self, quoted: &str) {
         if self.takes(quoted) {
-            self.seen.text.add(quoted.as_bytes(), self.wishes.keep_text);
+            self.seen.text.add(quoted.as_bytes(), self.is_kept());
             self.end_call();
             self.writer.text(&mut self.out, quoted);
         }
@@ -237,7 +275,8 @@ impl Events {
         if self.state == State::UnderWay {
             self.start();
             self.end_call();
-            self.writer.image(&mut self.out, image);
+            self.writer.image(&mut self.out, self.choice.images, image);
+            self.choice.images += 1;
         }
     }
 
@@ -248,10 +287,15 @@ impl Events {
         }
         self.start();
         self.end_call();
-        let index = self.calls;
-        self.calls += 1;
-        self.call = Some((index, false));
+        let index = self.choice.calls;
+        self.choice.calls += 1;
+        self.choice.call = Some((index, false));
         self.writer.call(&mut self.out, index, id, name);
+    }
+
+    /// Whether tools have been called.
+    pub fn has_calls(&self) -> bool {
+        self.choice.calls > 0
     }
 
     /// A piece of the arguments of the call under way, as JSON text of a string.
@@ -259,7 +303,7 @@ impl Events {
         if self.state != State::UnderWay || !quoted.starts_with('"') || quoted == "\"\"" {
             return;
         }
-        if let Some((index, any)) = &mut self.call {
+        if let Some((index, any)) = &mut self.choice.call {
             *any = true;
             self.writer.arguments(&mut self.out, *index, quoted);
         }
@@ -267,10 +311,10 @@ impl Events {
 
     /// The call under way, if one is, has ended. One without arguments has an empty object of them.
     pub fn end_call(&mut self) {
-        if matches!(self.call, Some((_, false))) {
+        if matches!(self.choice.call, Some((_, false))) {
             self.arguments(r#""{}""#);
         }
-        if let Some((index, _)) = self.call.take()
+        if let Some((index, _)) = self.choice.call.take()
             && self.state == State::UnderWay
         {
             self.writer.end_call(&mut self.out, index);
@@ -279,16 +323,16 @@ impl Events {
 
     /// The model is done, for this reason. Only the first counts.
     pub fn finish(&mut self, finish: Finish) {
-        if self.state != State::UnderWay || self.finish.is_some() {
+        if self.state != State::UnderWay || self.choice.finished {
             return;
         }
         self.start();
         self.end_call();
-        if self.wishes.keep_text {
+        if self.is_kept() {
             self.seen.finish_reason = Some(openai::answer_writer::finish_reason(&finish).to_owned());
         }
         self.writer.finish(&mut self.out, &finish);
-        self.finish = Some(finish);
+        self.choice.finished = true;
     }
 
     /// The answer is complete: its end is told, with the tokens.
@@ -314,15 +358,19 @@ impl Events {
         }
     }
 
-    /// The provider, called so, has stopped: that is an error where the answer was not over.
+    /// The provider, called so, has stopped: that is an error where an answer was not over.
     pub fn close(&mut self, provider: &str) {
-        match self.finish {
-            Some(_) => self.done(),
-            None => {
-                let message = format!("the answer of {provider} ended before it was complete");
-                self.fail(&message, "server_error", 502);
-            }
+        let all = || self.others.iter().map(|(_, choice)| choice).chain([&self.choice]);
+        if all().any(|choice| choice.finished) && all().all(|choice| choice.finished || !choice.started) {
+            return self.done();
         }
+        let message = format!("the answer of {provider} ended before it was complete");
+        self.fail(&message, "server_error", 502);
+    }
+
+    /// Whether the text is wanted: of several answers that of the first is.
+    fn is_kept(&self) -> bool {
+        self.wishes.keep_text && self.index == 0
     }
 
     /// What is to go to the client now.

@@ -3,6 +3,7 @@
 pub(crate) mod answer_reader;
 mod answer_writer;
 pub(crate) mod calls;
+pub(crate) mod images;
 mod objects;
 mod request_reader;
 pub(crate) mod request_writer;

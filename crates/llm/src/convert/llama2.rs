@@ -20,7 +20,7 @@ const ANSWER: &str = "[/INST]";
 /// # Errors
 /// What has no place in such a prompt.
 pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Value, String> {
-    let mut chat = Chat::read(call, rules)?;
+    let mut chat = Chat::read(call, rules)?.with_one_answer()?;
     let has_tools = !chat.tools.is_empty() || !chat.own_tools.is_empty();
     if has_tools && chat.choice != Some(Choice::None) {
         return Err("Llama 2's prompt has no place for tools".to_owned());
@@ -36,7 +36,7 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Value, String> 
 /// # Errors
 /// A prompt that is not one text.
 pub(crate) fn completion(call: &Call<'_>, rules: &Rules<'_>) -> Result<Value, String> {
-    let asked = Completion::read(call)?;
+    let asked = Completion::read(call)?.with_one_answer()?;
     let text = asked.prompt()?;
     let prompt = format!("<s> [INST] <<SYS>> You are a helpful assistant. <<SYS>> {text} {ANSWER}");
     let mut sent = request(prompt, of_completion(&asked, rules.options), call);

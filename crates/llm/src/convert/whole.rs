@@ -1,6 +1,8 @@
 //! A streamed answer collected into a whole one, for clients that have not asked for a stream of providers that give
 //! one nevertheless.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 use serde_json::{Map, Value};
 
@@ -19,7 +21,11 @@ pub(crate) struct Collected {
     kept: Map<String, Value>,
     action: String,
     answer: Answer,
+    /// Which of the answers is told of, and what it is so far.
+    index: u64,
     choice: Choice,
+    /// The others.
+    others: BTreeMap<u64, Choice>,
 }
 
 impl Collected {
@@ -33,7 +39,9 @@ impl Collected {
             kept: asked.kept.clone(),
             action: asked.action.to_owned(),
             answer: Answer::default(),
+            index: 0,
             choice: Choice::default(),
+            others: BTreeMap::new(),
         }
     }
 }
@@ -42,6 +50,13 @@ impl Writer for Collected {
     fn name(&mut self, id: Option<&str>, model: Option<&str>) {
         self.answer.id = id.map(str::to_owned);
         self.answer.model = model.map(str::to_owned);
+    }
+
+    fn choice(&mut self, index: u64) -> bool {
+        let next = self.others.remove(&index).unwrap_or_default();
+        let before = std::mem::replace(&mut self.choice, next);
+        self.others.insert(std::mem::replace(&mut self.index, index), before);
+        true
     }
 
     fn start(&mut self, _: &mut BytesMut, _: Option<Tokens>) {}
@@ -81,7 +96,7 @@ impl Writer for Collected {
         }
     }
 
-    fn image(&mut self, _: &mut BytesMut, image: Image) {
+    fn image(&mut self, _: &mut BytesMut, _: usize, image: Image) {
         self.choice.blocks.push(Block::Image(image));
     }
 
@@ -102,7 +117,9 @@ impl Writer for Collected {
 
     fn done(&mut self, out: &mut BytesMut, tokens: Option<Tokens>) {
         let mut answer = std::mem::take(&mut self.answer);
-        answer.choices.push(std::mem::take(&mut self.choice));
+        let mut choices = std::mem::take(&mut self.others);
+        choices.insert(self.index, std::mem::take(&mut self.choice));
+        answer.choices = choices.into_values().collect();
         answer.tokens = tokens;
         let asked = Asked {
             format: self.format,

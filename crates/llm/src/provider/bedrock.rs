@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{Asked, Provider, Sent, Stream, StreamWishes, escaped};
 use crate::convert::anthropic;
 use crate::convert::anthropic::request_writer::{Cloud, passed_to_cloud};
-use crate::convert::bedrock::{answer_reader, embeddings, invoked, request_writer};
+use crate::convert::bedrock::{answer_reader, embeddings, images, invoked, request_writer};
 use crate::convert::events::{self, Passed};
 use crate::request::{Call, Rules};
 use crate::usage::Seen;
@@ -53,12 +53,15 @@ enum Way {
     Messages,
     /// By `invoke`, for vectors.
     Embeddings,
+    /// By `invoke`, for pictures.
+    Images,
 }
 
 impl Way {
     fn of(format: Format, operation: Operation, action: &str, model: &str) -> Self {
         match (format, action) {
             _ if operation == Operation::Embeddings => Self::Embeddings,
+            _ if operation.is_of_images() => Self::Images,
             (Format::Bedrock, "invoke") => Self::PassedInvoke,
             (Format::Bedrock, _) => Self::Passed,
             (Format::Anthropic, _) if model.contains("anthropic.") => Self::Messages,
@@ -81,7 +84,9 @@ impl Provider for Bedrock {
     }
 
     fn path(&self, operation: Operation) -> Option<Cow<'_, str>> {
-        matches!(operation, Operation::Chat | Operation::Embeddings).then_some("/model".into())
+        let is_served =
+            matches!(operation, Operation::Chat | Operation::Embeddings) || operation.is_of_images();
+        is_served.then_some("/model".into())
     }
 
     fn has_call_paths(&self, _: Format, _: Operation) -> bool {
@@ -120,6 +125,7 @@ impl Provider for Bedrock {
             (_, Way::Embeddings) => {
                 embeddings::request(call, rules, self.normalizes, self.input_type.as_deref())
             }
+            (_, Way::Images) => images::request(call, rules),
         };
         let failed =
             |reason: String| format!("error transforming to bedrock://{}: {reason}", rules.operation.name());
@@ -135,6 +141,7 @@ impl Provider for Bedrock {
         let look: fn(&[u8], &mut Seen) = match Way::of_asked(asked) {
             Way::Converse => return answer_reader::chat(body, asked, seen).map(Some),
             Way::Embeddings => return embeddings::answer(body, asked, seen).map(Some),
+            Way::Images => return images::answer(body, asked, seen).map(Some),
             Way::Passed => answer_reader::look,
             Way::PassedInvoke => invoked::look,
             Way::Messages => anthropic::answer_reader::look,
@@ -147,7 +154,9 @@ impl Provider for Bedrock {
 
     fn stream(&self, asked: &Asked<'_>, wishes: StreamWishes) -> Box<dyn Stream> {
         match Way::of_asked(asked) {
-            Way::Converse | Way::Embeddings => Box::new(answer_reader::Reader::new(asked, wishes)),
+            Way::Converse | Way::Embeddings | Way::Images => {
+                Box::new(answer_reader::Reader::new(asked, wishes))
+            }
             Way::Passed => Passed::stream(wishes, |wishes| answer_reader::Reader::new(asked, wishes)),
             Way::PassedInvoke => Passed::stream(wishes, |_| invoked::Invocation::default()),
             Way::Messages => Box::new(invoked::MessageEvents::new(asked, wishes)),

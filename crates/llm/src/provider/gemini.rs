@@ -8,7 +8,8 @@ use super::{Asked, Provider, Sent, Stream, StreamWishes, escaped};
 use crate::convert::anthropic::request_writer::{Cloud, passed_to_cloud};
 use crate::convert::chat::Chat;
 use crate::convert::embeddings::Embeddings;
-use crate::convert::gemini::{answer_reader, request_writer};
+use crate::convert::gemini::{answer_reader, images, request_writer};
+use crate::convert::images::Images;
 use crate::convert::{anthropic, events};
 use crate::json::quote;
 use crate::request::{Call, Rules};
@@ -111,8 +112,11 @@ impl Gemini {
                 request_writer::predictions(Embeddings::read(call, rules)?)
             }
             Operation::Embeddings => request_writer::embeddings(Embeddings::read(call, rules)?, model),
-            Operation::Completions if claude => {
+            Operation::Completions | Operation::Images | Operation::ImageEdits if claude => {
                 return Err("Claude on Vertex has chats only".to_owned());
+            }
+            Operation::Images | Operation::ImageEdits => {
+                Value::Object(images::request(Images::read(call, rules)?)?)
             }
             _ if claude && rules.format == Format::Anthropic => {
                 return passed_to_cloud(call, rules, &VERTEX);
@@ -153,7 +157,7 @@ impl Provider for Gemini {
 
     fn path(&self, operation: Operation) -> Option<Cow<'_, str>> {
         let served = [Operation::Chat, Operation::Completions, Operation::Embeddings];
-        served.contains(&operation).then(|| "/v1beta/models".into())
+        (served.contains(&operation) || operation.is_of_images()).then(|| "/v1beta/models".into())
     }
 
     fn has_call_paths(&self, _: Format, operation: Operation) -> bool {
@@ -210,6 +214,7 @@ impl Provider for Gemini {
         }
         match asked.operation {
             Operation::Embeddings => answer_reader::embeddings(body, asked, seen),
+            operation if operation.is_of_images() => images::answer(body, asked, seen),
             _ if self.is_claude(asked.model) => anthropic::answer_reader::chat(body, asked, seen),
             _ => answer_reader::chat(body, asked, seen),
         }

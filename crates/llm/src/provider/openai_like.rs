@@ -33,18 +33,6 @@ pub(super) fn configured(name: &str, settings: &Settings) -> Option<OpenAi> {
             ..chat_only("xai", "api.x.ai")
         },
         "cerebras" => chat_only("cerebras", "api.cerebras.ai"),
-        "dashscope" => OpenAi {
-            chat: "/compatible-mode/v1/chat/completions".into(),
-            embeddings: Some("/compatible-mode/v1/embeddings".into()),
-            ..chat_only(
-                "dashscope",
-                if settings.dashscope_in_china {
-                    "dashscope.aliyuncs.com"
-                } else {
-                    "dashscope-intl.aliyuncs.com"
-                },
-            )
-        },
         "databricks" => OpenAi {
             host: match &settings.databricks_workspace {
                 Some(workspace) => format!("{workspace}.cloud.databricks.com").into(),

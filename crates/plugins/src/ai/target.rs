@@ -11,6 +11,7 @@ mod log;
 mod models;
 mod passing;
 mod realtime;
+mod traced;
 mod upstream;
 
 use std::borrow::Cow;
@@ -33,6 +34,7 @@ use account::TargetAccount;
 pub(super) use answer::{LARGEST_ANSWER, plain_body};
 use answer::{Plain, Preserved, Streamed};
 use config::{Auth, ParamLocation, ResponseStreaming, TargetConfig};
+use intake::parts_as_json;
 pub(super) use intake::{Reads, body_limit, take_body, with_body};
 use log::{Azure, Record, Watch};
 pub(super) use log::{Finished, Told};
@@ -250,6 +252,11 @@ impl Target {
         }
     }
 
+    /// Whether requests pass as OpenAI's clients write them.
+    fn passes(&self) -> bool {
+        provider::passes(&*self.shared.provider, self.shared.format, self.shared.operation)
+    }
+
     /// Whether requests may have to wait for [`Target::ready`].
     pub(super) fn has_account(&self) -> bool {
         self.account.is_some()
@@ -281,12 +288,14 @@ impl Target {
     ) -> Result<Box<dyn ResponseFilter>, Refusal> {
         let model = self.own_model(exchange)?;
         let (destination, mut path) = self.upstream.resolve(exchange)?;
+        let of_parts = if self.passes() { None } else { parts_as_json(exchange, body) };
+        let body = of_parts.as_deref().or(body);
         let renamed = self.without_alias(body, model.as_deref());
         let body = renamed.as_deref().or(body);
         let heard = self.hear(exchange);
         let rules = self.rules(&heard, model.as_deref(), policy);
         let watch = Watch { noted: exchange.facts.tries.len(), told };
-        if self.shared.operation.passes() {
+        if self.passes() {
             let filter = self.pass(exchange, body, &rules, policy, watch)?;
             let path = passing::below(path, self.shared.operation, rules.path);
             self.prove(exchange, &destination, &path, body.unwrap_or_default())?;
@@ -445,7 +454,8 @@ impl Target {
             exchange.head.headers.set("Content-Type", "application/json");
         }
         let model = call.model.as_deref().unwrap_or_default();
-        let record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage, watch);
+        let mut record = Record::new(&self.shared, model, call, body.clone(), rules.want_usage, watch);
+        record.trace(exchange, call.body.text().as_bytes());
         let filter: Box<dyn ResponseFilter> = match call.stream {
             true => Box::new(Streamed::new(record, header, sent.hide_usage)),
             false => Box::new(Plain::new(record, header, takes_gzip)),

@@ -122,6 +122,11 @@ impl Template {
         Ok(Self { pieces })
     }
 
+    /// Whether it stands for itself, whatever the request is.
+    pub fn is_fixed(&self) -> bool {
+        self.pieces.iter().all(|piece| matches!(piece, Piece::Text(_)))
+    }
+
     /// The value for a request. An undefined expression is empty.
     ///
     /// # Errors

@@ -102,6 +102,14 @@ pub const PROPERTIES: &[Property] = &[
     property("error_template_html", "", "The same for HTML."),
     property("error_template_xml", "", "The same for XML."),
     property("error_template_plain", "", "The same for plain text."),
+    property(
+        "tracing_instrumentations",
+        "off",
+        "Parts of requests that have spans of their own where a plugin traces: `off`, `all`, or some of request, router, dns_query, balancer, plugin_access, plugin_header_filter.",
+    ),
+    property("tracing_sampling_rate", "0.01", "Share of requests that are traced, from 0 to 1."),
+    property("opentelemetry_tracing", "", "`tracing_instrumentations`, under its old name."),
+    property("opentelemetry_tracing_sampling_rate", "", "`tracing_sampling_rate`, under its old name."),
     property("client_max_body_size", "0", "Largest request body; 0 for no limit."),
     property("nginx_http_client_max_body_size", "", "The same, as an nginx directive; it wins."),
     property(

@@ -33,7 +33,7 @@ pub(crate) fn chat_on_vertex(call: &Call<'_>, rules: &Rules<'_>, version: &str) 
 }
 
 fn written(call: &Call<'_>, rules: &Rules<'_>) -> Result<Map<String, Value>, String> {
-    let mut chat = Chat::read(call, rules)?;
+    let mut chat = Chat::read(call, rules)?.with_one_answer()?;
     let model = call.model.as_deref().unwrap_or_default();
     let mut sent = Map::new();
     sent.insert("model".to_owned(), model.into());
@@ -193,7 +193,7 @@ fn betas(call: &Call<'_>, rules: &Rules<'_>, cloud: &Cloud<'_>) -> Option<String
 /// # Errors
 /// A prompt that is not one text.
 pub(crate) fn completion(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String> {
-    let asked = Completion::read(call)?;
+    let asked = Completion::read(call)?.with_one_answer()?;
     let prompt = asked.prompt()?;
     let options = rules.options;
     let mut sent = Map::new();

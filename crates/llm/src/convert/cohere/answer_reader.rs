@@ -188,6 +188,8 @@ struct Event<'a> {
     generation_id: Option<Cow<'a, str>>,
     #[serde(borrow)]
     text: Option<&'a RawValue>,
+    /// Which of several text completions it is of.
+    index: Option<u64>,
     #[serde(borrow)]
     delta: Option<Delta<'a>>,
     tool_calls: Option<Vec<Value>>,
@@ -278,7 +280,7 @@ impl Translation {
                 }
             }
             "text-generation" => {
-                if let Some(text) = event.text {
+                if let Some(text) = event.text.filter(|_| events.choice(event.index.unwrap_or(0))) {
                     events.text(text.get());
                 }
             }
@@ -294,6 +296,15 @@ impl Translation {
             "stream-end" => {
                 let response = event.response.as_ref().unwrap_or(&Value::Null);
                 events.tokens = tokens(&response["meta"]);
+                // Several text completions end each for a reason of its own.
+                for ended in response["generations"].as_array().into_iter().flatten() {
+                    if let Some(reason) = ended["finish_reason"].as_str()
+                        && events.choice(ended["index"].as_u64().unwrap_or(0))
+                    {
+                        events.finish(finish(reason));
+                    }
+                }
+                events.choice(0);
                 let reason = event.finish_reason.as_deref().unwrap_or_default();
                 events.finish(match finish(reason) {
                     Finish::Stop if self.calls > 0 => Finish::Calls,

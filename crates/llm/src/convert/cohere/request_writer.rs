@@ -13,7 +13,7 @@ use crate::request::{Call, Rules};
 /// # Errors
 /// What cannot be said in Cohere's format.
 pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Value, String> {
-    let mut chat = Chat::read(call, rules)?;
+    let mut chat = Chat::read(call, rules)?.with_one_answer()?;
     let mut sent = Map::new();
     sent.insert("model".to_owned(), call.model.as_deref().unwrap_or_default().into());
     let turns = std::mem::take(&mut chat.turns).into_iter().map(message);
@@ -66,8 +66,7 @@ pub(crate) fn completion(call: &Call<'_>, rules: &Rules<'_>) -> Result<Value, St
         ("seed", asked.own("seed")),
         ("frequency_penalty", asked.own("frequency_penalty")),
         ("presence_penalty", asked.own("presence_penalty")),
-        // Of a streamed answer only one is read.
-        ("num_generations", asked.own("n").filter(|_| !call.stream)),
+        ("num_generations", asked.own("n")),
         ("stream", Some(call.stream.into())),
     ] {
         sent.extend(value.map(|value| (name.to_owned(), value)));

@@ -164,7 +164,7 @@ fn finish(reason: &str, calls: bool) -> Finish {
 }
 
 /// Why a prompt was not answered, where it was not.
-fn blocked(feedback: &Value) -> Option<String> {
+pub(super) fn blocked(feedback: &Value) -> Option<String> {
     let reason = feedback["blockReason"].as_str().filter(|reason| *reason != "BLOCK_REASON_UNSPECIFIED")?;
     Some(match feedback["blockReasonMessage"].as_str() {
         Some(message) => format!("Gemini has blocked the prompt ({reason}): {message}"),
@@ -346,21 +346,30 @@ impl Translation {
         if let Some(told) = element.usage_metadata.as_ref().and_then(tokens) {
             self.events.tokens = Some(told);
         }
-        if self.chat {
+        if self.chat && element.candidates.is_empty() {
             self.events.start();
         }
         if let Some(reason) = element.prompt_feedback.as_ref().and_then(blocked) {
             self.events.refusal(&quote(&reason));
             return self.events.finish(Finish::Filtered);
         }
-        let Some(candidate) = element.candidates.iter_mut().find(|candidate| candidate.index == 0) else {
-            return;
-        };
+        for candidate in &mut element.candidates {
+            if self.events.choice(candidate.index) {
+                self.candidate(candidate);
+            }
+        }
+    }
+
+    fn candidate(&mut self, candidate: &mut Candidate<'_>) {
+        if self.chat {
+            self.events.start();
+        }
         for part in candidate.content.iter_mut().flat_map(|content| &mut content.parts) {
             self.part(part);
         }
         if let Some(reason) = &candidate.finish_reason {
-            self.events.finish(finish(reason, self.calls > 0));
+            let finish = finish(reason, self.events.has_calls());
+            self.events.finish(finish);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Answers in Gemini's format, whole and streamed.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 use serde_json::{Map, Value, json};
 
@@ -102,8 +104,19 @@ pub(super) struct Elements {
     any: bool,
     model: String,
     id: String,
-    /// What every element ends with.
+    /// What every element ends with behind its candidates.
     tail: String,
+    /// What an element with one part ends with behind that.
+    part_tail: String,
+    /// Which of the answers is told of.
+    index: u64,
+    /// The answers that have begun, by their indexes.
+    candidates: BTreeMap<u64, Candidate>,
+}
+
+/// What is yet to be told of an answer.
+#[derive(Default)]
+struct Candidate {
     finish: Option<&'static str>,
     /// Id and name of the call under way, and its arguments so far.
     call: Option<(String, String, String)>,
@@ -117,16 +130,22 @@ impl Elements {
             model: asked.model.to_owned(),
             id: asked.id.to_owned(),
             tail: String::new(),
-            finish: None,
-            call: None,
+            part_tail: String::new(),
+            index: 0,
+            candidates: BTreeMap::new(),
         };
-        elements.write_tail();
+        elements.write_tails();
         elements
     }
 
-    fn write_tail(&mut self) {
-        let (model, id) = (quote(&self.model), quote(&self.id));
+    fn write_tails(&mut self) {
+        let (model, id, index) = (quote(&self.model), quote(&self.id), self.index);
         self.tail = format!(r#""modelVersion":{model},"responseId":{id}}}"#);
+        self.part_tail = format!(r#"],"role":"model"}},"index":{index}}}],{}"#, self.tail);
+    }
+
+    fn candidate(&mut self) -> &mut Candidate {
+        self.candidates.entry(self.index).or_default()
     }
 
     fn begin(&mut self, out: &mut BytesMut) {
@@ -150,8 +169,7 @@ impl Elements {
         self.begin(out);
         out.extend_from_slice(br#"{"candidates":[{"content":{"parts":["#);
         pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
-        out.extend_from_slice(br#"],"role":"model"},"index":0}],"#);
-        out.extend_from_slice(self.tail.as_bytes());
+        out.extend_from_slice(self.part_tail.as_bytes());
         self.end(out);
     }
 }
@@ -164,10 +182,18 @@ impl Writer for Elements {
         if let Some(model) = model {
             model.clone_into(&mut self.model);
         }
-        self.write_tail();
+        self.write_tails();
     }
 
-    fn start(&mut self, _: &mut BytesMut, _: Option<Tokens>) {}
+    fn choice(&mut self, index: u64) -> bool {
+        self.index = index;
+        self.write_tails();
+        true
+    }
+
+    fn start(&mut self, _: &mut BytesMut, _: Option<Tokens>) {
+        self.candidate();
+    }
 
     fn text(&mut self, out: &mut BytesMut, quoted: &str) {
         self.part(out, &[r#"{"text":"#, quoted, "}"]);
@@ -178,33 +204,34 @@ impl Writer for Elements {
     }
 
     fn call(&mut self, _: &mut BytesMut, _: usize, id: &str, name: &str) {
-        self.call = Some((id.to_owned(), name.to_owned(), String::new()));
+        self.candidate().call = Some((id.to_owned(), name.to_owned(), String::new()));
     }
 
     fn arguments(&mut self, _: &mut BytesMut, _: usize, quoted: &str) {
-        if let Some((_, _, arguments)) = &mut self.call {
+        if let Some((_, _, arguments)) = &mut self.candidate().call {
             arguments.push_str(&unquoted(quoted));
         }
     }
 
     /// A call is told when all its arguments are there.
     fn end_call(&mut self, out: &mut BytesMut, _: usize) {
-        if let Some((id, name, arguments)) = self.call.take() {
+        if let Some((id, name, arguments)) = self.candidate().call.take() {
             self.part(out, &[&function_call(&id, &name, &arguments).to_string()]);
         }
     }
 
     fn finish(&mut self, _: &mut BytesMut, finish: &Finish) {
-        self.finish = Some(finish_reason(finish));
+        self.candidate().finish = Some(finish_reason(finish));
     }
 
     fn done(&mut self, out: &mut BytesMut, tokens: Option<Tokens>) {
         self.begin(out);
-        let reason = self.finish.unwrap_or("STOP");
-        let last = format!(
-            r#"{{"candidates":[{{"content":{{"parts":[{{"text":""}}],"role":"model"}},"finishReason":"{reason}","index":0}}],"#
-        );
-        out.extend_from_slice(last.as_bytes());
+        let ends = self.candidates.iter().map(|(index, candidate)| {
+            let reason = candidate.finish.unwrap_or("STOP");
+            json!({"content": {"parts": [{"text": ""}], "role": "model"}, "finishReason": reason, "index": index})
+        });
+        let ends = Value::from_iter(ends);
+        out.extend_from_slice(format!(r#"{{"candidates":{ends},"#).as_bytes());
         if let Some(tokens) = tokens {
             out.extend_from_slice(format!(r#""usageMetadata":{},"#, usage(tokens)).as_bytes());
         }

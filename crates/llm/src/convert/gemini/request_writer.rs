@@ -5,13 +5,14 @@ use serde_json::{Map, Value, json};
 use super::schema;
 use crate::convert::chat::{Call as ToolCall, Chat, Choice, Content, Part, Source, Tool, ToolResult, Turn};
 use crate::convert::embeddings::Embeddings;
+use crate::convert::merge;
 use crate::request::{Call, Rules};
 
 /// What stands for the signature of a call that another provider's model made.
 const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
 /// Members of Gemini's own request that a client of another format may add to its.
-const OWN: [&str; 5] = ["cachedContent", "safetySettings", "labels", "toolConfig", "tool_config"];
+pub(super) const OWN: [&str; 5] = ["cachedContent", "safetySettings", "labels", "toolConfig", "tool_config"];
 
 /// Where Gemini's files are found by their names.
 const FILES: &str = "https://generativelanguage.googleapis.com/v1beta/";
@@ -45,7 +46,7 @@ pub(crate) fn chat(
     for name in OWN {
         sent.extend(chat.body.shift_remove(name).map(|value| (name.to_owned(), value)));
     }
-    let mut generation = generation_config(&mut chat, call, model);
+    let mut generation = generation_config(&mut chat, model);
     let mut extra = match chat.body.shift_remove("extra_body") {
         Some(Value::Object(extra)) => extra,
         _ => Map::new(),
@@ -92,16 +93,7 @@ pub(crate) fn predictions(asked: Embeddings) -> Value {
     sent.into()
 }
 
-fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
-    for (name, value) in from {
-        match (into.get_mut(&name), value) {
-            (Some(Value::Object(has)), Value::Object(more)) => has.extend(more),
-            (_, value) => drop(into.insert(name, value)),
-        }
-    }
-}
-
-fn generation_config(chat: &mut Chat, call: &Call<'_>, model: &str) -> Map<String, Value> {
+fn generation_config(chat: &mut Chat, model: &str) -> Map<String, Value> {
     let stop = std::mem::take(&mut chat.stop);
     let schema = chat.schema.take();
     let is_json = schema.is_some() || chat.json;
@@ -112,8 +104,7 @@ fn generation_config(chat: &mut Chat, call: &Call<'_>, model: &str) -> Map<Strin
         ("topP", chat.top_p.take()),
         ("topK", chat.top_k.take()),
         ("stopSequences", (!stop.is_empty()).then(|| stop.into())),
-        // Of a streamed answer only one is read.
-        ("candidateCount", chat.count.take().filter(|_| !call.stream)),
+        ("candidateCount", chat.count.take()),
         ("seed", chat.seed.take()),
         ("presencePenalty", chat.presence_penalty.take()),
         ("frequencyPenalty", chat.frequency_penalty.take()),
@@ -337,7 +328,7 @@ fn parts(parts: Vec<Part>) -> Result<Vec<Value>, String> {
 }
 
 /// Data, or where it is found: of what kind it is, is said by the ending of its name.
-fn data(source: Source, otherwise: &str) -> Value {
+pub(super) fn data(source: Source, otherwise: &str) -> Value {
     match source {
         Source::Data { media_type, data } => json!({"inlineData": {"mimeType": media_type, "data": data}}),
         Source::Url(url) => {

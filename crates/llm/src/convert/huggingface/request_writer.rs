@@ -21,7 +21,7 @@ pub(crate) fn body(inputs: String, parameters: Parameters) -> Map<String, Value>
 /// # Errors
 /// A prompt that is not one text.
 pub(crate) fn completion(call: &Call<'_>, rules: &Rules<'_>) -> Result<Value, String> {
-    let asked = Completion::read(call)?;
+    let asked = Completion::read(call)?.with_one_answer()?;
     let mut parameters = of_completion(&asked, rules.options);
     // A server's root puts the prompt before the answer unless it is told not to.
     parameters.push(("return_full_text", Some((asked.own("echo") == Some(true.into())).into())));

@@ -13,7 +13,7 @@ use crate::request::{Call, Rules};
 /// # Errors
 /// What cannot be said in Ollama's format.
 pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String> {
-    let mut chat = Chat::read(call, rules)?;
+    let mut chat = Chat::read(call, rules)?.with_one_answer()?;
     let mut messages = Vec::with_capacity(chat.turns.len());
     // Results name the tool that gave them.
     let mut called: Vec<(String, String)> = Vec::new();
@@ -80,7 +80,7 @@ pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String
 /// # Errors
 /// A prompt that is not one text.
 pub(crate) fn completion(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String> {
-    let asked = Completion::read(call)?;
+    let asked = Completion::read(call)?.with_one_answer()?;
     let prompt = asked.prompt()?;
     let options = rules.options;
     let mut sent = Map::new();

@@ -1,6 +1,7 @@
 //! Answers to chats in OpenAI's format, whole and streamed, read for clients that speak another.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -114,7 +115,8 @@ pub(crate) struct Reader {
     provider: &'static str,
     splitter: Splitter,
     events: Events,
-    calls: Calls,
+    /// Of each of the answers, by its index.
+    calls: BTreeMap<u64, Calls>,
 }
 
 /// Calls may come interleaved: one that begins before the arguments of the one under way are complete is held
@@ -219,15 +221,15 @@ pub(crate) struct FunctionDelta<'a> {
 impl Reader {
     pub fn new(provider: &'static str, asked: &Asked<'_>, wishes: StreamWishes) -> Self {
         let events = Events::new(asked, wishes);
-        Self { provider, splitter: Splitter::default(), events, calls: Calls::default() }
+        Self { provider, splitter: Splitter::default(), events, calls: BTreeMap::new() }
     }
 
-    fn event(events: &mut Events, calls: &mut Calls, provider: &str, event: &[u8]) {
+    fn event(events: &mut Events, calls: &mut BTreeMap<u64, Calls>, provider: &str, event: &[u8]) {
         for data in sse::data(event) {
             match data {
                 b"" => {}
                 b"[DONE]" => {
-                    calls.end(events);
+                    end_calls(calls, events);
                     events.close(provider);
                 }
                 data => match serde_json::from_slice::<Chunk<'_>>(data) {
@@ -241,7 +243,7 @@ impl Reader {
         }
     }
 
-    fn translate(events: &mut Events, calls: &mut Calls, chunk: &Chunk<'_>) {
+    fn translate(events: &mut Events, calls: &mut BTreeMap<u64, Calls>, chunk: &Chunk<'_>) {
         if let Some(error) = chunk.error.as_ref().filter(|error| !error.is_null()) {
             let message = error["message"].as_str().or(error.as_str()).unwrap_or("the provider failed");
             let status = [&error["status"], &error["code"]].into_iter().find_map(Value::as_u64);
@@ -255,8 +257,14 @@ impl Reader {
         if let Some(told) = chunk.usage.as_ref().and_then(tokens) {
             events.tokens = Some(told);
         }
-        // A client of another format takes one answer.
-        let Some(choice) = chunk.choices.iter().find(|choice| choice.index == 0) else { return };
+        for choice in &chunk.choices {
+            if events.choice(choice.index) {
+                Self::choice(events, calls.entry(choice.index).or_default(), choice);
+            }
+        }
+    }
+
+    fn choice(events: &mut Events, calls: &mut Calls, choice: &StreamedChoice<'_>) {
         events.start();
         if let Some(delta) = &choice.delta {
             if let Some(thought) = delta.reasoning_content.or(delta.reasoning) {
@@ -273,6 +281,15 @@ impl Reader {
         if let Some(reason) = &choice.finish_reason {
             calls.end(events);
             events.finish(finish(reason));
+        }
+    }
+}
+
+/// Tells all that is held.
+fn end_calls(all: &mut BTreeMap<u64, Calls>, events: &mut Events) {
+    for (index, calls) in all {
+        if events.choice(*index) {
+            calls.end(events);
         }
     }
 }
@@ -346,7 +363,7 @@ impl Stream for Reader {
     fn end(&mut self) -> Bytes {
         let rest = self.splitter.end();
         Self::event(&mut self.events, &mut self.calls, self.provider, &rest);
-        self.calls.end(&mut self.events);
+        end_calls(&mut self.calls, &mut self.events);
         self.events.close(self.provider);
         self.events.take()
     }

@@ -180,14 +180,14 @@ pub(crate) fn usage(tokens: Tokens) -> Usage {
 
 /// The events of a streamed answer.
 pub(crate) struct Chunks {
-    /// What every event begins with: all before its delta.
+    /// What every event begins with: all before the index of its choice.
     head: Vec<u8>,
+    /// The index, and all between it and the delta.
+    place: String,
     chat: bool,
     model: String,
     id: String,
     created: u64,
-    /// Number of pictures so far.
-    images: usize,
     /// The client has not asked for the tokens.
     hide_usage: bool,
 }
@@ -196,14 +196,15 @@ impl Chunks {
     pub fn new(asked: &Asked<'_>, hide_usage: bool) -> Self {
         let mut chunks = Self {
             head: Vec::new(),
+            place: String::new(),
             chat: asked.operation == Operation::Chat,
             model: asked.model.to_owned(),
             id: format!("chatcmpl-{}", asked.id),
             created: asked.created,
-            images: 0,
             hide_usage,
         };
         chunks.write_head();
+        chunks.choice(0);
         chunks
     }
 
@@ -213,9 +214,8 @@ impl Chunks {
 
     fn write_head(&mut self) {
         let (id, object, created, model) = (quote(&self.id), self.object(), self.created, quote(&self.model));
-        let member = if self.chat { "delta" } else { "text" };
         self.head = format!(
-            r#"data: {{"id":{id},"object":"{object}","created":{created},"model":{model},"choices":[{{"index":0,"{member}":"#
+            r#"data: {{"id":{id},"object":"{object}","created":{created},"model":{model},"choices":[{{"index":"#
         )
         .into_bytes();
     }
@@ -226,6 +226,7 @@ impl Chunks {
 
     fn event(&self, out: &mut BytesMut, pieces: &[&[u8]], reason: &str) {
         out.extend_from_slice(&self.head);
+        out.extend_from_slice(self.place.as_bytes());
         pieces.iter().for_each(|piece| out.extend_from_slice(piece));
         out.extend_from_slice(br#","logprobs":null,"finish_reason":"#);
         out.extend_from_slice(reason.as_bytes());
@@ -242,6 +243,12 @@ impl Writer for Chunks {
             model.clone_into(&mut self.model);
         }
         self.write_head();
+    }
+
+    fn choice(&mut self, index: u64) -> bool {
+        let member = if self.chat { "delta" } else { "text" };
+        self.place = format!(r#"{index},"{member}":"#);
+        true
     }
 
     fn start(&mut self, out: &mut BytesMut, _: Option<Tokens>) {
@@ -269,12 +276,11 @@ impl Writer for Chunks {
         self.delta(out, &[br#"{"refusal":"#, quoted.as_bytes(), b"}"]);
     }
 
-    fn image(&mut self, out: &mut BytesMut, picture: Image) {
+    fn image(&mut self, out: &mut BytesMut, index: usize, picture: Image) {
         // A completion has no place for it.
         if self.chat {
-            let images = json!({"images": [image(self.images, &picture)]}).to_string();
+            let images = json!({"images": [image(index, &picture)]}).to_string();
             self.delta(out, &[images.as_bytes()]);
-            self.images += 1;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::convert::chat::object_of;
+use crate::convert::chat::{object_of, one_answer};
 use crate::request::Call;
 
 /// The client's body.
@@ -15,6 +15,15 @@ impl Completion {
     /// One that is no object.
     pub(crate) fn read(call: &Call<'_>) -> Result<Self, String> {
         object_of(call).map(Self)
+    }
+
+    /// The request, for a provider that gives one answer to it.
+    ///
+    /// # Errors
+    /// More are asked for, as [`one_answer`] has it.
+    pub(crate) fn with_one_answer(self) -> Result<Self, String> {
+        one_answer(self.0.get("n"))?;
+        Ok(self)
     }
 
     /// The prompt.

@@ -268,7 +268,7 @@ impl Writer for ResponseEvents {
         self.whole(out, item);
     }
 
-    fn image(&mut self, out: &mut BytesMut, image: Image) {
+    fn image(&mut self, out: &mut BytesMut, _: usize, image: Image) {
         self.close(out);
         let item = answer_writer::image(&self.asked(), self.index(), image);
         self.whole(out, item);

@@ -1,7 +1,7 @@
 //! A credential that is fetched when it is first needed, held, and renewed in the background ahead of its end.
 //! Many requests wait for one fetch; none waits while what is held is valid.
 
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tollgate_telemetry::log;
 
 use super::AccountError;
+use crate::background;
 
 /// How long before its end a credential is renewed, at most a fifth of its life.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
@@ -113,17 +114,8 @@ pub struct Renewed<S: Source> {
     flight: Mutex<Flight<S::Credential>>,
 }
 
-/// The thread that fetches. Workers come and go when a node's properties change; what they wait for must not.
 fn runtime() -> Result<&'static Handle, AccountError> {
-    static RUNTIME: LazyLock<std::io::Result<Handle>> = LazyLock::new(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        std::thread::Builder::new()
-            .name("accounts".to_owned())
-            .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-        Ok(handle)
-    });
-    RUNTIME.as_ref().map_err(|error| AccountError(format!("there is no thread to fetch with: {error}")))
+    background::runtime().map_err(|error| AccountError(format!("there is no thread to fetch with: {error}")))
 }
 
 impl<S: Source> Renewed<S> {

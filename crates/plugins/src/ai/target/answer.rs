@@ -257,7 +257,7 @@ impl ResponseFilter for Streamed {
         };
         match &mut self.events {
             Some(events) if !chunk.is_empty() => {
-                self.record.first_chunk();
+                self.record.take_chunk(&chunk);
                 events.chunk(chunk)
             }
             _ => chunk,

@@ -1,10 +1,13 @@
 //! Taking in the client's body.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde_json::{Map, Value, json};
 use tollgate_gateway::{Access, Exchange, Outcome};
 use tollgate_http::{Body, Response};
 
-use crate::body::{Form, Parsed};
+use crate::body::{Form, Parsed, Part};
 
 /// Which bodies are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +99,30 @@ pub(in crate::ai) async fn take_body(exchange: &mut Exchange, reads: Reads, limi
     let limit = Reads::limit(&form, limit);
     let bytes = exchange.buffer_body(limit).await.ok();
     as_text(Some(form), bytes)
+}
+
+/// A body of parts as the JSON in which OpenAI takes the same edit of a picture: files become data URLs. `None` for
+/// any other body.
+pub(super) fn parts_as_json(exchange: &Exchange, body: Option<&[u8]>) -> Option<Vec<u8>> {
+    let form = exchange.head.headers.get_str("content-type").and_then(Form::of)?;
+    let Parsed::Multipart(_, parts) = Parsed::read(form, body?)? else { return None };
+    let mut written = Map::new();
+    let mut images = Vec::new();
+    for part in parts {
+        let url = |part: &Part| {
+            let kind = part.field("content-type").unwrap_or("image/png");
+            json!({"image_url": format!("data:{kind};base64,{}", STANDARD.encode(&part.content))})
+        };
+        match &*part.name {
+            "image" | "image[]" => images.push(url(&part)),
+            "mask" => drop(written.insert("mask".to_owned(), url(&part))),
+            name => {
+                written.insert(name.to_owned(), String::from_utf8_lossy(&part.content).into());
+            }
+        }
+    }
+    written.insert("images".to_owned(), images.into());
+    Some(Value::Object(written).to_string().into_bytes())
 }
 
 fn as_text(form: Option<Form>, body: Option<Bytes>) -> Option<Bytes> {

@@ -17,6 +17,7 @@ use tollgate_llm::usage::{Seen, Usage};
 use tollgate_llm::{Format, Operation, Provider};
 
 use super::config::Options;
+use super::traced::{Over, Traced};
 use super::{Shared, render, text};
 
 /// What the log says of Azure's side.
@@ -76,6 +77,8 @@ pub(super) struct Record {
     request: Bytes,
     /// A whole answer, where payloads are logged.
     answer: Option<Bytes>,
+    /// What a trace is to tell.
+    traced: Option<Traced>,
     pub(super) seen: Seen,
     watch: Watch,
 }
@@ -141,6 +144,7 @@ impl Record {
             took: None,
             request,
             answer: None,
+            traced: None,
             seen: Seen::default(),
             watch,
         }
@@ -181,6 +185,19 @@ impl Record {
         }
     }
 
+    /// Has a trace of the request tell of the call, whose body the client wrote so.
+    pub(super) fn trace(&mut self, exchange: &Exchange, client_body: &[u8]) {
+        self.traced = exchange.trace.as_ref().map(|_| Traced::new(&self.shared, client_body));
+    }
+
+    /// Does something for the trace, where one is to tell of the call.
+    fn traced(&mut self, act: impl FnOnce(&mut Traced, &Shared, &Asked<'_>)) {
+        if let Some(mut traced) = self.traced.take() {
+            act(&mut traced, &self.shared, &self.asked());
+            self.traced = Some(traced);
+        }
+    }
+
     /// Whether anybody is to know what the call used.
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted
@@ -197,11 +214,20 @@ impl Record {
         if self.translates() {
             self.id = exchange.request_id.to_string();
         }
+        if !exchange.trace.as_ref().is_some_and(|trace| trace.is_sampled()) {
+            self.traced = None;
+        }
+        if self.stream {
+            self.traced(Traced::streams);
+        }
     }
 
-    /// A piece of a good answer is there.
-    pub(super) fn first_chunk(&mut self) {
+    /// A piece of a good answer that is streamed is there.
+    pub(super) fn take_chunk(&mut self, chunk: &Bytes) {
         self.first_chunk.get_or_insert_with(Instant::now);
+        if let Some(traced) = &mut self.traced {
+            traced.chunk(chunk);
+        }
     }
 
     /// Checks a whole answer, takes in what it says, and gives it as the client is to get it.
@@ -212,6 +238,7 @@ impl Record {
         let mut seen = self.wanted.then(Seen::default);
         let translated = self.shared.provider.answer(answer, &self.asked(), seen.as_mut())?;
         self.seen = seen.unwrap_or_default();
+        self.traced(|traced, shared, asked| traced.whole(shared, asked, answer));
         let answer = translated.map_or_else(|| answer.clone(), Bytes::from);
         if self.shared.payloads {
             self.answer = Some(answer.clone());
@@ -227,6 +254,10 @@ impl Record {
     /// Makes a streamed answer, there to its end, a whole one, which nobody asked to be streamed; takes in what it says.
     /// Where it is an error, its status stands beside it.
     pub(super) fn collect(&mut self, came: Bytes) -> (Bytes, Option<u16>) {
+        self.traced(Traced::streams);
+        if let Some(traced) = &mut self.traced {
+            traced.chunk(&came);
+        }
         let wishes = StreamWishes { shape: Shape::Whole, ..StreamWishes::default() };
         let mut stream = self.shared.provider.stream(&self.asked(), wishes);
         let collected = [stream.chunk(came), stream.end()].concat();
@@ -243,6 +274,28 @@ impl Record {
         if self.shared.statistics {
             self.note_tries(exchange);
         }
+        if let Some(traced) = self.traced.take() {
+            self.leave_span(traced, exchange, Instant::now(), None);
+        }
+    }
+
+    /// Leaves the span of the call in the trace.
+    fn leave_span(&self, traced: Traced, exchange: &mut Exchange, ended: Instant, usage: Option<&Usage>) {
+        let facts = &exchange.facts;
+        let status = || {
+            let of_try = facts.tries.last().and_then(|attempt| attempt.failure);
+            facts.upstream_status.or(of_try).unwrap_or(facts.status)
+        };
+        let over = Over {
+            started: self.started,
+            ended,
+            sent: &self.request,
+            model: &self.model,
+            answered_by: self.seen.model.as_deref(),
+            usage,
+            failure: if self.answered.is_none() { Some(status()) } else { self.seen.failed },
+        };
+        traced.leave(exchange, &self.shared, &over);
     }
 
     /// Tells what the call used, and writes the section. Runs once, also when the client has gone; `complete` is
@@ -256,6 +309,7 @@ impl Record {
     }
 
     fn tell(&mut self, exchange: &mut Exchange) {
+        let traced = self.traced.take();
         let milliseconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
         let end = if self.stream { Instant::now() } else { self.answered.unwrap_or_else(Instant::now) };
         let took = self.took.unwrap_or_else(|| end.saturating_duration_since(self.started));
@@ -275,6 +329,9 @@ impl Record {
             total_tokens: usage.total_tokens,
             cost,
         });
+        if let Some(traced) = traced {
+            self.leave_span(traced, exchange, end, self.answered.map(|_| &usage));
+        }
         if !self.shared.statistics {
             return;
         }

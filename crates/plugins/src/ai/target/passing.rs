@@ -58,8 +58,9 @@ impl Target {
         let call = Call { stream: passing.stream, ..Call::default() };
         let request = sent.or_else(|| body.map(Bytes::copy_from_slice).filter(|_| self.shared.payloads));
         let model = model.unwrap_or_default();
-        let record =
+        let mut record =
             Record::new(&self.shared, &model, &call, request.unwrap_or_default(), rules.want_usage, watch);
+        record.trace(exchange, body.unwrap_or_default());
         Ok(Box::new(Passed { record, model: header, takes_gzip, gunzip: None, follows: Follows::Nothing }))
     }
 }
@@ -182,7 +183,7 @@ impl ResponseFilter for Passed {
         match &mut self.follows {
             Follows::Nothing | Follows::Conversation(_) => chunk,
             Follows::Events(events) => {
-                self.record.first_chunk();
+                self.record.take_chunk(&chunk);
                 events.chunk(chunk)
             }
             Follows::Whole(copy) => {
