@@ -4,6 +4,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod anthropic;
+pub(crate) mod audio;
 pub(crate) mod bedrock;
 pub(crate) mod chat;
 pub(crate) mod cohere;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use crate::convert::{embeddings, images};
+use crate::convert::{audio, embeddings, images};
 use crate::json::Object;
 use crate::{Format, Operation};
 
@@ -179,6 +179,7 @@ pub(crate) fn check_openai<'a>(
     let stream = can_stream && streams(&body, rules)?;
     let kept = match rules.operation {
         Operation::Embeddings => embeddings::kept(&body),
+        Operation::Chat => audio::kept(&body),
         operation if operation.is_of_images() => images::kept(&body),
         _ => Map::new(),
     };

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::audio::Audio;
 use crate::provider::Asked;
 use crate::usage::Seen;
 use crate::{Format, Operation};
@@ -47,6 +48,8 @@ pub(crate) enum Block {
     Refusal(String),
     /// A picture that the model has made.
     Image(Image),
+    /// What the model has spoken.
+    Audio(Audio),
     /// A tool called; the arguments are JSON text.
     Call {
         id: String,
@@ -194,6 +197,10 @@ pub(crate) struct Tokens {
     pub completion: u64,
     /// Of the answer's, those that were thought.
     pub reasoning: Option<u64>,
+    /// Of the prompt's, those of sound.
+    pub prompt_audio: Option<u64>,
+    /// Of the answer's, those of sound.
+    pub completion_audio: Option<u64>,
     /// The tier that served the call.
     pub service_tier: Option<&'static str>,
 }
@@ -201,15 +208,21 @@ pub(crate) struct Tokens {
 impl Tokens {
     /// As the log tells them.
     pub fn usage(self) -> crate::usage::Usage {
-        let details = |name: &str, count: Option<u64>| -> Map<String, Value> {
-            count.map(|count| (name.to_owned(), count.into())).into_iter().collect()
+        let details = |counts: [(&str, Option<u64>); 2]| -> Map<String, Value> {
+            counts.into_iter().filter_map(|(name, count)| Some((name.to_owned(), count?.into()))).collect()
         };
         crate::usage::Usage {
             prompt_tokens: self.prompt,
             completion_tokens: self.completion,
             total_tokens: self.prompt + self.completion,
-            prompt_tokens_details: details("cached_tokens", self.cached),
-            completion_tokens_details: details("reasoning_tokens", self.reasoning),
+            prompt_tokens_details: details([
+                ("cached_tokens", self.cached),
+                ("audio_tokens", self.prompt_audio),
+            ]),
+            completion_tokens_details: details([
+                ("reasoning_tokens", self.reasoning),
+                ("audio_tokens", self.completion_audio),
+            ]),
             cache_write_tokens: self
                 .cache_written
                 .unwrap_or(0)

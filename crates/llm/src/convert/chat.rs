@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::audio::Speech;
 use super::{gemini, openai};
 use crate::request::{Call as Request, Rules};
 
@@ -44,6 +45,8 @@ pub(crate) struct Chat {
     /// `auto`, `default`, …, as OpenAI names them.
     pub service_tier: Option<Value>,
     pub reasoning_effort: Option<String>,
+    /// How the answer is to be spoken, where it is to be.
+    pub speech: Option<Speech>,
     /// Tokens to think with, where the client says so in numbers.
     pub budget: Option<u64>,
     /// Gemini's signatures of its calls, by the calls' ids.
@@ -203,13 +206,18 @@ impl Chat {
         Ok(chat)
     }
 
-    /// The chat, for a provider that gives one answer to a request.
+    /// The chat, for a provider that gives one answer to a request, in writing.
     ///
     /// # Errors
-    /// More are asked for, as [`one_answer`] has it.
-    pub fn with_one_answer(self) -> Result<Self, String> {
+    /// More are asked for, as [`one_answer`] has it, or it is to be spoken.
+    pub fn for_one_text(self) -> Result<Self, String> {
         one_answer(self.count.as_ref())?;
-        Ok(self)
+        match self.speech {
+            Some(_) => {
+                Err("the answer is to be spoken (modalities), and this provider only writes".to_owned())
+            }
+            None => Ok(self),
+        }
     }
 
     /// Takes the signatures out of calls' ids: only the provider that gave them reads them.

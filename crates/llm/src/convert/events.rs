@@ -4,9 +4,10 @@
 use bytes::{Bytes, BytesMut};
 
 use super::answer::{Failure, Finish, Image, Tokens};
+use super::audio::Audio;
 use super::openai;
 use super::whole::Collected;
-use crate::json::{Object, unquote};
+use crate::json::{Object, quote, unquote};
 use crate::provider::{Asked, Shape, Stream, StreamWishes};
 use crate::request::Call;
 use crate::usage::Seen;
@@ -60,6 +61,11 @@ pub(crate) trait Writer: Send {
     /// A picture; `index` counts them from 0. Formats without a place for it leave it out.
     fn image(&mut self, out: &mut BytesMut, index: usize, image: Image) {
         let _ = (out, index, image);
+    }
+
+    /// A piece of what the model speaks. Formats without a place for it leave it out.
+    fn audio(&mut self, out: &mut BytesMut, piece: Audio) {
+        let _ = (out, piece);
     }
 
     /// A call of a tool begins; `index` counts calls from 0.
@@ -277,6 +283,18 @@ impl Events {
             self.end_call();
             self.writer.image(&mut self.out, self.choice.images, image);
             self.choice.images += 1;
+        }
+    }
+
+    /// A piece of what the model speaks.
+    pub fn audio(&mut self, piece: Audio) {
+        if self.state == State::UnderWay {
+            self.start();
+            self.end_call();
+            if !piece.transcript.is_empty() {
+                self.seen.text.add(quote(&piece.transcript).as_bytes(), self.is_kept());
+            }
+            self.writer.audio(&mut self.out, piece);
         }
     }
 

@@ -20,7 +20,7 @@ const ANSWER: &str = "[/INST]";
 /// # Errors
 /// What has no place in such a prompt.
 pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Value, String> {
-    let mut chat = Chat::read(call, rules)?.with_one_answer()?;
+    let mut chat = Chat::read(call, rules)?.for_one_text()?;
     let has_tools = !chat.tools.is_empty() || !chat.own_tools.is_empty();
     if has_tools && chat.choice != Some(Choice::None) {
         return Err("Llama 2's prompt has no place for tools".to_owned());

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use serde_json::{Map, Value};
 
 use super::answer::{Answer, Block, Choice, Failure, Finish, Image, Tokens};
+use super::audio::Audio;
 use super::events::{Writer, unquoted};
 use crate::provider::Asked;
 use crate::{Format, Operation};
@@ -98,6 +99,13 @@ impl Writer for Collected {
 
     fn image(&mut self, _: &mut BytesMut, _: usize, image: Image) {
         self.choice.blocks.push(Block::Image(image));
+    }
+
+    fn audio(&mut self, _: &mut BytesMut, piece: Audio) {
+        match self.choice.blocks.last_mut() {
+            Some(Block::Audio(audio)) => audio.add(piece),
+            _ => self.choice.blocks.push(Block::Audio(piece)),
+        }
     }
 
     fn call(&mut self, _: &mut BytesMut, _: usize, id: &str, name: &str) {

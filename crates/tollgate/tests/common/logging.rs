@@ -119,8 +119,10 @@ pub fn entry(path: &Path, is_it: impl Fn(&Value) -> bool) -> Value {
     found.unwrap()
 }
 
+/// The lines of a file that is being written: one without an end is not there yet.
 pub fn lines(path: &Path) -> Vec<String> {
-    std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect()
 }
 
 /// Whether a line contains a pattern in which `*` stands for anything.

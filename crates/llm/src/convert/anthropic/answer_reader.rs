@@ -150,6 +150,7 @@ fn tokens_of_one(usage: &Value) -> Option<Tokens> {
         completion: completion.unwrap_or(0),
         reasoning: usage["output_tokens_details"]["thinking_tokens"].as_u64(),
         service_tier: service_tier(usage),
+        ..Tokens::default()
     })
 }
 

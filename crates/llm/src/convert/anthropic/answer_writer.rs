@@ -26,7 +26,7 @@ pub(crate) fn write(answer: Answer, asked: &Asked<'_>) -> Value {
 /// A block; `None` for what Anthropic's models do not give.
 fn block(block: Block) -> Option<Value> {
     Some(match block {
-        Block::Image(_) => return None,
+        Block::Image(_) | Block::Audio(_) => return None,
         Block::Text(text) | Block::Refusal(text) => json!({"type": "text", "text": text}),
         // A signature must be there; that of thoughts whose provider has none is empty.
         Block::Reasoning { text, signature } => {

@@ -33,7 +33,7 @@ pub(crate) fn chat_on_vertex(call: &Call<'_>, rules: &Rules<'_>, version: &str) 
 }
 
 fn written(call: &Call<'_>, rules: &Rules<'_>) -> Result<Map<String, Value>, String> {
-    let mut chat = Chat::read(call, rules)?.with_one_answer()?;
+    let mut chat = Chat::read(call, rules)?.for_one_text()?;
     let model = call.model.as_deref().unwrap_or_default();
     let mut sent = Map::new();
     sent.insert("model".to_owned(), model.into());

@@ -8,7 +8,7 @@ use crate::convert::answer::{Answer, Block, Finish, Tokens};
 pub(crate) fn write(answer: Answer) -> Value {
     let choice = answer.choices.into_iter().next().unwrap_or_default();
     let reason = stop_reason(&choice.finish, choice.calls());
-    let content: Vec<Value> = choice.blocks.into_iter().filter(Block::says).map(block).collect();
+    let content: Vec<Value> = choice.blocks.into_iter().filter(Block::says).filter_map(block).collect();
     json!({
         "output": {"message": {"role": "assistant", "content": content}},
         "stopReason": reason,
@@ -17,8 +17,10 @@ pub(crate) fn write(answer: Answer) -> Value {
     })
 }
 
-fn block(block: Block) -> Value {
-    match block {
+fn block(block: Block) -> Option<Value> {
+    Some(match block {
+        // There is no place for it.
+        Block::Audio(_) => return None,
         Block::Text(text) | Block::Refusal(text) => json!({"text": text}),
         Block::Reasoning { text, signature } => {
             let mut reasoning = json!({"text": text});
@@ -36,7 +38,7 @@ fn block(block: Block) -> Value {
             let input: Map<String, Value> = serde_json::from_str(&arguments).unwrap_or_default();
             json!({"toolUse": {"toolUseId": id, "name": name, "input": input}})
         }
-    }
+    })
 }
 
 /// Why an answer ended.

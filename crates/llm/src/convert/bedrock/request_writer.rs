@@ -33,7 +33,7 @@ pub(crate) fn chat(
     anthropic_version: Option<&str>,
     latency: Option<&str>,
 ) -> Result<Vec<u8>, String> {
-    let mut chat = Chat::read(call, rules)?.with_one_answer()?;
+    let mut chat = Chat::read(call, rules)?.for_one_text()?;
     let model = call.model.as_deref().unwrap_or_default();
     let mut system = Vec::new();
     let mut messages = Messages::default();

@@ -18,7 +18,7 @@ pub(super) fn write(answer: Answer, asked: &Asked<'_>) -> Value {
             Block::Text(text) if calls_tools => plan.push_str(&text),
             Block::Text(text) | Block::Refusal(text) => content.push(json!({"type": "text", "text": text})),
             Block::Reasoning { text, .. } => content.push(json!({"type": "thinking", "thinking": text})),
-            Block::Redacted(_) | Block::Image(_) => {}
+            Block::Redacted(_) | Block::Image(_) | Block::Audio(_) => {}
             Block::Call { id, name, arguments } => calls.push(
                 json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}),
             ),

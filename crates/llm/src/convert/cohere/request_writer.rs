@@ -13,7 +13,7 @@ use crate::request::{Call, Rules};
 /// # Errors
 /// What cannot be said in Cohere's format.
 pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Value, String> {
-    let mut chat = Chat::read(call, rules)?.with_one_answer()?;
+    let mut chat = Chat::read(call, rules)?.for_one_text()?;
     let mut sent = Map::new();
     sent.insert("model".to_owned(), call.model.as_deref().unwrap_or_default().into());
     let turns = std::mem::take(&mut chat.turns).into_iter().map(message);

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::calls;
 use super::objects::Objects;
 use crate::convert::answer::{self, Answer, Block, Choice, Failure, Finish, Image, Tokens, failed};
+use crate::convert::audio::Audio;
 use crate::convert::embeddings::Vectors;
 use crate::convert::events::{Events, unquoted};
 use crate::convert::taken;
@@ -70,12 +71,21 @@ struct InlineData {
     data: String,
 }
 
+/// What is neither text nor call.
+enum Media {
+    Image(Image),
+    Audio(Audio),
+}
+
 impl Part<'_> {
-    /// The picture that it is. Those of thoughts are sketches of it.
-    fn image(&mut self) -> Option<Image> {
-        let is_image = |data: &InlineData| !self.thought && data.mime_type.starts_with("image/");
-        let data = self.inline_data.take().filter(is_image)?;
-        Some(Image { media_type: data.mime_type, data: data.data })
+    /// The picture or the sound that it is. Those of thoughts are sketches of it.
+    fn media(&mut self) -> Option<Media> {
+        let InlineData { mime_type: media_type, data } = self.inline_data.take().filter(|_| !self.thought)?;
+        if media_type.starts_with("image/") {
+            return Some(Media::Image(Image { media_type, data }));
+        }
+        let is_audio = media_type.starts_with("audio/");
+        is_audio.then(|| Media::Audio(Audio { media_type, data, ..Audio::default() }))
     }
 }
 
@@ -124,14 +134,19 @@ fn choice(candidate: Candidate<'_>, asked: &Asked<'_>, called: &mut usize) -> Ch
     let mut choice =
         Choice { logprobs: candidate.logprobs_result.as_ref().map(logprobs), ..Choice::default() };
     for mut part in candidate.content.map(|content| content.parts).unwrap_or_default() {
-        let image = part.image();
+        let media = part.media();
         let text = part.text.map(|text| unquoted(text.get()).into_owned()).filter(|text| !text.is_empty());
         match text {
             Some(text) if part.thought => choice.blocks.push(Block::Reasoning { text, signature: None }),
             Some(text) => choice.blocks.push(Block::Text(text)),
             None => {}
         }
-        choice.blocks.extend(image.map(Block::Image));
+        match (media, choice.blocks.last_mut()) {
+            (Some(Media::Image(image)), _) => choice.blocks.push(Block::Image(image)),
+            (Some(Media::Audio(piece)), Some(Block::Audio(audio))) => audio.add(piece),
+            (Some(Media::Audio(audio)), _) => choice.blocks.push(Block::Audio(audio)),
+            (None, _) => {}
+        }
         if let Some(call) = part.function_call {
             let id = call.id(asked.id, *called, part.thought_signature.as_deref());
             *called += 1;
@@ -177,14 +192,18 @@ pub(crate) fn tokens(usage: &Value) -> Option<Tokens> {
     let count = |name: &str| usage[name].as_u64();
     let prompt = count("promptTokenCount")?;
     let thoughts = count("thoughtsTokenCount");
+    let of_audio = |details: &str| {
+        let mut all = usage[details].as_array().into_iter().flatten();
+        all.find(|one| one["modality"] == "AUDIO")?["tokenCount"].as_u64()
+    };
     Some(Tokens {
-        cache_written_hour: None,
-        service_tier: None,
         prompt: prompt + count("toolUsePromptTokenCount").unwrap_or(0),
         cached: count("cachedContentTokenCount"),
-        cache_written: None,
         completion: count("candidatesTokenCount").unwrap_or(0) + thoughts.unwrap_or(0),
         reasoning: thoughts,
+        prompt_audio: of_audio("promptTokensDetails"),
+        completion_audio: of_audio("candidatesTokensDetails"),
+        ..Tokens::default()
     })
 }
 
@@ -379,8 +398,10 @@ impl Translation {
             Some(text) => self.events.text(text.get()),
             None => {}
         }
-        if let Some(image) = part.image() {
-            self.events.image(image);
+        match part.media() {
+            Some(Media::Image(image)) => self.events.image(image),
+            Some(Media::Audio(piece)) => self.events.audio(piece),
+            None => {}
         }
         if let Some(call) = &part.function_call {
             let id = call.id(&self.id, self.calls, part.thought_signature.as_deref());

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::ALT;
 use crate::convert::answer::{Answer, Block, Choice, Failure, Finish, Tokens};
+use crate::convert::audio::Audio;
 use crate::convert::events::{Writer, unquoted};
 use crate::json::quote;
 use crate::provider::Asked;
@@ -34,14 +35,18 @@ fn candidate((index, choice): (usize, Choice)) -> Value {
         .filter_map(|block| match block {
             Block::Text(text) | Block::Refusal(text) => Some(json!({"text": text})),
             Block::Reasoning { text, .. } => Some(json!({"text": text, "thought": true})),
-            Block::Image(image) => {
-                Some(json!({"inlineData": {"mimeType": image.media_type, "data": image.data}}))
-            }
+            Block::Image(image) => Some(inline_data(&image.media_type, &image.data)),
+            // The words of what is spoken have no place.
+            Block::Audio(audio) => Some(inline_data(&audio.media_type, &audio.data)),
             Block::Redacted(_) => None,
             Block::Call { id, name, arguments } => Some(function_call(&id, &name, &arguments)),
         })
         .collect();
     json!({"content": {"parts": parts, "role": "model"}, "finishReason": reason, "index": index})
+}
+
+fn inline_data(media_type: &str, data: &str) -> Value {
+    json!({"inlineData": {"mimeType": media_type, "data": data}})
 }
 
 fn function_call(id: &str, name: &str, arguments: &str) -> Value {
@@ -71,6 +76,13 @@ fn usage(tokens: Tokens) -> Value {
     }
     if thoughts > 0 {
         usage["thoughtsTokenCount"] = thoughts.into();
+    }
+    let audio =
+        [("promptTokensDetails", tokens.prompt_audio), ("candidatesTokensDetails", tokens.completion_audio)];
+    for (name, count) in audio {
+        if let Some(count) = count.filter(|count| *count > 0) {
+            usage[name] = json!([{"modality": "AUDIO", "tokenCount": count}]);
+        }
     }
     usage
 }
@@ -201,6 +213,12 @@ impl Writer for Elements {
 
     fn reasoning(&mut self, out: &mut BytesMut, quoted: &str) {
         self.part(out, &[r#"{"text":"#, quoted, r#","thought":true}"#]);
+    }
+
+    fn audio(&mut self, out: &mut BytesMut, piece: Audio) {
+        if !piece.data.is_empty() {
+            self.part(out, &[&inline_data(&piece.media_type, &piece.data).to_string()]);
+        }
     }
 
     fn call(&mut self, _: &mut BytesMut, _: usize, id: &str, name: &str) {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::convert::audio::Speech;
 use crate::convert::chat::{Call, Chat, Choice, Content, Part, Schema, Source, Tool, ToolResult, Turn};
 
 /// Reads a request.
@@ -30,7 +31,7 @@ pub(super) fn read(mut body: Map<String, Value>) -> Result<Chat, String> {
             .map_err(|reason| format!("content at position {}: {reason}", index + 1))?;
     }
     if let Some(Value::Object(config)) = take(&mut body, "generationConfig") {
-        configure(&mut chat, config);
+        configure(&mut chat, config)?;
     }
     let tools = match take(&mut body, "tools") {
         Some(Value::Array(tools)) => tools,
@@ -86,8 +87,13 @@ fn list(mut of: Value, name: &str) -> Vec<Value> {
     list_of(of.get_mut(name).map(Value::take))
 }
 
-fn configure(chat: &mut Chat, mut config: Map<String, Value>) {
+fn configure(chat: &mut Chat, mut config: Map<String, Value>) -> Result<(), String> {
     let mut take = |name: &str| take(&mut config, name);
+    let modalities = list_of(take("responseModalities"));
+    let speech = take("speechConfig").unwrap_or_default();
+    if modalities.iter().any(|one| one.as_str().is_some_and(|one| one.eq_ignore_ascii_case("AUDIO"))) {
+        chat.speech = Some(self::speech(speech)?);
+    }
     chat.max_tokens = take("maxOutputTokens");
     chat.temperature = take("temperature");
     chat.top_p = take("topP");
@@ -113,6 +119,22 @@ fn configure(chat: &mut Chat, mut config: Map<String, Value>) {
             None => {}
         }
     }
+    Ok(())
+}
+
+fn speech(config: Value) -> Result<Speech, String> {
+    let Value::Object(mut config) = config else { return Ok(Speech::default()) };
+    if take(&mut config, "multiSpeakerVoiceConfig").is_some() {
+        return Err("this provider speaks with one voice".to_owned());
+    }
+    let mut inner = |name: &str| match take(&mut config, name) {
+        Some(Value::Object(inner)) => config = inner,
+        _ => config = Map::new(),
+    };
+    inner("voiceConfig");
+    inner("prebuiltVoiceConfig");
+    let voice = take(&mut config, "voiceName").and_then(|voice| voice.as_str().map(str::to_owned));
+    Ok(Speech { voice, format: None })
 }
 
 /// Gemini's schemas write types in capitals, and say `nullable`.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::schema;
+use crate::convert::audio::Speech;
 use crate::convert::chat::{Call as ToolCall, Chat, Choice, Content, Part, Source, Tool, ToolResult, Turn};
 use crate::convert::embeddings::Embeddings;
 use crate::convert::merge;
@@ -47,6 +48,9 @@ pub(crate) fn chat(
         sent.extend(chat.body.shift_remove(name).map(|value| (name.to_owned(), value)));
     }
     let mut generation = generation_config(&mut chat, model);
+    if let Some(speech) = chat.speech.take() {
+        speak(&mut generation, &speech, call.stream)?;
+    }
     let mut extra = match chat.body.shift_remove("extra_body") {
         Some(Value::Object(extra)) => extra,
         _ => Map::new(),
@@ -91,6 +95,25 @@ pub(crate) fn predictions(asked: Embeddings) -> Value {
     }
     sent.extend(asked.extra);
     sent.into()
+}
+
+/// Asks for a spoken answer: Gemini's models that speak do nothing else.
+///
+/// # Errors
+/// A format that the answer would have to be compressed to, or a stream that begins with the length of all.
+fn speak(generation: &mut Map<String, Value>, speech: &Speech, stream: bool) -> Result<(), String> {
+    match speech.format.as_deref() {
+        None | Some("pcm16") => {}
+        Some("wav") if !stream => {}
+        Some("wav") => return Err("audio.format must be pcm16 where the answer is streamed".to_owned()),
+        Some(other) => return Err(format!("audio.format is '{other}', and Gemini speaks as pcm16 or wav")),
+    }
+    generation.insert("responseModalities".to_owned(), json!(["AUDIO"]));
+    if let Some(voice) = &speech.voice {
+        let voice = json!({"voiceConfig": {"prebuiltVoiceConfig": {"voiceName": voice}}});
+        generation.insert("speechConfig".to_owned(), voice);
+    }
+    Ok(())
 }
 
 fn generation_config(chat: &mut Chat, model: &str) -> Map<String, Value> {

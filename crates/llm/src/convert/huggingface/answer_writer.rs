@@ -30,7 +30,11 @@ pub(super) fn write(answer: Answer, asked: &Asked<'_>) -> Value {
 fn text(choice: &Choice) -> String {
     let said = choice.blocks.iter().filter_map(|block| match block {
         Block::Text(text) | Block::Refusal(text) => Some(&**text),
-        Block::Reasoning { .. } | Block::Redacted(_) | Block::Image(_) | Block::Call { .. } => None,
+        Block::Reasoning { .. }
+        | Block::Redacted(_)
+        | Block::Image(_)
+        | Block::Audio(_)
+        | Block::Call { .. } => None,
     });
     said.collect::<Vec<_>>().join(choice.joint)
 }

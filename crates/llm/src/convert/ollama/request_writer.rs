@@ -13,7 +13,7 @@ use crate::request::{Call, Rules};
 /// # Errors
 /// What cannot be said in Ollama's format.
 pub(crate) fn chat(call: &Call<'_>, rules: &Rules<'_>) -> Result<Vec<u8>, String> {
-    let mut chat = Chat::read(call, rules)?.with_one_answer()?;
+    let mut chat = Chat::read(call, rules)?.for_one_text()?;
     let mut messages = Vec::with_capacity(chat.turns.len());
     // Results name the tool that gave them.
     let mut called: Vec<(String, String)> = Vec::new();

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::Format;
 use crate::convert::answer::{self, Answer, Block, Choice, Failure, Finish, Tokens, failed};
+use crate::convert::audio::Audio;
 use crate::convert::events::{Events, unquoted};
 use crate::provider::{Asked, Stream, StreamWishes};
 use crate::sse::{self, Splitter};
@@ -54,6 +55,9 @@ fn choice(mut given: Value) -> Choice {
     let thoughts = string("reasoning_content").or_else(|| string("reasoning"));
     choice.blocks.extend(thoughts.map(|text| Block::Reasoning { text, signature: None }));
     choice.blocks.extend(string("content").map(Block::Text));
+    if message["audio"].is_object() {
+        choice.blocks.push(Block::Audio(Audio::of_openai(&message["audio"])));
+    }
     choice.blocks.extend(string("refusal").map(Block::Refusal));
     for call in message["tool_calls"].as_array().into_iter().flatten() {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -90,6 +94,8 @@ pub(crate) fn tokens(usage: &Value) -> Option<Tokens> {
         cached: usage["prompt_tokens_details"]["cached_tokens"].as_u64(),
         completion: usage["completion_tokens"].as_u64().unwrap_or(0),
         reasoning: usage["completion_tokens_details"]["reasoning_tokens"].as_u64(),
+        prompt_audio: usage["prompt_tokens_details"]["audio_tokens"].as_u64(),
+        completion_audio: usage["completion_tokens_details"]["audio_tokens"].as_u64(),
         ..Tokens::default()
     })
 }
@@ -197,6 +203,7 @@ struct Delta<'a> {
     refusal: Option<&'a RawValue>,
     #[serde(borrow)]
     tool_calls: Option<Vec<CallDelta<'a>>>,
+    audio: Option<Value>,
 }
 
 /// A piece of a call. Cohere writes it so too, without the index.
@@ -275,6 +282,9 @@ impl Reader {
             }
             if let Some(text) = delta.refusal {
                 events.refusal(text.get());
+            }
+            if let Some(piece) = &delta.audio {
+                events.audio(Audio::of_openai(piece));
             }
             delta.tool_calls.iter().flatten().for_each(|call| calls.add(events, call));
         }

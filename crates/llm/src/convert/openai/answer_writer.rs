@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Operation;
 use crate::convert::answer::{Answer, Block, Choice, Failure, Finish, Image, Tokens};
+use crate::convert::audio::Audio;
 use crate::convert::events::Writer;
 use crate::json::{quote, to_bytes};
 use crate::provider::Asked;
@@ -56,6 +57,8 @@ struct Message {
     /// Not OpenAI's own: where gateways tell of pictures in chats, as OpenAI has them in requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     images: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio: Option<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCall>,
 }
@@ -87,12 +90,18 @@ pub(crate) struct Usage {
 
 #[derive(Serialize)]
 struct PromptDetails {
-    cached_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_tokens: Option<u64>,
 }
 
 #[derive(Serialize)]
 struct CompletionDetails {
-    reasoning_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_tokens: Option<u64>,
 }
 
 /// Writes a whole answer.
@@ -106,7 +115,7 @@ pub(crate) fn write(answer: Answer, asked: &Asked<'_>) -> Vec<u8> {
         model: answer.model.as_deref().unwrap_or(asked.model),
         choices: (0..)
             .zip(answer.choices)
-            .map(|(index, choice)| whole_choice(index, choice, is_text))
+            .map(|(index, choice)| whole_choice(index, choice, is_text, asked))
             .collect(),
         usage: answer
             .tokens
@@ -115,7 +124,7 @@ pub(crate) fn write(answer: Answer, asked: &Asked<'_>) -> Vec<u8> {
     })
 }
 
-fn whole_choice(index: usize, choice: Choice, is_text: bool) -> WholeChoice {
+fn whole_choice(index: usize, choice: Choice, is_text: bool, asked: &Asked<'_>) -> WholeChoice {
     let finish_reason = finish_reason(&choice.finish).to_owned();
     let content = choice.text();
     if is_text {
@@ -124,8 +133,9 @@ fn whole_choice(index: usize, choice: Choice, is_text: bool) -> WholeChoice {
     }
     let reasoning_content = choice.reasoning();
     let (images, tool_calls) = (Vec::new(), Vec::new());
+    let (refusal, audio) = (None, None);
     let mut message =
-        Message { role: "assistant", content, refusal: None, reasoning_content, images, tool_calls };
+        Message { role: "assistant", content, refusal, reasoning_content, images, audio, tool_calls };
     for block in choice.blocks {
         match block {
             Block::Call { id, name, arguments } => message.tool_calls.push(ToolCall {
@@ -135,6 +145,7 @@ fn whole_choice(index: usize, choice: Choice, is_text: bool) -> WholeChoice {
             }),
             Block::Refusal(text) => message.refusal = Some(text),
             Block::Image(picture) => message.images.push(image(message.images.len(), &picture)),
+            Block::Audio(audio) => message.audio = Some(audio.for_openai(asked)),
             Block::Text(_) | Block::Reasoning { .. } | Block::Redacted(_) => {}
         }
     }
@@ -167,14 +178,15 @@ pub(crate) fn error(failure: &Failure<'_>) -> Value {
 
 /// Tokens as OpenAI tells them.
 pub(crate) fn usage(tokens: Tokens) -> Usage {
+    let (cached_tokens, reasoning_tokens) = (tokens.cached, tokens.reasoning);
+    let prompt = PromptDetails { cached_tokens, audio_tokens: tokens.prompt_audio };
+    let completion = CompletionDetails { reasoning_tokens, audio_tokens: tokens.completion_audio };
     Usage {
         prompt_tokens: tokens.prompt,
         completion_tokens: tokens.completion,
         total_tokens: tokens.prompt + tokens.completion,
-        prompt_tokens_details: tokens.cached.map(|cached_tokens| PromptDetails { cached_tokens }),
-        completion_tokens_details: tokens
-            .reasoning
-            .map(|reasoning_tokens| CompletionDetails { reasoning_tokens }),
+        prompt_tokens_details: tokens.cached.or(tokens.prompt_audio).map(|_| prompt),
+        completion_tokens_details: tokens.reasoning.or(tokens.completion_audio).map(|_| completion),
     }
 }
 
@@ -187,6 +199,8 @@ pub(crate) struct Chunks {
     chat: bool,
     model: String,
     id: String,
+    /// Of what is spoken, where its provider has none.
+    audio_id: String,
     created: u64,
     /// The client has not asked for the tokens.
     hide_usage: bool,
@@ -200,6 +214,7 @@ impl Chunks {
             chat: asked.operation == Operation::Chat,
             model: asked.model.to_owned(),
             id: format!("chatcmpl-{}", asked.id),
+            audio_id: format!("audio_{}", asked.id),
             created: asked.created,
             hide_usage,
         };
@@ -281,6 +296,15 @@ impl Writer for Chunks {
         if self.chat {
             let images = json!({"images": [image(index, &picture)]}).to_string();
             self.delta(out, &[images.as_bytes()]);
+        }
+    }
+
+    fn audio(&mut self, out: &mut BytesMut, piece: Audio) {
+        // A completion has no place for it.
+        if self.chat {
+            let id = piece.id.clone().unwrap_or_else(|| self.audio_id.clone());
+            let delta = Audio { id: Some(id), ..piece }.delta().to_string();
+            self.delta(out, &[delta.as_bytes()]);
         }
     }
 

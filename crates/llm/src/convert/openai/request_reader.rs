@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::convert::audio::Speech;
 use crate::convert::chat::{Call, Chat, Choice, Content, Part, Schema, Source, Tool, ToolResult, Turn};
 use crate::convert::taken;
 
@@ -10,6 +11,8 @@ use crate::convert::taken;
 /// # Errors
 /// What cannot be understood, and where.
 pub(crate) fn read(mut body: Map<String, Value>) -> Result<Chat, String> {
+    let modalities = body.get("modalities").and_then(Value::as_array);
+    let speaks = modalities.is_some_and(|all| all.iter().any(|one| one == "audio"));
     let mut take = |name: &str| body.shift_remove(name).filter(|value| !value.is_null());
     let (own_limit, old_limit) = (take("max_completion_tokens"), take("max_tokens"));
     let mut format = take("response_format").unwrap_or_default();
@@ -38,6 +41,7 @@ pub(crate) fn read(mut body: Map<String, Value>) -> Result<Chat, String> {
         presence_penalty: take("presence_penalty"),
         user: take("user"),
         service_tier: take("service_tier"),
+        speech: speaks.then(|| take("audio").map(speech).unwrap_or_default()),
         reasoning_effort: take("reasoning_effort").as_ref().and_then(Value::as_str).map(str::to_owned),
         ..Chat::default()
     };
@@ -75,6 +79,12 @@ pub(crate) fn read(mut body: Map<String, Value>) -> Result<Chat, String> {
     Ok(chat)
 }
 
+fn speech(given: Value) -> Speech {
+    // A voice of one's own is named by an id.
+    let voice = given["voice"].as_str().or(given["voice"]["id"].as_str());
+    Speech { voice: voice.map(str::to_owned), format: given["format"].as_str().map(str::to_owned) }
+}
+
 fn schema(mut given: Value) -> Schema {
     Schema {
         name: given["name"].as_str().map(str::to_owned),
@@ -95,6 +105,11 @@ fn turn(message: Value) -> Result<Turn, String> {
         Some("system" | "developer") => Turn::System(parts),
         Some("user") => Turn::User(parts),
         Some("assistant") => {
+            if message.get("audio").is_some_and(Value::is_object) {
+                return Err(
+                    "an answer in audio that is stored at another provider cannot be sent on".to_owned()
+                );
+            }
             // Pictures of answers before, as they were told.
             if let Some(images) = message.shift_remove("images").filter(Value::is_array) {
                 parts.extend(self::parts(images)?);

@@ -7,6 +7,9 @@ use crate::convert::chat::{Call, Chat, Choice, Content, Part, Source, Tool, Turn
 /// Longest name of a user that OpenAI takes, in bytes; requests with a longer one are refused.
 const LONGEST_USER: usize = 64;
 
+/// Who speaks where nobody says: OpenAI has to be told.
+const DEFAULT_VOICE: &str = "alloy";
+
 /// Writes a request. Model, streaming and authentication are the provider's to add.
 ///
 /// # Errors
@@ -36,6 +39,12 @@ pub(crate) fn write(mut chat: Chat) -> Result<Map<String, Value>, String> {
     show(&mut messages, &mut shown)?;
     let mut sent = Map::new();
     sent.insert("messages".to_owned(), messages.into());
+    if let Some(speech) = chat.speech {
+        sent.insert("modalities".to_owned(), json!(["text", "audio"]));
+        // Samples are what both whole answers and streams can be of.
+        let voice = speech.voice.as_deref().unwrap_or(DEFAULT_VOICE);
+        sent.insert("audio".to_owned(), json!({"voice": voice, "format": "pcm16"}));
+    }
     let tools: Vec<Value> = chat.tools.into_iter().map(tool).collect();
     let has_tools = !tools.is_empty();
     let choice = chat.choice.filter(|_| has_tools).map(|choice| match choice {

@@ -107,6 +107,7 @@ fn output(choice: Choice, asked: &Asked<'_>) -> Value {
             Block::Reasoning { text, signature } => {
                 items.push(items::reasoning(asked, index, &text, signature.as_deref()));
             }
+            Block::Audio(_) => {}
             Block::Image(picture) => items.push(image(asked, index, picture)),
             Block::Redacted(data) => items.push(items::reasoning(asked, index, "", Some(&data))),
             Block::Call { id, name, arguments } => {
