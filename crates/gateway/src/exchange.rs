@@ -139,8 +139,8 @@ pub struct LlmUsage {
     pub cost: f64,
 }
 
-/// Is told what the exchange's LLM call used; `None` where nothing was answered.
-pub type LlmUsageObserver = Box<dyn FnOnce(Option<&LlmUsage>) + Send>;
+/// Is told what the exchange's LLM call used ([`Facts::llm_usage`]; `None` where nothing was answered).
+pub type LlmUsageObserver = Box<dyn FnOnce(&Exchange) + Send>;
 
 /// What happened to a request, for headers, log and metrics.
 #[derive(Debug, Clone)]
@@ -251,6 +251,14 @@ impl Exchange {
         match &self.entry {
             Some(entry) => Arc::clone(entry),
             None => Arc::clone(self.entry.insert(Arc::new(crate::log_entry::build(self)))),
+        }
+    }
+
+    /// The log entry as it would be now, at any time.
+    pub fn current_log_entry(&self) -> Map<String, Value> {
+        match &self.entry {
+            Some(entry) => (**entry).clone(),
+            None => crate::log_entry::build(self),
         }
     }
 

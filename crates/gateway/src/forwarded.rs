@@ -184,7 +184,7 @@ impl Origin<'_> {
 }
 
 /// The host a client used, as it or a trusted peer tells.
-pub(crate) fn host(exchange: &Exchange) -> Vec<u8> {
+pub fn host(exchange: &Exchange) -> Vec<u8> {
     let headers = &exchange.head.headers;
     let trusted = exchange.settings.forwarded.trusts(exchange.connection.peer.ip());
     match headers.get("x-forwarded-host").filter(|_| trusted) {
@@ -194,7 +194,7 @@ pub(crate) fn host(exchange: &Exchange) -> Vec<u8> {
 }
 
 /// `Host` without port and last dot; where there is none, the name Kong's server has (nginx: `$host`).
-pub(crate) fn bare_host(headers: &Headers) -> &[u8] {
+pub fn bare_host(headers: &Headers) -> &[u8] {
     let host = headers.get("host").unwrap_or_default();
     let port = memchr::memrchr(b':', host).filter(|at| host[at + 1..].iter().all(u8::is_ascii_digit));
     let name = &host[..port.unwrap_or(host.len())];

@@ -65,8 +65,7 @@ impl Drop for InFlight {
             filter.finish(exchange, self.complete);
         }
         for observer in std::mem::take(&mut exchange.llm_usage_observers) {
-            let usage = exchange.facts.llm_usage.as_ref();
-            if catch_unwind(AssertUnwindSafe(|| observer(usage))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| observer(exchange))).is_err() {
                 logging::about(exchange, Level::Error, &"an observer of the LLM's usage failed");
             }
         }

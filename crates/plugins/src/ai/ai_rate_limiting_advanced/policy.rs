@@ -8,13 +8,15 @@ use tollgate_gateway::{BuildError, Exchange};
 use super::config::MatchConfig;
 use crate::ai::attribute::Attribute;
 
-/// What the body says of a request.
+/// What is known of a request before it is sent.
 #[derive(Debug, Default)]
 pub(super) struct Prompt {
     /// The model asked for.
     pub model: Option<String>,
     /// Tokens of the prompt, as they are estimated.
     pub tokens: f64,
+    /// What the Lua function counts it.
+    pub count: f64,
 }
 
 /// A condition.
