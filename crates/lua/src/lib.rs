@@ -1,9 +1,8 @@
 //! Lua snippets of the configuration, run in a sandbox with the part of Kong's PDK they use.
 //!
 //! A snippet is compiled once for each configuration, and once more in each worker that runs it. A call gets an
-//! environment of its own ([`environment.lua`](https://github.com/tollgate/tollgate/blob/main/crates/lua/src/environment.lua)):
-//! Kong's sandbox, and `kong.*` over the exchange, which can be read only. A call that takes too long or too much memory
-//! fails; it holds no worker up.
+//! environment of its own (`environment.lua`): Kong's sandbox, and `kong.*` over the exchange, which can be read only. A
+//! call that takes too long or too much memory fails; it holds no worker up.
 //!
 //! The language is Lua 5.1 of the reference implementation, whose language Kong's LuaJIT speaks. LuaJIT itself cannot be
 //! bounded: it takes no allocator that counts, and traces that it has compiled run no hooks.

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use mlua::{IntoLua, Lua, MultiValue, Value as Lua51};
 use tollgate_gateway::exchange::Source;
 use tollgate_gateway::secrets::REDACTED;
-use tollgate_gateway::{Exchange, forwarded, query};
+use tollgate_gateway::{Exchange, forwarded, log_entry, query};
 use tollgate_http::{Body, Headers, Version};
 use tollgate_model::{Map, Value, json};
 use tollgate_telemetry::Level;
@@ -115,16 +115,7 @@ fn now() -> f64 {
 }
 
 fn consumer(exchange: &Exchange) -> Value {
-    exchange.consumer.as_ref().map_or(Value::Null, |consumer| {
-        json!({
-            "id": consumer.id.to_string(),
-            "username": consumer.username,
-            "custom_id": consumer.custom_id,
-            "tags": consumer.tags,
-            "created_at": consumer.created_at,
-            "updated_at": consumer.updated_at,
-        })
-    })
+    exchange.consumer.as_ref().map_or(Value::Null, |consumer| log_entry::consumer(consumer))
 }
 
 /// Who the credential is, never what it is.
@@ -214,7 +205,7 @@ impl<'a> Call<'a> {
         let said =
             said.first().and_then(Lua51::as_string).map(|said| said.to_string_lossy()).unwrap_or_default();
         let said = if self.seen.get() { "(not shown, as the snippet has read a secret)" } else { &said };
-        self.exchange.write_error_log(level, &format_args!("[lua] {}", said.escape_debug()));
+        self.exchange.write_error_log(level, &format_args!("[lua] {said}"));
         let _ = lua;
         Ok(Ok(MultiValue::new()))
     }
