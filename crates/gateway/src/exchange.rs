@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tollgate_http::client::Client;
 use tollgate_http::{Body, BodyError, Connection, Headers, RequestHead, Response, StatusCode};
 use tollgate_model::{Map, Value};
@@ -157,7 +158,7 @@ pub struct Facts {
     /// Header fields sent to the client. Kept for the log entry only.
     pub response_headers: Headers,
     /// Attempts, in order.
-    pub tries: Vec<Try>,
+    pub tries: SmallVec<[Try; 1]>,
     /// When the request was first sent on.
     pub proxied: Option<Instant>,
     /// When the upstream's head came.
@@ -205,7 +206,7 @@ impl Default for Facts {
             upstream_status: None,
             request_headers: None,
             response_headers: Headers::new(),
-            tries: Vec::new(),
+            tries: SmallVec::new(),
             proxied: None,
             answered: None,
             responded: None,
@@ -343,12 +344,12 @@ impl Exchange {
     pub fn authenticate(&mut self, consumer: Arc<Consumer>, credential: Option<Arc<Credential>>) {
         let headers = &mut self.head.headers;
         let mut id = Uuid::encode_buffer();
-        headers.set("X-Consumer-ID", consumer.id.hyphenated().encode_lower(&mut id).as_bytes());
+        headers.set_own("X-Consumer-ID", consumer.id.hyphenated().encode_lower(&mut id).as_bytes());
         set_or_remove(headers, "X-Consumer-Custom-ID", consumer.custom_id.as_deref());
         set_or_remove(headers, "X-Consumer-Username", consumer.username.as_deref());
         match &credential {
             Some(credential) => {
-                headers.set(
+                headers.set_own(
                     "X-Credential-Identifier",
                     credential.id.hyphenated().encode_lower(&mut id).as_bytes(),
                 );

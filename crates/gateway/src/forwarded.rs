@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 use tollgate_http::{Connection, Headers, Version};
 
 use crate::exchange::Exchange;
@@ -120,7 +121,7 @@ pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &S
     };
     add_via(headers, version, &settings.product);
     if settings.upstream_request_id {
-        headers.set("X-Kong-Request-Id", exchange.request_id.as_bytes());
+        headers.set_own("X-Kong-Request-Id", exchange.request_id.as_bytes());
     }
 }
 
@@ -151,7 +152,8 @@ impl Origin<'_> {
         if self.trusted || !headers.append_absent(told.get_or_init(of_connection)) {
             self.tell_of_connection(headers);
         }
-        let host = bare_host(headers).to_ascii_lowercase();
+        let mut host: SmallVec<[u8; 64]> = SmallVec::from_slice(bare_host(headers));
+        host.make_ascii_lowercase();
         self.show(headers, "X-Forwarded-Host", &host);
         self.show(headers, "X-Forwarded-Path", self.path);
         match self.stripped {

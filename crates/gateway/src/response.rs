@@ -232,13 +232,13 @@ fn add_fields(exchange: &Exchange, response: &mut Response, settings: &Settings,
         add_debug_fields(exchange, headers);
     }
     if tokens.request_id {
-        headers.set("X-Kong-Request-Id", exchange.request_id.as_bytes());
+        headers.set_own("X-Kong-Request-Id", exchange.request_id.as_bytes());
     }
 }
 
 fn set_milliseconds(headers: &mut Headers, name: &str, from: Instant, to: Instant) {
     let milliseconds = to.saturating_duration_since(from).as_millis() as u64;
-    headers.set(name, itoa::Buffer::new().format(milliseconds));
+    headers.set_own(name, itoa::Buffer::new().format(milliseconds));
 }
 
 /// `Server` of an answer made here. A plugin that passes on another server's answer says so in `Via`, and is

@@ -271,6 +271,21 @@ impl Headers {
         list.push(glance, name, value);
     }
 
+    /// Sets `name` to a value that the gateway itself has made of letters, digits and the like: it is not looked through
+    /// for bytes that must not stand in a value. What others have a say in is for [`Headers::set`].
+    #[inline]
+    pub fn set_own(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        let (list, name, value) = (self.list_mut(), name.as_bytes(), value.as_ref());
+        debug_assert!(!breaks_lines(value), "{value:?} is not the gateway's own");
+        let glance = glance(name);
+        if list.seen.may_have(glance) && list.replace(glance, name, [value]) {
+            return;
+        }
+        let start = list.begin_line(name, [value]);
+        let field = list.end_sound_line(glance, start, name.len(), value.len());
+        list.fields.push(field);
+    }
+
     /// Adds a further field of this name at the end. Bytes that must not stand in a value become spaces.
     #[inline]
     pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) {
@@ -419,13 +434,20 @@ impl List {
     /// Writes a line into the side buffer.
     #[inline]
     fn store<const PARTS: usize>(&mut self, glance: u32, name: &[u8], value: [&[u8]; PARTS]) -> Field {
+        let start = self.begin_line(name, value);
+        self.end_line(glance, start, name.len())
+    }
+
+    /// Writes a line without its end, and tells where it begins.
+    #[inline]
+    fn begin_line<const PARTS: usize>(&mut self, name: &[u8], value: [&[u8]; PARTS]) -> usize {
         let start = self.added.len();
         self.added.extend_from_slice(name);
         self.added.extend_from_slice(SEPARATOR);
         for part in value {
             self.added.extend_from_slice(part);
         }
-        self.end_line(glance, start, name.len())
+        start
     }
 
     /// Ends the line that begins at `start` of the side buffer.
@@ -437,6 +459,12 @@ impl List {
             let unfit = |byte: &&mut u8| matches!(byte, b'\r' | b'\n' | 0);
             line.iter_mut().filter(unfit).for_each(|byte| *byte = b' ');
         }
+        self.end_sound_line(glance, start, name, value)
+    }
+
+    /// The same for one that has no byte in it that must not be there.
+    #[inline]
+    fn end_sound_line(&mut self, glance: u32, start: usize, name: usize, value: usize) -> Field {
         self.added.extend_from_slice(END);
         self.seen.add(glance);
         Field { glance, start: start as u32, name: name as u32, value: value as u32, added: true }
