@@ -19,12 +19,11 @@ enum Listing {
 }
 
 /// Collections at the top of a path.
-const COLLECTIONS: [(&str, Listing); 21] = [
+const COLLECTIONS: [(&str, Listing); 20] = [
     ("acls", Listing::Empty),
     ("ai-models", Listing::Empty),
     ("basic-auths", Listing::Empty),
     ("cloned-plugins", Listing::Empty),
-    ("consumer_groups", Listing::Empty),
     ("custom-plugins", Listing::Empty),
     ("degraphql_routes", Listing::Empty),
     ("filter-chains", Listing::NeedsWasm),
@@ -45,10 +44,9 @@ const COLLECTIONS: [(&str, Listing); 21] = [
 ];
 
 /// Collections below an entity: its collection, their name.
-const NESTED: [(&str, &str); 9] = [
+const NESTED: [(&str, &str); 8] = [
     ("consumers", "acls"),
     ("consumers", "basic-auth"),
-    ("consumers", "consumer_groups"),
     ("consumers", "hmac-auth"),
     ("consumers", "jwt"),
     ("consumers", "mtls-auth"),
@@ -116,8 +114,8 @@ impl Absent {
     }
 }
 
-/// Schema of the plugins of consumer groups, which decK reads whether there are groups or not (Kong 3.11: only
-/// rate-limiting-advanced can be overridden for a group).
+/// Schema of the older plugins of consumer groups, which decK reads although it binds plugins to groups as to
+/// anything (Kong 3.11: only rate-limiting-advanced can be overridden for a group).
 pub(crate) fn consumer_group_plugins() -> Value {
     json!({"entity_checks": [], "fields": [
         {"id": {"type": "string", "uuid": true, "auto": true}},

@@ -5,6 +5,7 @@ use tollgate_model::kind::ForeignKey;
 
 use crate::Call;
 use crate::absent::Absent;
+use crate::groups::Groups;
 use crate::konnect::Konnect;
 use crate::names;
 use crate::revisions::Own;
@@ -62,6 +63,8 @@ pub(crate) enum Endpoint<'a> {
     Item(Kind, &'a str, Option<Above<'a>>),
     /// `/{children}/{child}/{field}`: what an entity refers to
     Linked(Kind, &'a str, &'static ForeignKey),
+    /// Who belongs to which consumer group
+    Groups(Groups<'a>),
     /// `/upstreams/{upstream}/health`
     UpstreamHealth(&'a str),
     /// `/upstreams/{upstream}/targets/all`
@@ -139,6 +142,9 @@ impl<'a> Endpoint<'a> {
         if kind == Kind::Target && !konnect {
             return None;
         }
+        if let Some(groups) = Groups::of(segments) {
+            return Some(Self::Groups(groups));
+        }
         match *rest {
             [] => Some(Self::Collection(kind, None)),
             [key] => Some(Self::Item(kind, key, None)),
@@ -193,6 +199,7 @@ impl<'a> Endpoint<'a> {
             Self::LogLevel(Some(_)) | Self::TargetHealth { .. } => &["OPTIONS", "PUT"],
             Self::Config | Self::Collection(..) => &["GET", "HEAD", "OPTIONS", "POST"],
             Self::Item(..) | Self::Linked(..) => &["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PUT"],
+            Self::Groups(groups) => groups.methods(),
             Self::Konnect(konnect) => konnect.methods(),
             Self::Own(own) => own.methods(),
             Self::Absent(absent) => absent.methods(),

@@ -28,10 +28,11 @@ struct Input {
 
 /// What is done to an entity, as a declarative node refuses it.
 #[derive(Clone, Copy)]
-enum Write<'a> {
+pub(crate) enum Write<'a> {
     Create,
     Upsert(&'a str),
     Update(&'a str),
+    Remove(&'a str),
 }
 
 impl Admin {
@@ -95,6 +96,7 @@ impl Admin {
                 None => nothing(),
             },
             _ => match found.filter(belongs) {
+                Some(stored) if kind == Kind::ConsumerGroup => self.show_group(call, stored),
                 Some(stored) => ok(self.show(kind, stored)?),
                 None if kind == Kind::Certificate && above.is_none() => Err(missing(kind, key)),
                 None => Err(not_found()),
@@ -290,7 +292,7 @@ impl Admin {
 
     /// One transaction for a call: what it refuses is rolled back; a declarative node refuses all that is
     /// valid.
-    fn transact<T>(
+    pub(crate) fn transact<T>(
         &self,
         call: &Call,
         kind: Kind,
@@ -304,6 +306,7 @@ impl Admin {
                 (true, Write::Create) => Err(unsupported("create", kind, None)),
                 (true, Write::Upsert(key)) => Err(unsupported("create or update", kind, Some(key))),
                 (true, Write::Update(key)) => Err(unsupported("update", kind, Some(key))),
+                (true, Write::Remove(key)) => Err(unsupported("remove", kind, Some(key))),
             });
             result.map_err(|failure| {
                 refused = Some(failure);

@@ -8,6 +8,7 @@ mod config;
 mod endpoint;
 mod entities;
 mod form;
+mod groups;
 mod health;
 mod json_schema;
 mod konnect;
@@ -150,7 +151,10 @@ impl Admin {
         if !endpoint.methods().contains(&call.method.as_str()) {
             return Err(method_not_allowed());
         }
-        if matches!(endpoint, Endpoint::Collection(..) | Endpoint::Item(..) | Endpoint::Linked(..)) {
+        if matches!(
+            endpoint,
+            Endpoint::Collection(..) | Endpoint::Item(..) | Endpoint::Linked(..) | Endpoint::Groups(_)
+        ) {
             form::check_json(&call)?;
         }
         match endpoint {
@@ -161,6 +165,7 @@ impl Admin {
             Endpoint::Collection(kind, above) => self.collection(&call, kind, above),
             Endpoint::Item(kind, key, above) => self.item(&call, kind, key, above),
             Endpoint::Linked(kind, key, link) => self.linked(&call, kind, key, link),
+            Endpoint::Groups(groups) => groups.answer(self, &call),
             Endpoint::UpstreamHealth(upstream) => self.upstream_health(&call, upstream),
             Endpoint::AllTargets(upstream) => self.all_targets(&call, upstream),
             Endpoint::TargetHealth { upstream, target, healthy } => {

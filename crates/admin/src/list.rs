@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::answer::{Answer, Failure, escape, not_found, ok};
 use crate::endpoint::Above;
+use crate::groups::Side;
 use crate::{Admin, Call, id_of};
 
 /// Kong leaves the padding out, and takes both.
@@ -136,6 +137,22 @@ impl Admin {
         let data = found.entities.into_iter().map(|stored| self.show(kind, stored));
         let data = data.collect::<Result<Vec<_>, _>>()?;
         ok(page(data, offset, &call.link(), &arguments))
+    }
+
+    /// A page of what the memberships of `of` join it with.
+    pub(crate) fn list_members(&self, call: &Call, of: &Stored, own: Side, other: Side) -> Answer {
+        let (size, from) = (page_size(call)?, offset_id(call)?);
+        let (data, next) = self.store.read(|view| {
+            let found =
+                view.list_referring(Kind::ConsumerGroupConsumer, own.field, of.id, None, size, from)?;
+            let mut data = Vec::new();
+            for membership in &found.entities {
+                data.extend(other.joined(view, membership)?);
+            }
+            Ok((data, found.next))
+        })?;
+        let offset = next.map(|id| encode(&json!([id.to_string()])));
+        ok(page(data, offset, &call.link(), ""))
     }
 
     fn consumer_by_custom_id(&self, call: &Call) -> Answer {

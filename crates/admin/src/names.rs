@@ -25,15 +25,20 @@ pub(crate) fn nested(kind: Kind) -> &'static str {
     RENAMED.iter().find(|(entity, ..)| *entity == kind.plural()).map_or(kind.plural(), |(.., nested)| nested)
 }
 
+/// Kinds that have paths of their own; memberships in consumer groups are told of from both sides
+/// ([`Groups`](crate::groups::Groups)).
+pub(crate) fn with_paths() -> impl Iterator<Item = Kind> {
+    Kind::ALL.into_iter().filter(|kind| *kind != Kind::ConsumerGroupConsumer)
+}
+
 /// The kind whose collection has this name at the top of a path.
 pub(crate) fn by_top(name: &str) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|kind| top(*kind) == name)
+    with_paths().find(|kind| top(*kind) == name)
 }
 
 /// The kind whose collection has this name below `parent`, and the field by which its members refer up.
 pub(crate) fn child(parent: Kind, name: &str) -> Option<(Kind, &'static ForeignKey)> {
-    Kind::ALL
-        .into_iter()
+    with_paths()
         .filter(|kind| nested(*kind) == name)
         .find_map(|kind| kind.foreign_keys().iter().find(|key| key.to == parent).map(|key| (kind, key)))
 }

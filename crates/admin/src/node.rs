@@ -155,6 +155,11 @@ fn endpoints() -> Vec<String> {
         "/clustering/data-planes",
         "/clustering/status",
         "/config",
+        "/consumer_groups/{consumer_groups}/consumers",
+        "/consumer_groups/{consumer_groups}/consumers/{consumers}",
+        "/consumer_groups/{consumer_groups}/overrides/plugins/rate-limiting-advanced",
+        "/consumers/{consumers}/consumer_groups",
+        "/consumers/{consumers}/consumer_groups/{consumer_groups}",
         "/debug/cluster/log-level/{log_level}",
         "/debug/node/log-level",
         "/debug/node/log-level/{log_level}",
@@ -185,7 +190,7 @@ fn endpoints() -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
-    for kind in Kind::ALL {
+    for kind in names::with_paths() {
         let (entity, top, nested) = (kind.plural(), names::top(kind), names::nested(kind));
         if kind != Kind::Target {
             list.push(format!("/{top}"));

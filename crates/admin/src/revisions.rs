@@ -231,7 +231,8 @@ fn apply(
             Ok(())
         }
         action @ ("create" | "update") => {
-            if action == "create" && here {
+            // Who is a member already may join again.
+            if action == "create" && here && kind != Kind::ConsumerGroupConsumer {
                 return Err(StoreError::PrimaryKey { kind, id }.into());
             }
             let Some(Value::Object(mut input)) = entity else {

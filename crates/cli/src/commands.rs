@@ -6,11 +6,12 @@ mod node;
 mod reset;
 mod validate;
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value};
-use tollgate_declare::plan::{Existing, Schemas};
-use tollgate_declare::{Declaration, Problem};
+use tollgate_declare::plan::{Existing, Known, Schemas};
+use tollgate_declare::{Declaration, Declared, Problem};
 use tollgate_model::{FieldErrors, Kind, Source};
 
 use crate::CliError;
@@ -87,16 +88,51 @@ fn tags_of(selection: &Selection) -> Vec<String> {
 impl Selection {
     /// Whether an entity is looked at.
     fn takes(&self, kind: Kind, fields: &Map<String, Value>) -> bool {
-        let of_consumer = matches!(kind, Kind::Consumer | Kind::KeyAuthCredential)
-            || kind == Kind::Plugin && fields.get("consumer").is_some_and(|consumer| !consumer.is_null());
-        !(self.skip_consumers && of_consumer || self.skip_ca_certificates && kind == Kind::CaCertificate)
+        let is_set = |field: &str| fields.get(field).is_some_and(|value| !value.is_null());
+        match kind {
+            Kind::Consumer | Kind::ConsumerGroup | Kind::ConsumerGroupConsumer | Kind::KeyAuthCredential => {
+                !self.skip_consumers
+            }
+            Kind::Plugin => !(self.skip_consumers && (is_set("consumer") || is_set("consumer_group"))),
+            Kind::CaCertificate => !self.skip_ca_certificates,
+            _ => true,
+        }
     }
 
-    /// The entities of a server that are looked at.
-    fn entities(&self, remote: &Remote, tags: &[String]) -> Result<Vec<Existing>, CliError> {
+    /// The entities of a server that are looked at: those with all of the tags, and who of them belongs to a group of
+    /// them or of those that are looked up `aside`.
+    fn entities(&self, remote: &Remote, tags: &[String], aside: &Known) -> Result<Vec<Existing>, CliError> {
         let mut entities = remote.entities(tags)?;
         entities.retain(|entity| self.takes(entity.kind, &entity.fields));
+        if self.skip_consumers || self.skip_consumers_with_consumer_groups {
+            return Ok(entities);
+        }
+        let all = || entities.iter().chain(aside.entities());
+        let groups: Vec<&Existing> = all().filter(|entity| entity.kind == Kind::ConsumerGroup).collect();
+        let mut memberships = remote.memberships(&groups)?;
+        let own: HashSet<&str> = entities.iter().map(|entity| entity.id.as_str()).collect();
+        let known: HashSet<&str> = all().map(|entity| entity.id.as_str()).collect();
+        memberships.retain(|membership| {
+            let joins = ["consumer", "consumer_group"].map(|field| {
+                membership.fields.get(field).and_then(|to| to.get("id")).and_then(Value::as_str)
+            });
+            let mut joins = joins.into_iter().flatten();
+            joins.clone().all(|id| known.contains(id)) && joins.any(|id| own.contains(id))
+        });
+        entities.extend(memberships);
         Ok(entities)
+    }
+
+    /// Refuses members of groups in files where they are not to be looked at.
+    fn check_members(&self, declaration: &Declaration) -> Result<(), CliError> {
+        let is_membership = |declared: &&Declared| declared.kind == Kind::ConsumerGroupConsumer;
+        match declaration.entities.iter().find(is_membership) {
+            Some(declared) if self.skip_consumers_with_consumer_groups => {
+                let message = "members of consumer groups cannot be declared with --skip-consumers-with-consumer-groups";
+                Err(CliError::Problems(vec![declared.problem("", message)]))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses what there is nothing of here.

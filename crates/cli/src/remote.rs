@@ -5,7 +5,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tollgate_declare::plan::{Existing, Schemas};
-use tollgate_model::Kind;
+use tollgate_model::{Kind, membership_id};
 use ureq::http::Method;
 
 use crate::CliError;
@@ -18,9 +18,11 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// How long a whole sync in one call may take.
 const TRANSACTION_TIME: Duration = Duration::from_secs(600);
 
-/// Kinds of entities that are managed and have a list of their own; targets are listed by upstream in Kong.
+/// Kinds of entities that are managed and have a list of their own; targets are listed by upstream in Kong, members by
+/// group.
 fn listed_kinds() -> Vec<Kind> {
-    Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Workspace | Kind::Target)).collect()
+    let listed = |kind: &Kind| !matches!(kind, Kind::Workspace | Kind::Target | Kind::ConsumerGroupConsumer);
+    Kind::ALL.into_iter().filter(listed).collect()
 }
 
 /// A set of entities on a server: a workspace of a Kong or a control plane of Konnect.
@@ -197,18 +199,44 @@ impl Remote {
         Ok(all)
     }
 
+    /// The memberships of these groups.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn memberships(&self, groups: &[&Existing]) -> Result<Vec<Existing>, CliError> {
+        let mut all = Vec::new();
+        for group in groups {
+            let name = group.fields.get("name").and_then(Value::as_str).unwrap_or_default();
+            let shown = match self.client.get(&format!("{}/consumer_groups/{}", self.prefix, segment(name))) {
+                Err(error) if matches!(error.status(), Some(403 | 404)) => continue,
+                shown => shown?,
+            };
+            for consumer in shown.get("consumers").and_then(Value::as_array).into_iter().flatten() {
+                let fields = json!({
+                    "consumer": {"id": consumer.get("id")},
+                    "consumer_group": {"id": group.id},
+                });
+                let (kind, Value::Object(mut fields)) = (Kind::ConsumerGroupConsumer, fields) else {
+                    continue;
+                };
+                let Some(id) = membership_id(kind, &fields).map(|id| id.to_string()) else { continue };
+                fields.insert("id".into(), id.clone().into());
+                all.push(Existing { kind, id, fields });
+            }
+        }
+        Ok(all)
+    }
+
     fn list(&self, kind: Kind, query: &str) -> Result<Vec<Existing>, CallError> {
         let listed = self.pages(&format!("{}/{}{query}", self.prefix, collection(kind)));
         match listed {
             Ok(list) => Ok(list.into_iter().filter_map(|value| existing(kind, value)).collect()),
             // Not every server has them (decK's rule).
-            Err(error)
-                if error.status() == Some(404)
-                    && matches!(kind, Kind::CaCertificate | Kind::KeyAuthCredential) =>
-            {
-                Ok(Vec::new())
-            }
-            Err(error) => Err(error),
+            Err(error) => match (kind, error.status()) {
+                (Kind::CaCertificate | Kind::KeyAuthCredential, Some(404))
+                | (Kind::ConsumerGroup, Some(403 | 404)) => Ok(Vec::new()),
+                _ => Err(error),
+            },
         }
     }
 
@@ -265,12 +293,21 @@ impl Remote {
         self.client.call(&Method::POST, &path, Some(fields), None).map(|_| ())
     }
 
-    /// Creates or replaces an entity.
+    /// Creates or replaces an entity; `is_there` tells which.
     ///
     /// # Errors
     /// The server's refusal.
-    pub fn put(&self, kind: Kind, id: &str, fields: &Value) -> Result<(), CallError> {
+    pub fn put(&self, kind: Kind, id: &str, fields: &Value, is_there: bool) -> Result<(), CallError> {
         let path = self.item(kind, id, fields);
+        // As decK does.
+        if kind == Kind::ConsumerGroup && is_there && self.control_plane.is_none() {
+            return self.client.call(&Method::PATCH, &path, Some(fields), None).map(|_| ());
+        }
+        if kind == Kind::ConsumerGroupConsumer {
+            let (group, consumer) = path.rsplit_once('/').unwrap_or((&path, ""));
+            let body = json!({"consumer": consumer});
+            return self.client.call(&Method::POST, group, Some(&body), None).map(|_| ());
+        }
         match self.client.call(&Method::PUT, &path, Some(fields), None) {
             Err(error) if kind == Kind::Target && error.status() == Some(404) => {
                 let collection = path.rsplit_once('/').map_or(path.as_str(), |(collection, _)| collection);
@@ -296,6 +333,10 @@ impl Remote {
         match kind {
             Kind::KeyAuthCredential => format!("{prefix}/consumers/{}/key-auth/{id}", owner("consumer")),
             Kind::Target => format!("{prefix}/upstreams/{}/targets/{id}", owner("upstream")),
+            Kind::ConsumerGroupConsumer => {
+                let (group, consumer) = (owner("consumer_group"), owner("consumer"));
+                format!("{prefix}/consumer_groups/{group}/consumers/{consumer}")
+            }
             _ => format!("{prefix}/{}/{id}", kind.plural()),
         }
     }
@@ -353,7 +394,7 @@ fn existing(kind: Kind, value: Value) -> Option<Existing> {
     if tagged("konnect-managed") || kind == Kind::Plugin && tagged("konnect-managed-plugin") {
         return None;
     }
-    // Bound to something of a kind that is not known here, such as a consumer group.
+    // Bound to something of a kind that is not known here.
     let known = |name: &str| kind.schema().fields.iter().any(|field| field.name == name);
     let foreign =
         |(name, value): (&String, &Value)| !known(name) && value.get("id").is_some_and(Value::is_string);

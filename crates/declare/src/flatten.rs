@@ -95,7 +95,17 @@ fn nested(kind: Kind) -> &'static [(&'static str, Kind)] {
     match kind {
         Kind::Service => &[("routes", Kind::Route), ("plugins", Kind::Plugin)],
         Kind::Route => &[("plugins", Kind::Plugin)],
-        Kind::Consumer => &[("keyauth_credentials", Kind::KeyAuthCredential), ("plugins", Kind::Plugin)],
+        Kind::Consumer => &[
+            ("keyauth_credentials", Kind::KeyAuthCredential),
+            ("plugins", Kind::Plugin),
+            ("groups", Kind::ConsumerGroupConsumer),
+            ("consumer_group_consumers", Kind::ConsumerGroupConsumer),
+        ],
+        Kind::ConsumerGroup => &[
+            ("consumers", Kind::ConsumerGroupConsumer),
+            ("plugins", Kind::Plugin),
+            ("consumer_group_consumers", Kind::ConsumerGroupConsumer),
+        ],
         Kind::Upstream => &[("targets", Kind::Target)],
         Kind::Certificate => &[("snis", Kind::Sni)],
         _ => &[],
@@ -104,7 +114,9 @@ fn nested(kind: Kind) -> &'static [(&'static str, Kind)] {
 
 /// Kinds that can be declared at the top.
 fn top_level(dialect: Dialect) -> impl Iterator<Item = Kind> {
-    let only_nested = |kind: &Kind| matches!(kind, Kind::Sni | Kind::Target | Kind::KeyAuthCredential);
+    let only_nested = |kind: &Kind| {
+        matches!(kind, Kind::Sni | Kind::Target | Kind::KeyAuthCredential | Kind::ConsumerGroupConsumer)
+    };
     let all = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Workspace);
     all.filter(move |kind| dialect == Dialect::Kong || !only_nested(kind))
 }
@@ -363,6 +375,13 @@ impl Declaration {
             if reading.old_paths && kind == Kind::Route {
                 mark_regexes(&mut fields);
             }
+            match name {
+                "groups" => fields = membership("consumer_group", &["id", "name"], &fields),
+                "consumers" if kind == Kind::ConsumerGroupConsumer => {
+                    fields = membership("consumer", &["id", "username", "custom_id"], &fields);
+                }
+                _ => {}
+            }
             let place = self.entities.len();
             let file = Arc::clone(&reading.file);
             self.entities.push(Declared { kind, fields, parent, file, path: path.clone(), node });
@@ -441,6 +460,14 @@ fn path_text(above: &[(&str, usize)], name: &str, place: Option<usize>) -> Strin
     let mut steps: Vec<String> = above.iter().map(|(name, place)| format!("{name}[{place}]")).collect();
     steps.push(place.map_or_else(|| name.to_owned(), |place| format!("{name}[{place}]")));
     steps.join(".")
+}
+
+/// A membership that is written as who or what the entity above is joined with, by the first of these names that is
+/// given.
+fn membership(field: &str, names: &[&str], given: &Map<String, Value>) -> Map<String, Value> {
+    let found = names.iter().find_map(|name| Some(((*name).to_owned(), given.get(*name)?.clone())));
+    let reference = found.map_or(Value::Null, |named| Value::Object(Map::from_iter([named])));
+    Map::from_iter([(field.to_owned(), reference)])
 }
 
 /// In the formats 1.1 and 2.1 a path is a regex where it has characters of one (Kong 3.11).

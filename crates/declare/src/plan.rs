@@ -8,7 +8,7 @@ pub mod fill;
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
-use tollgate_model::Kind;
+use tollgate_model::{Kind, membership_id};
 
 pub use compare::comparable;
 pub(crate) use compare::set_only;
@@ -123,8 +123,8 @@ pub struct Event {
 /// decK's order of creating: each row after the one before. Deletes go through the rows from the last.
 const ROWS: [&[Kind]; 4] = [
     &[Kind::Certificate, Kind::CaCertificate, Kind::Consumer],
-    &[Kind::Sni, Kind::Service, Kind::Upstream, Kind::KeyAuthCredential],
-    &[Kind::Route, Kind::Target],
+    &[Kind::ConsumerGroup, Kind::Sni, Kind::Service, Kind::Upstream, Kind::KeyAuthCredential],
+    &[Kind::Route, Kind::Target, Kind::ConsumerGroupConsumer],
     &[Kind::Plugin],
 ];
 
@@ -138,6 +138,8 @@ pub fn printed(kind: Kind) -> &'static str {
         Kind::Service => "service",
         Kind::Route => "route",
         Kind::Consumer => "consumer",
+        Kind::ConsumerGroup => "consumer-group",
+        Kind::ConsumerGroupConsumer => "consumer-group-consumer",
         Kind::KeyAuthCredential => "key-auth",
         Kind::Upstream => "upstream",
         Kind::Target => "target",
@@ -159,11 +161,14 @@ pub fn identities(kind: Kind, fields: &Map<String, Value>) -> Vec<String> {
         }
         Kind::Plugin => {
             let name = text("name").unwrap_or_default();
-            let scope = ["route", "service", "consumer"].map(reference).join("|");
+            let scope = ["route", "service", "consumer", "consumer_group"].map(reference).join("|");
             vec![format!("{name}|{scope}")]
         }
         Kind::Target => {
             text("target").map(|target| format!("{target}|{}", reference("upstream"))).into_iter().collect()
+        }
+        Kind::ConsumerGroupConsumer => {
+            membership_id(kind, fields).map(|id| id.to_string()).into_iter().collect()
         }
         Kind::Certificate => text("cert")
             .zip(text("key"))
@@ -300,11 +305,17 @@ impl Names {
         let own = own_name(kind, fields);
         match kind {
             Kind::Plugin => {
-                let scopes =
-                    [("service", Kind::Service), ("route", Kind::Route), ("consumer", Kind::Consumer)];
+                let scopes = [
+                    ("service", Kind::Service),
+                    ("route", Kind::Route),
+                    ("consumer", Kind::Consumer),
+                    ("consumer-group", Kind::ConsumerGroup),
+                ];
                 let scopes: Vec<String> = scopes
                     .iter()
-                    .filter_map(|(field, to)| Some(format!("{field} {}", reference(field, *to)?)))
+                    .filter_map(|(what, to)| {
+                        Some(format!("{what} {}", reference(&what.replace('-', "_"), *to)?))
+                    })
                     .collect();
                 if scopes.is_empty() {
                     format!("{own} (global)")
@@ -319,6 +330,7 @@ impl Names {
             Kind::KeyAuthCredential => {
                 format!("{own} for consumer {}", reference("consumer", Kind::Consumer).unwrap_or_default())
             }
+            Kind::ConsumerGroupConsumer => reference("consumer", Kind::Consumer).unwrap_or_default(),
             _ => own,
         }
     }

@@ -84,7 +84,7 @@ pub fn resolve(
             wrong.add(problem, &message);
         }
         apply_defaults(declared.kind, &declaration.defaults, &mut fields);
-        add_tags(&declaration.select_tags, &mut fields);
+        add_tags(declared.kind, &declaration.select_tags, &mut fields);
         match check_entity(declared.kind, fields, None, plugins, source) {
             Ok(fields) => entities.push(Entity { kind: declared.kind, fields }),
             Err(errors) => {
@@ -270,10 +270,18 @@ fn repeated(declaration: &Declaration, entities: &[Entity]) -> Invalid {
 fn derived_id(declared: &Declared, parent: Option<(Kind, Uuid)>) -> Option<Uuid> {
     const ROOT: Uuid = Uuid::from_u128(0xfd02_801f_0957_4a15_a55a_c8d9_606f_30b5);
     let namespace = Uuid::new_v5(&ROOT, declared.kind.plural().as_bytes());
+    let groups = declared.fields.get("consumer_group").is_some_and(|group| !group.is_null())
+        || parent.is_some_and(|(kind, _)| kind == Kind::ConsumerGroup);
     let parts: &[&str] = match declared.kind {
+        // Kong Enterprise has the group in all of these; where there is none, they are Kong's.
+        Kind::Plugin if groups => &["name", "route", "service", "consumer", "consumer_group"],
         Kind::Plugin => &["name", "route", "service", "consumer"],
         Kind::Target => &["upstream", "target"],
-        Kind::KeyAuthCredential | Kind::Certificate | Kind::CaCertificate | Kind::Workspace => return None,
+        Kind::KeyAuthCredential
+        | Kind::Certificate
+        | Kind::CaCertificate
+        | Kind::Workspace
+        | Kind::ConsumerGroupConsumer => return None,
         _ => {
             let (_, name) = unique_name(declared.kind, &declared.fields)?;
             return Some(Uuid::new_v5(&namespace, name.as_bytes()));
@@ -340,9 +348,9 @@ pub(crate) fn apply_defaults(kind: Kind, defaults: &Map<String, Value>, fields: 
     }
 }
 
-/// Adds the tags that an entity does not have yet.
-pub(crate) fn add_tags(tags: &[String], fields: &mut Map<String, Value>) {
-    if tags.is_empty() {
+/// Adds the tags that an entity does not have yet; a membership has none.
+pub(crate) fn add_tags(kind: Kind, tags: &[String], fields: &mut Map<String, Value>) {
+    if tags.is_empty() || kind == Kind::ConsumerGroupConsumer {
         return;
     }
     let mut all = fields.get("tags").and_then(Value::as_array).cloned().unwrap_or_default();

@@ -54,7 +54,7 @@ pub fn document(entities: Vec<Existing>, header: &Header, style: Style<'_>) -> V
         let mut list: Vec<(String, Value)> = Vec::new();
         for entity in known.entities().iter().filter(|entity| entity.kind == kind) {
             let (parent, value) = writer.entity(entity);
-            let name = sort_key(entity);
+            let name = sort_key(entity, &known);
             match parent {
                 Some(parent) => writer.below.entry((parent, kind)).or_default().push((name, value)),
                 None => list.push((name, value)),
@@ -72,8 +72,13 @@ fn in_order(mut list: Vec<(String, Value)>) -> Value {
     list.into_iter().map(|(_, value)| value).collect()
 }
 
-fn sort_key(entity: &Existing) -> String {
+fn sort_key(entity: &Existing, known: &Known) -> String {
     match entity.kind {
+        Kind::ConsumerGroupConsumer => {
+            let group = entity.fields.get("consumer_group").and_then(|group| group.get("id"));
+            let group = group.and_then(Value::as_str).and_then(|id| known.find(Kind::ConsumerGroup, id));
+            group.map(|group| own_name(group.kind, &group.fields)).unwrap_or_default()
+        }
         Kind::KeyAuthCredential => {
             entity.fields.get("key").and_then(Value::as_str).unwrap_or_default().to_owned()
         }
@@ -89,8 +94,30 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// A membership as it is written into its consumer: the group.
+    fn membership(&self, entity: &Existing) -> (Option<String>, Value) {
+        let id = |field: &str| {
+            entity.fields.get(field).and_then(|to| to.get("id")).and_then(Value::as_str).map(str::to_owned)
+        };
+        let group = id("consumer_group").unwrap_or_default();
+        let named = self.known.find(Kind::ConsumerGroup, &group).filter(|_| !self.style.by_id);
+        let written = match named {
+            Some(group) => {
+                let shown = ["name", "tags"]
+                    .iter()
+                    .filter_map(|name| Some(((*name).to_owned(), set_only(group.fields.get(*name)?)?)));
+                Value::Object(shown.collect())
+            }
+            None => json!({"id": group}),
+        };
+        (id("consumer"), written)
+    }
+
     /// An entity as it is written, and the id of the one it is written into.
     fn entity(&mut self, entity: &Existing) -> (Option<String>, Value) {
+        if entity.kind == Kind::ConsumerGroupConsumer {
+            return self.membership(entity);
+        }
         let mut fields: Map<String, Value> = Map::new();
         for field in &entity.kind.schema().fields {
             let unseen = match field.name {
@@ -112,7 +139,8 @@ impl Writer<'_> {
         }
         for kind in Kind::ALL {
             if let Some(list) = self.below.remove(&(entity.id.clone(), kind)) {
-                fields.insert(kind.plural().into(), in_order(list));
+                let name = if kind == Kind::ConsumerGroupConsumer { "groups" } else { kind.plural() };
+                fields.insert(name.into(), in_order(list));
             }
         }
         (parent, Value::Object(fields))

@@ -175,7 +175,9 @@ impl<'a> Compilation<'a> {
     fn take(&mut self, change: &Change<'_>) -> Result<(), CompileError> {
         match change.kind {
             Kind::Workspace => self.take_workspace(change),
-            Kind::Consumer | Kind::KeyAuthCredential => consumers::apply(&mut self.next.consumers, change)?,
+            Kind::Consumer | Kind::ConsumerGroup | Kind::ConsumerGroupConsumer | Kind::KeyAuthCredential => {
+                consumers::apply(&mut self.next.consumers, change)?
+            }
             Kind::Certificate | Kind::CaCertificate | Kind::Sni => self.take_certificate(change)?,
             Kind::Upstream => self.take_upstream(change)?,
             Kind::Target => self.take_target(change)?,

@@ -1,10 +1,11 @@
-//! Consumers and their credentials: the part of a snapshot that grows with the number of users.
+//! Consumers, their credentials and their groups: the part of a snapshot that grows with the number of users.
 //!
 //! Shared between snapshots: a change copies one small shard of a table, not the table, so a key added to a
 //! million is there in microseconds. Keys are compared only within a bucket that a keyed hash chose.
 
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 use uuid::Uuid;
@@ -29,6 +30,26 @@ pub struct Consumer {
     /// When it was last changed, in seconds since 1970.
     pub updated_at: u64,
 }
+
+/// A group of consumers.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConsumerGroup {
+    /// The id.
+    pub id: Uuid,
+    /// Its name, which no other group of the workspace has.
+    pub name: SmolStr,
+}
+
+/// That a consumer belongs to a group.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    pub(crate) id: Uuid,
+    pub(crate) consumer: Uuid,
+    pub(crate) group: Uuid,
+}
+
+/// The groups of a consumer, by name; mostly there is one at the most.
+pub type Groups<'a> = SmallVec<[&'a ConsumerGroup; 2]>;
 
 /// Something a consumer shows to prove who it is.
 pub struct Credential {
@@ -64,6 +85,10 @@ pub struct Consumers {
     credentials: Table<Credential>,
     credentials_by_id: Table<Credential>,
     credentials_by_consumer: Table<Credential>,
+    groups: OrdMap<Uuid, Arc<ConsumerGroup>>,
+    /// Who is in no group takes no room here.
+    memberships: Table<Membership>,
+    memberships_by_consumer: Table<Membership>,
 }
 
 impl Consumers {
@@ -98,6 +123,44 @@ impl Consumers {
                 && credential.consumer.workspace == workspace
                 && *credential.key == *key.as_bytes()
         })
+    }
+
+    /// The groups a consumer belongs to, by name.
+    pub fn groups_of(&self, consumer: Uuid) -> Groups<'_> {
+        let mut groups = Groups::new();
+        if self.memberships.len() > 0 {
+            let memberships =
+                self.memberships_by_consumer.find_all(&consumer, |one| one.consumer == consumer);
+            groups.extend(memberships.filter_map(|one| self.groups.get(&one.group).map(|group| &**group)));
+            groups.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        }
+        groups
+    }
+
+    /// Adds a group, or replaces the one with the same id; its members stay in it.
+    pub fn insert_group(&mut self, group: ConsumerGroup) {
+        self.groups.insert(group.id, Arc::new(group));
+    }
+
+    /// Removes a group.
+    pub fn remove_group(&mut self, id: Uuid) {
+        self.groups.remove(&id);
+    }
+
+    /// Adds a membership, or replaces the one with the same id.
+    pub(crate) fn insert_membership(&mut self, membership: Membership) {
+        self.remove_membership(membership.id);
+        let membership = Arc::new(membership);
+        self.memberships.insert(&membership.id, Arc::clone(&membership), |one| hash(&one.id));
+        self.memberships_by_consumer
+            .insert(&membership.consumer, Arc::clone(&membership), |one| hash(&one.consumer));
+    }
+
+    /// Removes a membership.
+    pub(crate) fn remove_membership(&mut self, id: Uuid) {
+        if let Some(membership) = self.memberships.remove(&id, |one| one.id == id) {
+            self.memberships_by_consumer.remove(&membership.consumer, |one| one.id == id);
+        }
     }
 
     /// Adds a consumer, or replaces the one with the same id; its credentials move along.
@@ -233,5 +296,35 @@ mod tests {
         assert!(consumers.credential(KeyAuthCredential, Uuid::nil(), "key8").is_none());
         assert!(consumers.credential(KeyAuthCredential, Uuid::max(), "key7").is_none());
         assert_eq!((consumers.len(), consumers.credentials_len(), old.len()), (2999, 2999, 3000));
+    }
+
+    #[test]
+    fn groups_of_a_consumer_stand_by_name() {
+        let mut consumers = Consumers::default();
+        let group = |id: u128, name: &str| ConsumerGroup { id: Uuid::from_u128(id), name: name.into() };
+        let join = |id: u128, consumer: u128, group: u128| {
+            let [id, consumer, group] = [id, consumer, group].map(Uuid::from_u128);
+            Membership { id, consumer, group }
+        };
+        // In any order: a membership may be there before what it joins.
+        [join(1, 7, 11), join(2, 7, 10), join(3, 8, 10), join(4, 7, 12)]
+            .into_iter()
+            .for_each(|membership| consumers.insert_membership(membership));
+        consumers.insert_group(group(10, "silver"));
+        consumers.insert_group(group(11, "gold"));
+        let names = |consumers: &Consumers, id: u128| -> Vec<String> {
+            let groups = consumers.groups_of(Uuid::from_u128(id));
+            groups.iter().map(|group| group.name.to_string()).collect()
+        };
+        assert_eq!(names(&consumers, 7), ["gold", "silver"]);
+        let old = consumers.clone();
+        consumers.insert_group(group(11, "tin"));
+        consumers.remove_membership(Uuid::from_u128(3));
+        assert_eq!(names(&consumers, 7), ["silver", "tin"]);
+        assert_eq!((names(&consumers, 8), names(&consumers, 9)), (vec![], vec![]));
+        assert_eq!(
+            (names(&old, 7), names(&old, 8)),
+            (vec!["gold".into(), "silver".into()], vec!["silver".into()])
+        );
     }
 }

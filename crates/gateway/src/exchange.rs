@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tollgate_http::client::Client;
 use tollgate_http::{Body, BodyError, Connection, Headers, RequestHead, Response, StatusCode};
 use tollgate_model::{Map, Value};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 use crate::answer;
 use crate::attempts::Attempts;
-use crate::consumers::{Consumer, Credential};
+use crate::consumers::{Consumer, Credential, Groups};
 use crate::destination::Destination;
 use crate::logging;
 use crate::plugin::ResponseFilter;
@@ -82,7 +83,7 @@ pub struct Exchange {
     pub(crate) filters: Vec<(usize, Box<dyn ResponseFilter>)>,
     pub(crate) llm_usage_observers: Vec<LlmUsageObserver>,
     pub(crate) running: usize,
-    /// Plugins that ran, where consumer-scoped configuration decided; else the route's own list counts.
+    /// Plugins that ran, where configuration of consumers or groups decided; else the route's own list counts.
     pub(crate) collected: Option<Vec<Arc<crate::chain::Configured>>>,
     /// The log entry, once a plugin has asked for it.
     pub(crate) entry: Option<Arc<Map<String, Value>>>,
@@ -139,8 +140,8 @@ pub struct LlmUsage {
     pub cost: f64,
 }
 
-/// Is told what the exchange's LLM call used; `None` where nothing was answered.
-pub type LlmUsageObserver = Box<dyn FnOnce(Option<&LlmUsage>) + Send>;
+/// Is told what the exchange's LLM call used ([`Facts::llm_usage`]; `None` where nothing was answered).
+pub type LlmUsageObserver = Box<dyn FnOnce(&Exchange) + Send>;
 
 /// What happened to a request, for headers, log and metrics.
 #[derive(Debug, Clone)]
@@ -157,7 +158,7 @@ pub struct Facts {
     /// Header fields sent to the client. Kept for the log entry only.
     pub response_headers: Headers,
     /// Attempts, in order.
-    pub tries: Vec<Try>,
+    pub tries: SmallVec<[Try; 1]>,
     /// When the request was first sent on.
     pub proxied: Option<Instant>,
     /// When the upstream's head came.
@@ -205,7 +206,7 @@ impl Default for Facts {
             upstream_status: None,
             request_headers: None,
             response_headers: Headers::new(),
-            tries: Vec::new(),
+            tries: SmallVec::new(),
             proxied: None,
             answered: None,
             responded: None,
@@ -251,6 +252,14 @@ impl Exchange {
         match &self.entry {
             Some(entry) => Arc::clone(entry),
             None => Arc::clone(self.entry.insert(Arc::new(crate::log_entry::build(self)))),
+        }
+    }
+
+    /// The log entry as it would be now, at any time.
+    pub fn current_log_entry(&self) -> Map<String, Value> {
+        match &self.entry {
+            Some(entry) => (**entry).clone(),
+            None => crate::log_entry::build(self),
         }
     }
 
@@ -300,7 +309,9 @@ impl Exchange {
     pub fn llm_providers(&self) -> Vec<&'static str> {
         let Some(route) = &self.route else { return Vec::new() };
         let consumer = self.consumer.as_ref().map(|consumer| consumer.id);
-        let plugins = (0..route.chain.len()).filter_map(|place| route.chain.resolve(place, consumer));
+        let consumers = &self.snapshot.consumers;
+        let plugins =
+            (0..route.chain.len()).filter_map(|place| route.chain.resolve(place, consumer, consumers));
         let mut providers = Vec::new();
         for provider in plugins.flat_map(|configured| configured.plugin.llm_providers()) {
             if !providers.contains(&provider) {
@@ -308,6 +319,12 @@ impl Exchange {
             }
         }
         providers
+    }
+
+    /// The groups of the consumer, by name, as far as the consumer is known.
+    pub fn consumer_groups(&self) -> Groups<'_> {
+        let consumer = self.consumer.as_ref();
+        consumer.map(|consumer| self.snapshot.consumers.groups_of(consumer.id)).unwrap_or_default()
     }
 
     /// Has `observer` told what this exchange's LLM call used, once the answer has ended however it did.
@@ -327,12 +344,12 @@ impl Exchange {
     pub fn authenticate(&mut self, consumer: Arc<Consumer>, credential: Option<Arc<Credential>>) {
         let headers = &mut self.head.headers;
         let mut id = Uuid::encode_buffer();
-        headers.set("X-Consumer-ID", consumer.id.hyphenated().encode_lower(&mut id).as_bytes());
+        headers.set_own("X-Consumer-ID", consumer.id.hyphenated().encode_lower(&mut id).as_bytes());
         set_or_remove(headers, "X-Consumer-Custom-ID", consumer.custom_id.as_deref());
         set_or_remove(headers, "X-Consumer-Username", consumer.username.as_deref());
         match &credential {
             Some(credential) => {
-                headers.set(
+                headers.set_own(
                     "X-Credential-Identifier",
                     credential.id.hyphenated().encode_lower(&mut id).as_bytes(),
                 );

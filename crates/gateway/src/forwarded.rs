@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 use tollgate_http::{Connection, Headers, Version};
 
 use crate::exchange::Exchange;
@@ -120,7 +121,7 @@ pub(crate) fn prepare_request(exchange: &mut Exchange, host: &[u8], settings: &S
     };
     add_via(headers, version, &settings.product);
     if settings.upstream_request_id {
-        headers.set("X-Kong-Request-Id", exchange.request_id.as_bytes());
+        headers.set_own("X-Kong-Request-Id", exchange.request_id.as_bytes());
     }
 }
 
@@ -151,7 +152,8 @@ impl Origin<'_> {
         if self.trusted || !headers.append_absent(told.get_or_init(of_connection)) {
             self.tell_of_connection(headers);
         }
-        let host = bare_host(headers).to_ascii_lowercase();
+        let mut host: SmallVec<[u8; 64]> = SmallVec::from_slice(bare_host(headers));
+        host.make_ascii_lowercase();
         self.show(headers, "X-Forwarded-Host", &host);
         self.show(headers, "X-Forwarded-Path", self.path);
         match self.stripped {
@@ -184,7 +186,7 @@ impl Origin<'_> {
 }
 
 /// The host a client used, as it or a trusted peer tells.
-pub(crate) fn host(exchange: &Exchange) -> Vec<u8> {
+pub fn host(exchange: &Exchange) -> Vec<u8> {
     let headers = &exchange.head.headers;
     let trusted = exchange.settings.forwarded.trusts(exchange.connection.peer.ip());
     match headers.get("x-forwarded-host").filter(|_| trusted) {
@@ -194,7 +196,7 @@ pub(crate) fn host(exchange: &Exchange) -> Vec<u8> {
 }
 
 /// `Host` without port and last dot; where there is none, the name Kong's server has (nginx: `$host`).
-pub(crate) fn bare_host(headers: &Headers) -> &[u8] {
+pub fn bare_host(headers: &Headers) -> &[u8] {
     let host = headers.get("host").unwrap_or_default();
     let port = memchr::memrchr(b':', host).filter(|at| host[at + 1..].iter().all(u8::is_ascii_digit));
     let name = &host[..port.unwrap_or(host.len())];

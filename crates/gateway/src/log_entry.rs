@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tollgate_http::Headers;
 use tollgate_model::{Map, Value, json};
 
+use crate::consumers::Consumer;
 use crate::exchange::{Exchange, Source, Try};
 use crate::secrets::{REDACTED, SecretNames};
 use crate::{forwarded, query};
@@ -91,20 +92,7 @@ pub(crate) fn build(exchange: &Exchange) -> Map<String, Value> {
         }
     }
     if let Some(consumer) = &exchange.consumer {
-        put(
-            "consumer",
-            entity(
-                &as_map(json!({
-                    "id": consumer.id.to_string(),
-                    "username": consumer.username,
-                    "custom_id": consumer.custom_id,
-                    "tags": consumer.tags,
-                    "created_at": consumer.created_at,
-                    "updated_at": consumer.updated_at,
-                })),
-                consumer.workspace,
-            ),
-        );
+        put("consumer", entity(&as_map(self::consumer(consumer)), consumer.workspace));
     }
     put("client_ip", exchange.client_ip.to_string().into());
     put("started_at", (started_at.as_millis() as u64).into());
@@ -132,6 +120,18 @@ pub(crate) fn build(exchange: &Exchange) -> Map<String, Value> {
     }
     entry.extend(facts.custom.clone());
     entry
+}
+
+/// A consumer, as logs and Lua show it; what is not set is null.
+pub fn consumer(consumer: &Consumer) -> Value {
+    json!({
+        "id": consumer.id.to_string(),
+        "username": consumer.username,
+        "custom_id": consumer.custom_id,
+        "tags": consumer.tags,
+        "created_at": consumer.created_at,
+        "updated_at": consumer.updated_at,
+    })
 }
 
 fn as_map(value: Value) -> Map<String, Value> {

@@ -182,6 +182,8 @@ pub struct Scope {
     pub service: Option<Uuid>,
     /// Consumer it is bound to.
     pub consumer: Option<Uuid>,
+    /// Group of consumers it is bound to; never together with a consumer.
+    pub consumer_group: Option<Uuid>,
 }
 
 /// A plugin cannot be compiled from its (valid) configuration.

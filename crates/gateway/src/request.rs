@@ -257,7 +257,9 @@ async fn run_access(exchange: &mut Exchange) -> Option<Response> {
     let mut answer = None;
     for place in 0..route.chain.len() {
         let consumer = exchange.consumer.as_ref().map(|consumer| consumer.id);
-        let Some(configured) = route.chain.resolve(place, consumer) else { continue };
+        let Some(configured) = route.chain.resolve(place, consumer, &exchange.snapshot.consumers) else {
+            continue;
+        };
         if let Some(collected) = &mut exchange.collected {
             exchange.running = collected.len();
             collected.push(Arc::clone(configured));

@@ -65,8 +65,7 @@ impl Drop for InFlight {
             filter.finish(exchange, self.complete);
         }
         for observer in std::mem::take(&mut exchange.llm_usage_observers) {
-            let usage = exchange.facts.llm_usage.as_ref();
-            if catch_unwind(AssertUnwindSafe(|| observer(usage))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| observer(exchange))).is_err() {
                 logging::about(exchange, Level::Error, &"an observer of the LLM's usage failed");
             }
         }
@@ -180,7 +179,8 @@ fn each_plugin(
     let plugins = match collected.as_deref().or(chain.fixed.as_deref()) {
         Some(plugins) => plugins,
         None => {
-            of_nobody = (0..chain.len()).filter_map(|place| chain.resolve(place, None).cloned()).collect();
+            let run = |place| chain.resolve(place, None, &snapshot.consumers).cloned();
+            of_nobody = (0..chain.len()).filter_map(run).collect();
             &of_nobody
         }
     };
@@ -232,13 +232,13 @@ fn add_fields(exchange: &Exchange, response: &mut Response, settings: &Settings,
         add_debug_fields(exchange, headers);
     }
     if tokens.request_id {
-        headers.set("X-Kong-Request-Id", exchange.request_id.as_bytes());
+        headers.set_own("X-Kong-Request-Id", exchange.request_id.as_bytes());
     }
 }
 
 fn set_milliseconds(headers: &mut Headers, name: &str, from: Instant, to: Instant) {
     let milliseconds = to.saturating_duration_since(from).as_millis() as u64;
-    headers.set(name, itoa::Buffer::new().format(milliseconds));
+    headers.set_own(name, itoa::Buffer::new().format(milliseconds));
 }
 
 /// `Server` of an answer made here. A plugin that passes on another server's answer says so in `Via`, and is

@@ -23,7 +23,8 @@ impl<T> Clone for Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { shards: Arc::new((0..SHARDS).map(|_| Arc::new(HashTable::new())).collect()), len: 0 }
+        // One empty shard in all places, until something is written there.
+        Self { shards: Arc::new(vec![Arc::default(); SHARDS]), len: 0 }
     }
 }
 
@@ -31,6 +32,16 @@ impl<T> Table<T> {
     pub(crate) fn find(&self, key: &(impl Hash + ?Sized), is: impl Fn(&T) -> bool) -> Option<&Arc<T>> {
         let hash = hash(key);
         self.shards[shard(hash)].find(hash, |entry| is(entry))
+    }
+
+    /// Every entry of a key.
+    pub(crate) fn find_all(
+        &self,
+        key: &(impl Hash + ?Sized),
+        is: impl Fn(&T) -> bool,
+    ) -> impl Iterator<Item = &Arc<T>> {
+        let hash = hash(key);
+        self.shards[shard(hash)].iter_hash(hash).filter(move |entry| is(entry))
     }
 
     pub(crate) fn insert(&mut self, key: &(impl Hash + ?Sized), entry: Arc<T>, rehash: impl Fn(&T) -> u64) {

@@ -26,7 +26,7 @@ struct List {
 }
 
 static EMPTY: List =
-    List { received: Bytes::new(), added: Vec::new(), fields: Vec::new(), seen: Seen([0; 2]) };
+    List { received: Bytes::new(), added: Vec::new(), fields: Vec::new(), seen: Seen([0; 3]) };
 
 /// Most lists that a thread keeps for messages to come, and the most room each may have.
 const MOST_SPARE: usize = 64;
@@ -106,38 +106,41 @@ impl Field {
 const SEPARATOR: &[u8] = b": ";
 const END: &[u8] = b"\r\n";
 
-/// Length, first and last byte of a name, whatever its case. Of a name that is written in the code it is a constant,
-/// if what takes the name is inlined.
+/// Length, first byte and last two of a name, whatever its case. Of a name that is written in the code it is a
+/// constant, if what takes the name is inlined.
 #[inline]
 pub(crate) const fn glance(name: &[u8]) -> u32 {
-    match name {
-        [] => 0,
-        [only] => 1 << 16 | (*only as u32 | 0x20) << 8 | (*only as u32 | 0x20),
-        [first, .., last] => (name.len() as u32) << 16 | (*first as u32 | 0x20) << 8 | (*last as u32 | 0x20),
-    }
+    let (first, last_but_one, last) = match name {
+        [] => return 0,
+        [only] => (*only, *only, *only),
+        [first, last] => (*first, *first, *last),
+        [first, .., last_but_one, last] => (*first, *last_but_one, *last),
+    };
+    (name.len() as u32) << 24 | u32::from_be_bytes([0, first, last_but_one, last]) | 0x20_20_20
 }
 
 /// Bits of every name there is or was, so that most names that are not there need not be looked for.
 #[derive(Clone, Copy, Default)]
-struct Seen([u64; 2]);
+struct Seen([u64; 3]);
 
 impl Seen {
+    /// A bit of each word. With the twenty names of a usual message, one in forty that are not there is looked for.
     #[inline]
-    fn bits(glance: u32) -> [u64; 2] {
+    fn bits(glance: u32) -> [u64; 3] {
         let mixed = glance.wrapping_mul(0x9e37_79b1);
-        [1 << (mixed >> 26), 1 << (mixed >> 20 & 63)]
+        [1 << (mixed >> 26), 1 << (mixed >> 20 & 63), 1 << (mixed >> 14 & 63)]
     }
 
     #[inline]
     fn add(&mut self, glance: u32) {
-        let [one, other] = Self::bits(glance);
-        self.0 = [self.0[0] | one, self.0[1] | other];
+        let [one, other, third] = Self::bits(glance);
+        self.0 = [self.0[0] | one, self.0[1] | other, self.0[2] | third];
     }
 
     #[inline]
     fn may_have(self, glance: u32) -> bool {
-        let [one, other] = Self::bits(glance);
-        self.0[0] & one != 0 && self.0[1] & other != 0
+        let [one, other, third] = Self::bits(glance);
+        self.0[0] & one != 0 && self.0[1] & other != 0 && self.0[2] & third != 0
     }
 }
 
@@ -266,6 +269,21 @@ impl Headers {
             return;
         }
         list.push(glance, name, value);
+    }
+
+    /// Sets `name` to a value that the gateway itself has made of letters, digits and the like: it is not looked through
+    /// for bytes that must not stand in a value. What others have a say in is for [`Headers::set`].
+    #[inline]
+    pub fn set_own(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        let (list, name, value) = (self.list_mut(), name.as_bytes(), value.as_ref());
+        debug_assert!(!breaks_lines(value), "{value:?} is not the gateway's own");
+        let glance = glance(name);
+        if list.seen.may_have(glance) && list.replace(glance, name, [value]) {
+            return;
+        }
+        let start = list.begin_line(name, [value]);
+        let field = list.end_sound_line(glance, start, name.len(), value.len());
+        list.fields.push(field);
     }
 
     /// Adds a further field of this name at the end. Bytes that must not stand in a value become spaces.
@@ -416,13 +434,20 @@ impl List {
     /// Writes a line into the side buffer.
     #[inline]
     fn store<const PARTS: usize>(&mut self, glance: u32, name: &[u8], value: [&[u8]; PARTS]) -> Field {
+        let start = self.begin_line(name, value);
+        self.end_line(glance, start, name.len())
+    }
+
+    /// Writes a line without its end, and tells where it begins.
+    #[inline]
+    fn begin_line<const PARTS: usize>(&mut self, name: &[u8], value: [&[u8]; PARTS]) -> usize {
         let start = self.added.len();
         self.added.extend_from_slice(name);
         self.added.extend_from_slice(SEPARATOR);
         for part in value {
             self.added.extend_from_slice(part);
         }
-        self.end_line(glance, start, name.len())
+        start
     }
 
     /// Ends the line that begins at `start` of the side buffer.
@@ -434,6 +459,12 @@ impl List {
             let unfit = |byte: &&mut u8| matches!(byte, b'\r' | b'\n' | 0);
             line.iter_mut().filter(unfit).for_each(|byte| *byte = b' ');
         }
+        self.end_sound_line(glance, start, name, value)
+    }
+
+    /// The same for one that has no byte in it that must not be there.
+    #[inline]
+    fn end_sound_line(&mut self, glance: u32, start: usize, name: usize, value: usize) -> Field {
         self.added.extend_from_slice(END);
         self.seen.add(glance);
         Field { glance, start: start as u32, name: name as u32, value: value as u32, added: true }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::check::Mode;
-use crate::entity::{Plugin, Target, consumer, route};
+use crate::entity::{ConsumerGroupConsumer, Plugin, Target, consumer, route};
 use crate::entity_check::run_check;
 use crate::fill::Shorthands;
 use crate::plugin::{PluginSchema, PluginSchemas};
@@ -165,12 +165,19 @@ fn plugin_errors(
         Some(Value::Null) | None => errors.put("config", "required field missing".into()),
         Some(_) => errors.put("config", "expected a record".into()),
     }
-    for (field, allowed) in
-        [("consumer", plugin.consumer), ("service", plugin.service), ("route", plugin.route)]
-    {
-        if !allowed && filled.get(field).is_some_and(|value| !value.is_null()) {
+    let is_set = |field: &str| filled.get(field).is_some_and(|value| !value.is_null());
+    for (field, allowed) in [
+        ("consumer", plugin.consumer),
+        ("consumer_group", plugin.consumer_group),
+        ("service", plugin.service),
+        ("route", plugin.route),
+    ] {
+        if !allowed && is_set(field) {
             errors.put(field, "value must be null".into());
         }
+    }
+    if is_set("consumer") && is_set("consumer_group") {
+        errors.add_entity("a plugin is bound to a consumer or to a consumer group, not to both");
     }
     if !errors.fields().contains_key("protocols")
         && let Err(error) = allowed_protocols(plugin, filled.get("protocols"))
@@ -215,6 +222,9 @@ fn fill_auto(
         Value::from(now as u64)
     };
     let missing = |filled: &Map<String, Value>, name: &str| filled.get(name).is_some_and(Value::is_null);
+    if let Some(id) = membership_id(kind, filled) {
+        filled.insert("id".into(), id.to_string().into());
+    }
     if missing(filled, "id") {
         let id = before
             .and_then(|before| before.get("id").cloned())
@@ -241,6 +251,13 @@ fn fill_auto(
     {
         filled.insert("cert_digest".into(), digest.into());
     }
+}
+
+/// The id of a membership, which follows from what it joins; `None` for other kinds.
+pub fn membership_id(kind: Kind, fields: &Map<String, Value>) -> Option<Uuid> {
+    let id = |field: &str| Uuid::parse_str(fields.get(field)?.get("id")?.as_str()?).ok();
+    let is_membership = kind == Kind::ConsumerGroupConsumer;
+    is_membership.then(|| Some(ConsumerGroupConsumer::id_of(id("consumer")?, id("consumer_group")?)))?
 }
 
 fn digest(cert: &str) -> Option<String> {

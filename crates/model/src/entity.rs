@@ -10,7 +10,7 @@ mod upstream;
 mod workspace;
 
 pub use certificate::{CaCertificate, Certificate, Sni};
-pub use consumer::{Consumer, KeyAuthCredential};
+pub use consumer::{Consumer, ConsumerGroup, ConsumerGroupConsumer, KeyAuthCredential};
 pub use plugin::Plugin;
 pub use route::{PathHandling, Route};
 pub use service::Service;

@@ -19,6 +19,10 @@ pub enum Kind {
     Route,
     /// A user of the services.
     Consumer,
+    /// Consumers that plugins treat alike.
+    ConsumerGroup,
+    /// That a consumer belongs to a group.
+    ConsumerGroupConsumer,
     /// A key of a consumer for key-auth.
     KeyAuthCredential,
     /// A virtual host with targets to balance over.
@@ -42,7 +46,7 @@ pub struct ForeignKey {
 
 impl Kind {
     /// Every kind, each after those it refers to.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Workspace,
         Kind::Certificate,
         Kind::CaCertificate,
@@ -50,6 +54,8 @@ impl Kind {
         Kind::Service,
         Kind::Route,
         Kind::Consumer,
+        Kind::ConsumerGroup,
+        Kind::ConsumerGroupConsumer,
         Kind::KeyAuthCredential,
         Kind::Upstream,
         Kind::Target,
@@ -66,6 +72,8 @@ impl Kind {
             Kind::Service => "services",
             Kind::Route => "routes",
             Kind::Consumer => "consumers",
+            Kind::ConsumerGroup => "consumer_groups",
+            Kind::ConsumerGroupConsumer => "consumer_group_consumers",
             Kind::KeyAuthCredential => "keyauth_credentials",
             Kind::Upstream => "upstreams",
             Kind::Target => "targets",
@@ -88,6 +96,8 @@ impl Kind {
             Kind::Service => entity::Service::schema(),
             Kind::Route => entity::Route::schema(),
             Kind::Consumer => entity::Consumer::schema(),
+            Kind::ConsumerGroup => entity::ConsumerGroup::schema(),
+            Kind::ConsumerGroupConsumer => entity::ConsumerGroupConsumer::schema(),
             Kind::KeyAuthCredential => entity::KeyAuthCredential::schema(),
             Kind::Upstream => entity::Upstream::schema(),
             Kind::Target => entity::Target::schema(),
@@ -104,12 +114,20 @@ impl Kind {
     /// value only where the group has several fields.
     pub fn unique(self) -> &'static [&'static [&'static str]] {
         match self {
-            Kind::Workspace | Kind::Sni | Kind::Service | Kind::Route | Kind::Upstream => &[&["name"]],
+            Kind::Workspace
+            | Kind::Sni
+            | Kind::Service
+            | Kind::Route
+            | Kind::Upstream
+            | Kind::ConsumerGroup => &[&["name"]],
             Kind::Consumer => &[&["username"], &["custom_id"]],
             Kind::KeyAuthCredential => &[&["key"]],
             Kind::CaCertificate => &[&["cert_digest"]],
             Kind::Target => &[&["target", "upstream"]],
-            Kind::Plugin => &[&["instance_name"], &["consumer", "name", "route", "service"]],
+            Kind::ConsumerGroupConsumer => &[&["consumer", "consumer_group"]],
+            Kind::Plugin => {
+                &[&["instance_name"], &["consumer", "name", "route", "service", "consumer_group"]]
+            }
             Kind::Certificate => &[],
         }
     }
@@ -117,12 +135,17 @@ impl Kind {
     /// The field by which an entity can be named besides its id: a service's `name`, a consumer's `username`.
     pub fn endpoint_key(self) -> Option<&'static str> {
         match self {
-            Kind::Workspace | Kind::Sni | Kind::Service | Kind::Route | Kind::Upstream => Some("name"),
+            Kind::Workspace
+            | Kind::Sni
+            | Kind::Service
+            | Kind::Route
+            | Kind::Upstream
+            | Kind::ConsumerGroup => Some("name"),
             Kind::Consumer => Some("username"),
             Kind::KeyAuthCredential => Some("key"),
             Kind::Target => Some("target"),
             Kind::Plugin => Some("instance_name"),
-            Kind::Certificate | Kind::CaCertificate => None,
+            Kind::Certificate | Kind::CaCertificate | Kind::ConsumerGroupConsumer => None,
         }
     }
 
@@ -137,6 +160,9 @@ impl Kind {
             Kind::Route => const { &[key("service", Kind::Service, false)] },
             Kind::Sni => const { &[key("certificate", Kind::Certificate, true)] },
             Kind::KeyAuthCredential => const { &[key("consumer", Kind::Consumer, true)] },
+            Kind::ConsumerGroupConsumer => {
+                const { &[key("consumer", Kind::Consumer, true), key("consumer_group", Kind::ConsumerGroup, true)] }
+            }
             Kind::Upstream => const { &[key("client_certificate", Kind::Certificate, false)] },
             Kind::Target => const { &[key("upstream", Kind::Upstream, true)] },
             Kind::Plugin => {
@@ -145,10 +171,15 @@ impl Kind {
                         key("route", Kind::Route, true),
                         key("service", Kind::Service, true),
                         key("consumer", Kind::Consumer, true),
+                        key("consumer_group", Kind::ConsumerGroup, true),
                     ]
                 }
             }
-            Kind::Workspace | Kind::Certificate | Kind::CaCertificate | Kind::Consumer => &[],
+            Kind::Workspace
+            | Kind::Certificate
+            | Kind::CaCertificate
+            | Kind::Consumer
+            | Kind::ConsumerGroup => &[],
         }
     }
 }

@@ -16,7 +16,7 @@ pub mod schema;
 pub mod value;
 
 pub use check::Mode;
-pub use checked::{Source, check_entity, merge_entity};
+pub use checked::{Source, check_entity, membership_id, merge_entity};
 pub use error::FieldErrors;
 pub use kind::Kind;
 pub use plugin::{PluginSchema, PluginSchemas};

@@ -26,6 +26,8 @@ pub struct PluginSchema {
     pub allowed_protocols: &'static [&'static str],
     /// Whether it can be bound to a consumer (auth plugins cannot).
     pub consumer: bool,
+    /// Whether it can be bound to a group of consumers.
+    pub consumer_group: bool,
     /// Whether it can be bound to a service.
     pub service: bool,
     /// Whether it can be bound to a route.
@@ -53,6 +55,7 @@ impl PluginSchema {
             protocols: HTTP_PROTOCOLS,
             allowed_protocols: HTTP_PROTOCOLS,
             consumer: true,
+            consumer_group: true,
             service: true,
             route: true,
             config,
@@ -101,6 +104,13 @@ impl PluginSchema {
     #[must_use]
     pub fn without_consumer(mut self) -> Self {
         self.consumer = false;
+        self
+    }
+
+    /// The same, but it cannot be bound to a group of consumers.
+    #[must_use]
+    pub fn without_consumer_group(mut self) -> Self {
+        self.consumer_group = false;
         self
     }
 }

@@ -13,7 +13,7 @@ pub fn documentation() -> String {
     let mut page = String::from(
         "<!-- Written by `tollgate config plugins`; change the plugins' modules in crates/plugins/src instead. -->\n\
          # Plugins\n\n\
-         A plugin is put on everything, a service, a route or a consumer; where several of one name meet, the closest to \
+         A plugin is put on everything, a service, a route, a consumer or a group of consumers; where several of one name meet, the closest to \
          the request counts. Higher priority runs earlier. Fields are those of `config`; what is marked *required* must be \
          given, everything else may be left out. `a.b` is the field `b` of the record `a`, `a[].b` that of each element \
          of the list `a`.\n",
@@ -26,7 +26,12 @@ pub fn documentation() -> String {
 }
 
 fn section(page: &mut String, plugin: &PluginSchema) {
-    let places = [("service", plugin.service), ("route", plugin.route), ("consumer", plugin.consumer)];
+    let places = [
+        ("service", plugin.service),
+        ("route", plugin.route),
+        ("consumer", plugin.consumer),
+        ("consumer group", plugin.consumer_group),
+    ];
     let places: Vec<&str> = places.iter().filter(|(_, allowed)| *allowed).map(|(name, _)| *name).collect();
     // Writing to a string does not fail.
     let _ = write!(

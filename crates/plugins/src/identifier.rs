@@ -13,6 +13,8 @@ pub enum CountBy {
     Consumer,
     /// The credential.
     Credential,
+    /// The consumer's group, of several the first by name.
+    ConsumerGroup,
     /// The client's address.
     Ip,
     /// The service.
@@ -30,6 +32,8 @@ pub enum Identifier<'a> {
     Consumer(Uuid),
     /// A credential.
     Credential(Uuid),
+    /// A group of consumers.
+    ConsumerGroup(Uuid),
     /// A service.
     Service(Uuid),
     /// A header's value, or a path.
@@ -49,6 +53,9 @@ impl CountBy {
                 consumer.map(|consumer| Identifier::Consumer(consumer.id)).or_else(credential)
             }
             Self::Credential => credential(),
+            Self::ConsumerGroup => {
+                exchange.consumer_groups().first().map(|group| Identifier::ConsumerGroup(group.id))
+            }
             Self::Ip => None,
             Self::Service => {
                 let service = exchange.route.as_ref().and_then(|route| route.service.as_ref());
@@ -67,7 +74,9 @@ impl fmt::Display for Identifier<'_> {
     /// As part of a key in Redis (Kong 3.11).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Consumer(id) | Self::Credential(id) | Self::Service(id) => id.fmt(f),
+            Self::Consumer(id) | Self::Credential(id) | Self::ConsumerGroup(id) | Self::Service(id) => {
+                id.fmt(f)
+            }
             Self::Text(text) => String::from_utf8_lossy(text).fmt(f),
             Self::Address(address) => address.fmt(f),
         }

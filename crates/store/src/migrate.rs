@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use crate::{Author, Change, StoreError, seconds};
 
 /// One step for each version of the tables; a file is brought through those it lacks.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE entities (
         kind TEXT NOT NULL, id BLOB NOT NULL, workspace BLOB NOT NULL, body TEXT NOT NULL,
@@ -36,6 +36,8 @@ const STEPS: [&str; 2] = [
 ",
     // Server names became unique across workspaces.
     "UPDATE uniques SET workspace = zeroblob(16) WHERE kind = 'snis';",
+    // Plugins became unique by their consumer group too: the last of the second group of fields.
+    "UPDATE uniques SET value = substr(value, 1, length(value) - 1) || ',null]' WHERE kind = 'plugins' AND fields = 1;",
 ];
 
 /// Brings the tables up to date, all or nothing.

@@ -127,6 +127,29 @@ fn pages_and_tags() {
     }
 }
 
+/// Plugins became unique by their consumer group too.
+#[test]
+fn what_was_unique_before_is_so_still() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let plugin = |number: u128| fields(json!({"id": id(number).to_string(), "name": "cors"}));
+    let put = |store: &Store, fields| {
+        store
+            .commit(AUTHOR, |transaction| transaction.put(Kind::Plugin, DEFAULT_WORKSPACE, fields))
+            .map(|_| ())
+    };
+    put(&Store::open(&path).unwrap(), plugin(1)).unwrap();
+    // As it was.
+    let sql = Connection::open(&path).unwrap();
+    let older = "UPDATE uniques SET value = '[null,\"cors\",null,null]' WHERE kind = 'plugins'; PRAGMA user_version = 2;";
+    sql.execute_batch(older).unwrap();
+    drop(sql);
+    let store = Store::open(&path).unwrap();
+    assert!(matches!(put(&store, plugin(2)), Err(StoreError::Unique { .. })));
+    store.commit(AUTHOR, |transaction| transaction.delete(Kind::Plugin, id(1))).unwrap();
+    put(&store, plugin(2)).unwrap();
+}
+
 #[test]
 fn history_can_be_brought_back() {
     let folder = tempfile::tempdir().unwrap();

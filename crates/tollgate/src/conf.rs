@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use rustix::fs::{Access, access};
 use tollgate_gateway::trace::TraceSettings;
 use tollgate_http::server::{Limits, Listener};
+use tollgate_lua::{Policy, Untrusted};
 use tollgate_telemetry::Level;
 
 pub use documentation::documentation;
@@ -342,6 +343,10 @@ impl Configuration {
             declarative_config_string: self.get("declarative_config_string").map(str::to_owned),
             plugins: self.list("plugins"),
             price_list: self.get("ai_price_list").map(PathBuf::from),
+            lua: Policy {
+                untrusted: self.get("untrusted_lua").and_then(Untrusted::named).unwrap_or_default(),
+                requires: self.list("untrusted_lua_sandbox_requires"),
+            },
             certificate: self
                 .get("ssl_cert")
                 .map(str::to_owned)
@@ -483,6 +488,8 @@ pub struct Node {
     pub plugins: Vec<String>,
     /// `ai_price_list`
     pub price_list: Option<PathBuf>,
+    /// `untrusted_lua`, `untrusted_lua_sandbox_requires`
+    pub lua: Policy,
     /// `ssl_cert` and `ssl_cert_key`
     pub certificate: Option<(String, String)>,
     /// Whether `ssl_protocols` allow TLS 1.2.

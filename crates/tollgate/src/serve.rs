@@ -93,6 +93,7 @@ fn prices(node: &Node) -> Result<PriceList, StartError> {
 /// What keeps it from starting, with the mend.
 pub fn start(node: &Node) -> Result<Running, StartError> {
     let mut logs = Logs::open(node).map_err(StartError)?;
+    node.lua.clone().install();
     let registry = registry(node)?;
     let prices = prices(node)?;
     let store = Arc::new(open_store(node)?);
@@ -173,7 +174,8 @@ impl Running {
     /// What is wrong with it; everything is then as it was.
     pub fn reload(&mut self, before: &Node, node: &Node) -> Result<(), StartError> {
         let prices = prices(node)?;
-        self.take_over(before, node)?;
+        node.lua.clone().install();
+        self.take_over(before, node).inspect_err(|_| before.lua.clone().install())?;
         prices.install();
         Ok(())
     }
@@ -230,6 +232,7 @@ impl Running {
 /// # Errors
 /// What is wrong with them.
 pub fn check(node: &Node) -> Result<(), StartError> {
+    node.lua.clone().install();
     let registry = registry(node)?;
     let compiler = compiler(node, &registry)?;
     prices(node)?;

@@ -73,10 +73,14 @@ fn rules() {
     let file = json!({
         "_format_version": "3.0",
         "consumers": [
-            consumer("ann", json!({})),
+            consumer("ann", json!({"groups": [{"name": "gold"}]})),
             consumer("bob", json!({"id": "00000000-0000-4000-8000-00000000000b"})),
             consumer("cleo", json!({"custom_id": "c-1"})),
             {"username": "anybody", "custom_id": "anybody"},
+        ],
+        "consumer_groups": [
+            {"name": "gold"},
+            {"name": "silver", "id": "00000000-0000-4000-8000-0000000000a2", "consumers": [{"username": "bob"}]},
         ],
         "plugins": [{"name": "key-auth", "config": {"anonymous": "anybody"}}],
         "services": [{

@@ -166,6 +166,11 @@ fn consumers_and_keys() {
 }
 
 #[test]
+fn consumer_groups() {
+    run(Tollgate::with_store(&[]), include_str!("admin/consumer_groups.json"));
+}
+
+#[test]
 fn plugins() {
     run(Tollgate::with_store(&[]), include_str!("admin/plugins.json"));
 }

@@ -259,7 +259,8 @@ tables!(
     balancing,
     protocols,
     limits,
-    chains
+    chains,
+    groups
 );
 
 #[test]

@@ -163,7 +163,7 @@ fn llm_node(upstream: u16, config: &Value, settings: &[(&str, &str)]) -> Tollgat
     });
     let model = json!({"provider": "openai", "name": "gpt", "options": options});
     let plugins = json!([
-        {"name": "ai-proxy", "config": {"route_type": "llm/v1/chat", "model": model}},
+        {"name": "ai-proxy", "config": {"route_type": "llm/v1/chat", "model": model, "logging": {"log_statistics": true}}},
         {"name": "ai-rate-limiting-advanced", "config": config},
     ]);
     let file = json!({
@@ -314,6 +314,152 @@ fn a_client_that_leaves_has_used_what_it_got() {
         left < 1000.0 && left == before
     });
     assert!((900.0..1000.0).contains(&left), "{left}");
+}
+
+/// Asks with a header `x-count` of this value; the status, what the request counted and what it left.
+fn ask_counted(tollgate: &Tollgate, count: &str) -> (u16, Option<String>, Option<String>) {
+    let head = format!("POST /llm HTTP/1.1\r\nx-count: {count}\r\n");
+    let request = String::from_utf8(json_request("POST", "/llm", Some(&chat()))).unwrap();
+    let answer = exchange(tollgate.proxy(), request.replacen("POST /llm HTTP/1.1\r\n", &head, 1).as_bytes());
+    let header = |name: &str| answer.header(name).map(str::to_owned);
+    assert_eq!(
+        header("x-ai-ratelimit-query-cost"),
+        header("x-ai-ratelimit-query-cost-10000000-requestprompt"),
+        "{answer:?}"
+    );
+    let left = header("x-ai-ratelimit-remaining-10000000-requestprompt");
+    (answer.status, header("x-ai-ratelimit-query-cost"), left)
+}
+
+/// Kong's documentation: the function is called before the request is sent, and its number counts at once.
+#[test]
+fn requests_are_counted_by_lua() {
+    let count =
+        "local count = tonumber(kong.request.get_header('x-count')) if count then return count end return 0";
+    let limits = json!([{"name": "requestPrompt", "limit": [100], "window_size": [10_000_000]}]);
+    let mut config =
+        json!({"llm_providers": limits, "window_type": "fixed", "request_prompt_count_function": count});
+    let upstream = Upstream::canned();
+    let text = |text: &str| Some(text.to_owned());
+    let tollgate = llm_node(upstream.port, &config, &[]);
+    for (count, expected) in [
+        ("60", (200, text("60"), text("40"))),
+        ("none", (200, text("0"), text("40"))),
+        ("1.5", (200, text("1.5"), text("38.5"))),
+        // It is refused, and counts all the same.
+        ("39", (429, text("39"), text("0"))),
+        ("1", (429, text("1"), text("0"))),
+    ] {
+        assert_eq!(ask_counted(&tollgate, count), expected, "{count}");
+    }
+    let refused = ask_llm(&tollgate);
+    assert_eq!(refused.json()["message"], "AI token rate limit exceeded for provider(s): requestPrompt");
+    assert_eq!(upstream.requests.lock().unwrap().len(), 3, "what is refused is not sent");
+
+    config["window_type"] = "sliding".into();
+    config["disable_penalty"] = true.into();
+    let tollgate = llm_node(upstream.port, &config, &[]);
+    for (count, expected) in [("60", (200, "40")), ("60", (429, "40")), ("40", (200, "0")), ("0", (200, "0"))]
+    {
+        let (status, _, left) = ask_counted(&tollgate, count);
+        assert_eq!((status, left.as_deref()), (expected.0, Some(expected.1)), "{count}");
+    }
+    let redis = Redis::start();
+    config["strategy"] = "redis".into();
+    config["namespace"] = "shared".into();
+    config["sync_rate"] = 0.into();
+    config["redis"] = json!({"host": "127.0.0.1", "port": redis.port, "timeout": 15_000});
+    let nodes = [llm_node(upstream.port, &config, &[]), llm_node(upstream.port, &config, &[])];
+    assert_eq!(ask_counted(&nodes[0], "70").0, 200);
+    assert_eq!((ask_counted(&nodes[1], "31").0, ask_counted(&nodes[1], "30").0), (429, 200));
+    assert_eq!(counted(&redis), 100.0);
+}
+
+#[test]
+fn a_count_may_be_of_the_body() {
+    let count = "local words = 0
+        for _, message in ipairs(kong.request.get_body().messages) do
+          for _ in message.content:gmatch('%S+') do words = words + 1 end
+        end
+        return words + #kong.request.get_raw_body() / 1000";
+    let limits = json!([{"name": "requestPrompt", "limit": [100], "window_size": [10_000_000]}]);
+    let config = json!({"llm_providers": limits, "request_prompt_count_function": count});
+    let upstream = Upstream::canned();
+    let tollgate = llm_node(upstream.port, &config, &[]);
+    let body = json!({"messages": [{"role": "user", "content": "one two  three"}, {"role": "user", "content": "four"}]});
+    let answer = exchange(tollgate.proxy(), &json_request("POST", "/llm", Some(&body)));
+    let expected = (4.0 + body.to_string().len() as f64 / 1000.0).to_string();
+    assert_eq!((answer.status, answer.header("x-ai-ratelimit-query-cost")), (200, Some(expected.as_str())));
+    let sent = String::from_utf8(upstream.requests.lock().unwrap()[0].clone()).unwrap();
+    assert!(sent.contains("one two  three"), "the body is sent on: {sent}");
+}
+
+/// Kong 3.11: without a number the request is refused, and the error log tells why; but no secret.
+#[test]
+fn a_function_that_fails_is_told() {
+    let upstream = Upstream::canned();
+    let limits = json!([{"name": "requestPrompt", "limit": [100], "window_size": [60]}]);
+    let failed = "Error executing request prompt count function";
+    for (function, said, logged_as) in [
+        (
+            "return '1'",
+            "Bad return value from the request prompt count function",
+            "expected number type, got string",
+        ),
+        (
+            "return",
+            "Bad return value from the request prompt count function",
+            "expected number type, got nil",
+        ),
+        ("error('mine')", failed, "function: [string \"error('mine')\"]:1: mine"),
+        ("while true do end", failed, "it ran for more than"),
+        ("local s = 'x' while true do s = s .. s end", failed, "MB of memory"),
+        ("return io.open('/etc/passwd')", failed, "attempt to index global 'io' (a nil value)"),
+        ("error(kong.request.get_header('apikey'))", failed, "it raised an error, which is not shown"),
+        (
+            "kong.log.err(kong.request.get_header('apikey')) return 'x'",
+            "Bad return value from the request prompt count function",
+            "[lua] (not shown, as the snippet has read a secret)",
+        ),
+    ] {
+        let config = json!({"llm_providers": limits, "request_prompt_count_function": function});
+        let tollgate = llm_node(upstream.port, &config, &[]);
+        let request = String::from_utf8(json_request("POST", "/llm", Some(&chat()))).unwrap();
+        let request = request.replacen("HTTP/1.1\r\n", "HTTP/1.1\r\napikey: CANARY\r\n", 1);
+        let answer = exchange(tollgate.proxy(), request.as_bytes());
+        assert_eq!((answer.status, &answer.json()["message"]), (500, &json!(said)), "{function}");
+        logged(&tollgate, logged_as);
+        assert!(!log_of(&tollgate).contains("CANARY"), "{}", log_of(&tollgate));
+    }
+    assert!(upstream.requests.lock().unwrap().is_empty());
+}
+
+/// As Kong's own tests price calls: by what the log says of them, from the next request on.
+#[test]
+fn calls_are_priced_by_lua() {
+    let price = "local usage = kong.log.serialize().ai.proxy.usage
+        return usage.prompt_tokens + 10 * usage.completion_tokens";
+    let limits = json!([{"name": "customCost", "limit": [1000], "window_size": [10_000_000]}]);
+    let upstream = Upstream::canned();
+    let config = |price: &str| json!({"llm_providers": limits, "window_type": "fixed", "custom_cost_count_function": price});
+    let left = |answer: &Answer| {
+        answer.header("x-ai-ratelimit-remaining-10000000-customcost").unwrap().parse::<f64>().unwrap()
+    };
+    let tollgate = llm_node(upstream.port, &config(price), &[]);
+    assert_eq!(left(&ask_llm(&tollgate)), 1000.0);
+    let mut least = 1000.0;
+    eventually("the call is priced", || {
+        least = left(&ask_llm(&tollgate));
+        least < 1000.0
+    });
+    // 19 tokens of the prompt, and 10 of the answer, each ten times as dear.
+    assert_eq!((1000.0 - least) % 119.0, 0.0, "{least}");
+    let tollgate = llm_node(upstream.port, &config("return nothing.at.all"), &[]);
+    assert_eq!(ask_llm(&tollgate).status, 200);
+    logged(
+        &tollgate,
+        "custom_cost_count_function: [string \"return nothing.at.all\"]:1: attempt to index global 'nothing'",
+    );
 }
 
 /// A cluster of one node.

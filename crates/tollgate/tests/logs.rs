@@ -201,31 +201,99 @@ fn what_plugins_add_is_in_the_entry() {
     assert_eq!(entry["response"]["headers"]["x-id"], "mine");
 }
 
-#[test]
-fn custom_fields_without_lua() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = |fields: &str| {
-        format!(
-            "_format_version: \"3.0\"\nroutes:\n- name: a\n  paths: [/a]\n  plugins:\n  - name: file-log\n    config:\n      path: {}\n      custom_fields_by_lua: {fields}\n",
-            folder.path().join("entries.log").display()
-        )
-    };
-    let fields = r#"{"route": "return nil", "request.headers.x-a": "return nil", "team.name": "return 'core'", "a\\.b": "return 1.5", "agent": "return kong.request.get_header('user-agent')", "secret": "return kong.request.get_header('apikey')"}"#;
-    let tollgate = Tollgate::with_file(&config(fields), &[]);
-    let request = b"GET /a HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nUser-Agent: me\r\napikey: CANARY\r\n\r\n";
-    assert_eq!(exchange(tollgate.proxy(), request).status, 503);
-    eventually("an entry", || !lines(&folder.path().join("entries.log")).is_empty());
-    let entry: Value = serde_json::from_str(&lines(&folder.path().join("entries.log"))[0]).unwrap();
-    assert!(entry.get("route").is_none() && entry["request"]["headers"].get("x-a").is_none(), "{entry}");
-    assert_eq!((&entry["team"], &entry["a.b"]), (&json!({"name": "core"}), &json!(1.5)));
-    assert_eq!((&entry["agent"], &entry["secret"]), (&json!("me"), &json!("REDACTED")));
+/// A route whose requests are logged with these fields.
+fn with_custom_fields(log: &std::path::Path, fields: &Value) -> String {
+    let config = json!({"path": log, "custom_fields_by_lua": fields});
+    json!({"_format_version": "3.0", "routes": [
+        {"name": "a", "id": "5f9a2a10-0000-4000-8000-000000000001", "paths": ["/a"], "tags": ["t"],
+         "plugins": [{"name": "file-log", "config": config}]},
+    ]})
+    .to_string()
+}
 
+#[test]
+fn custom_fields_by_lua() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("entries.log");
+    let fields = json!({
+        "route": "return nil",
+        "request.headers.x-a": "return nil",
+        "team.name": "return 'core'",
+        "a\\.b": "return 1.5",
+        "agent": "return kong.request.get_header('user-agent'):match('^%a+')",
+        "secret": "return kong.request.get_header('apikey')",
+        "secrets": "return {kong.request.get_headers().apikey, kong.request.get_raw_query(), ngx.var.arg_apikey,
+                            ngx.var.request_uri, kong.request.get_query().apikey}",
+        "request_line": "return kong.request.get_method() .. ' ' .. kong.request.get_path() .. ' ' .. kong.request.get_http_version()",
+        "address": "return {kong.request.get_host(), kong.request.get_scheme(), kong.client.get_ip(), ngx.var.remote_addr}",
+        "answer": "return {status = kong.response.get_status(), source = kong.response.get_source(),
+                           server = kong.response.get_header('content-type'), upstream = kong.service.response.get_status()}",
+        "tags": "return kong.router.get_route().tags",
+        "nobody": "return {kong.client.get_consumer() == nil, kong.client.get_credential() == nil, kong.router.get_service() == nil}",
+        "arguments": "local all = kong.request.get_query() return {kong.request.get_query_arg('x'), #all.x, all.y}",
+        "id": "return kong.log.serialize().request.id == ngx.var.request_id",
+        "left": "remembered = (remembered or 0) + 1 return remembered",
+        "said": "kong.log.warn('a line of ', 1, nil) return nil",
+        "endless": "while true do end",
+        "wrong": "return nothing.at.all",
+    });
+    let tollgate = Tollgate::with_file(&with_custom_fields(&log, &fields), &[]);
+    let request = b"GET /a/b?x=1&x=2&y&apikey=CANARY HTTP/1.1\r\nHost: Some.Test:80\r\nX-A: 1\r\nUser-Agent: me/1\r\napikey: CANARY\r\n\r\n";
+    for _ in 0..2 {
+        assert_eq!(exchange(tollgate.proxy(), request).status, 503);
+    }
+    eventually("an entry of each request", || lines(&log).len() == 2);
+    let entry: Value = serde_json::from_str(&lines(&log)[1]).unwrap();
+    for name in ["route", "endless", "wrong", "said"] {
+        assert!(entry.get(name).is_none(), "{name}: {entry}");
+    }
+    assert!(entry["request"]["headers"].get("x-a").is_none(), "{entry}");
+    for (name, expected) in [
+        ("team", json!({"name": "core"})),
+        ("a.b", json!(1.5)),
+        ("agent", json!("me")),
+        ("secret", json!("REDACTED")),
+        (
+            "secrets",
+            json!([
+                "REDACTED",
+                "x=1&x=2&y&apikey=REDACTED",
+                "REDACTED",
+                "/a/b?x=1&x=2&y&apikey=REDACTED",
+                "REDACTED"
+            ]),
+        ),
+        ("request_line", json!("GET /a/b 1.1")),
+        ("address", json!(["some.test", "http", "127.0.0.1", "127.0.0.1"])),
+        ("answer", json!({"status": 503, "source": "exit", "server": "application/json; charset=utf-8"})),
+        ("tags", json!(["t"])),
+        ("nobody", json!([true, true, true])),
+        ("arguments", json!(["1", 2, true])),
+        ("id", json!(true)),
+        ("left", json!(1)),
+    ] {
+        assert_eq!(entry[name], expected, "{name}");
+    }
+    let said = || std::fs::read_to_string(tollgate.folder.path().join("logs/error.log")).unwrap_or_default();
+    for part in [
+        "[warn] ",
+        "[lua] a line of 1nil, client: 127.0.0.1",
+        "custom_fields_by_lua.endless: it ran for more than",
+        "custom_fields_by_lua.wrong: [string \"return nothing.at.all\"]:1: attempt to index global 'nothing' (a nil value)",
+    ] {
+        eventually(part, || said().contains(part));
+    }
+    assert!(!said().contains("CANARY"), "{}", said());
+}
+
+#[test]
+fn lua_that_cannot_run_is_refused() {
     let store = Tollgate::with_store(&[]);
     for (config, field, said) in [
         (
-            json!({"path": "/tmp/x", "custom_fields_by_lua": {"a": "return os.time()"}}),
+            json!({"path": "/tmp/x", "custom_fields_by_lua": {"a": "return ("}}),
             "custom_fields_by_lua",
-            "there is no Lua here",
+            "Error parsing function: [string \\\"return (\\\"]:1: unexpected symbol near '<eof>'",
         ),
         (json!({"path": "/tmp/a*b"}), "path", "not a valid filename"),
         (json!({}), "path", "required field missing"),
@@ -235,17 +303,44 @@ fn custom_fields_without_lua() {
         assert_eq!(status, 400);
         assert!(answer["fields"]["config"][field].to_string().contains(said), "{answer}");
     }
-
-    for (fields, said) in [
-        (r#"{"a": "return os.time()"}"#, "there is no Lua here"),
-        (r#"{"a": "local x"}"#, "there is no Lua here"),
+    for (snippet, setting, said) in [
+        ("local local x", "sandbox", "'<name>' expected near 'local'"),
+        ("return 1", "off", "'untrusted_lua' config option is set to 'off'"),
+        ("return 1", "perhaps", "untrusted_lua (KONG_UNTRUSTED_LUA): expected one of off, sandbox, on"),
     ] {
         let other = tempfile::tempdir().unwrap();
         let path = other.path().join("kong.yml");
-        std::fs::write(&path, config(fields)).unwrap();
-        let settings = [("KONG_DATABASE", "off"), ("KONG_DECLARATIVE_CONFIG", path.to_str().unwrap())];
+        std::fs::write(&path, with_custom_fields(&other.path().join("log"), &json!({"a": snippet}))).unwrap();
+        let settings = [
+            ("KONG_DATABASE", "off"),
+            ("KONG_DECLARATIVE_CONFIG", path.to_str().unwrap()),
+            ("KONG_UNTRUSTED_LUA", setting),
+        ];
         let (code, _, error) = run(Tollgate::command(other.path(), &settings).arg("start"));
-        assert!(code != 0 && error.contains(said) && error.contains("custom_fields_by_lua"), "{error}");
+        assert!(code != 0 && error.contains(said), "{error}");
+        assert!(setting == "perhaps" || error.contains("custom_fields_by_lua"), "{error}");
+    }
+}
+
+/// Kong 3.11: nothing is required but what the node lists, or anything where it trusts what is configured.
+#[test]
+fn modules_are_required_where_the_node_lets_them() {
+    let fields = json!({
+        "json": "return require('cjson.safe').decode('{\"a\":[1,null]}').a[1]",
+        "table": "return setmetatable and setmetatable({}, {__index = {a = 'b'}}).a",
+    });
+    for (settings, decoded, indexed) in [
+        (vec![], json!(null), json!(null)),
+        (vec![("KONG_UNTRUSTED_LUA_SANDBOX_REQUIRES", "cjson, cjson.safe")], json!(1), json!(null)),
+        (vec![("KONG_UNTRUSTED_LUA", "on")], json!(1), json!("b")),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("entries.log");
+        let tollgate = Tollgate::with_file(&with_custom_fields(&log, &fields), &settings);
+        exchange(tollgate.proxy(), b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+        eventually("an entry", || !lines(&log).is_empty());
+        let entry: Value = serde_json::from_str(&lines(&log)[0]).unwrap();
+        assert_eq!((&entry["json"], &entry["table"]), (&decoded, &indexed), "{settings:?}");
     }
 }
 

@@ -3,7 +3,8 @@
 //! A case has a route of its own, with the plugin of the table and its `config`; `plugins` puts others beside it,
 //! `route` changes the route. In all of it `$route` is the route's name, which is also its path, and `$upstream`
 //! the upstream's port. Requests are
-//! written as in `common/cases.rs`, one or several `steps`; `error_log` is what the log must say then. Consumers `alice` and `bob` have keys of their names.
+//! written as in `common/cases.rs`, one or several `steps`; `error_log` is what the log must say then. Consumers `alice`, `bob` and `carl` have keys
+//! of their names; the first is in the groups `gold` and `silver`, the others in `silver` and `gold`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod common;
@@ -22,7 +23,10 @@ fn start(routes: Value, plugins: Value) -> (Tollgate, Scripted) {
 
 /// The same before an upstream that is there already.
 fn start_before(scripted: &Scripted, routes: Value, plugins: Value) -> Tollgate {
-    let consumer = |name: &str| json!({"username": name, "keyauth_credentials": [{"key": name}]});
+    let consumer = |name: &str, groups: &[&str]| {
+        let groups: Vec<Value> = groups.iter().map(|group| json!({"name": group})).collect();
+        json!({"username": name, "keyauth_credentials": [{"key": name}], "groups": groups})
+    };
     let port = scripted.upstream.port.to_string();
     let routes: Value = serde_json::from_str(&routes.to_string().replace("$upstream", &port)).unwrap();
     let url = format!("http://127.0.0.1:{port}");
@@ -32,7 +36,10 @@ fn start_before(scripted: &Scripted, routes: Value, plugins: Value) -> Tollgate 
     ]);
     let file = json!({
         "_format_version": "3.0", "services": services, "plugins": plugins,
-        "consumers": [consumer("alice"), consumer("bob")],
+        "consumers": [
+            consumer("alice", &["silver", "gold"]), consumer("bob", &["silver"]), consumer("carl", &["gold"]),
+        ],
+        "consumer_groups": [{"name": "gold"}, {"name": "silver"}],
     });
     Tollgate::with_file(&file.to_string(), &[])
 }

@@ -90,6 +90,7 @@ fn prepare(
     {
         return Err(CliError::Message("nothing was changed".into()));
     }
+    selection.check_members(&declaration)?;
     let workspace = choose_workspace(&declaration, selection);
     let konnect = declaration.konnect || settings.is_konnect();
     let remote = if konnect {
@@ -104,8 +105,6 @@ fn prepare(
         new_workspace = Some(name);
     }
     let is_new = new_workspace.is_some();
-    let list = |tags: &[String]| if is_new { Ok(Vec::new()) } else { selection.entities(&remote, tags) };
-    let current = Known::new(list(&declaration.select_tags)?);
     let mut aside = Vec::new();
     for (kind, tags) in declaration.lookup_tags().into_iter().filter(|_| !is_new) {
         if tags.is_empty() {
@@ -114,6 +113,9 @@ fn prepare(
         aside.extend(remote.entities_of(&[kind], &tags)?);
     }
     let aside = Known::new(aside);
+    let list =
+        |tags: &[String]| if is_new { Ok(Vec::new()) } else { selection.entities(&remote, tags, &aside) };
+    let current = Known::new(list(&declaration.select_tags)?);
     // What apply finds on the server may be referred to, with any tags.
     let everything =
         if keep && !declaration.select_tags.is_empty() { Some(Known::new(list(&[])?)) } else { None };
@@ -347,6 +349,8 @@ fn call(remote: &Remote, event: &Event) -> Result<(), CallError> {
     let fields = Value::Object(event.fields.clone());
     match event.action {
         Action::Delete => remote.delete(event.kind, &event.id, &fields),
-        Action::Create | Action::Update => remote.put(event.kind, &event.id, &fields),
+        Action::Create | Action::Update => {
+            remote.put(event.kind, &event.id, &fields, event.action == Action::Update)
+        }
     }
 }

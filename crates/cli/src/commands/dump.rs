@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use tollgate_declare::plan::Known;
 use tollgate_declare::write::{Header, Sanitizer, Style, document, to_yaml};
 use uuid::Uuid;
 
@@ -47,7 +48,7 @@ pub(super) fn run(settings: &Settings, flags: &Dump) -> Result<ExitCode, CliErro
 
 fn text(remote: &Remote, flags: &Dump, workspace: Option<&str>, format: Format) -> Result<String, CliError> {
     let select_tags = tags_of(&flags.selection);
-    let mut entities = flags.selection.entities(remote, &select_tags)?;
+    let mut entities = flags.selection.entities(remote, &select_tags, &Known::default())?;
     let needs_schemas = flags.skip_defaults || flags.sanitize;
     let schemas = if needs_schemas { Some(schemas(remote, None, &entities)?) } else { None };
     let sanitizer = schemas.as_ref().filter(|_| flags.sanitize).map(|schemas| {

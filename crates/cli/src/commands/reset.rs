@@ -34,7 +34,8 @@ pub(super) fn run(settings: &Settings, flags: &Reset) -> Result<ExitCode, CliErr
 }
 
 fn reset(settings: &Settings, flags: &Reset, remote: &Remote) -> Result<(), CliError> {
-    let current = Known::new(flags.selection.entities(remote, &tags_of(&flags.selection))?);
+    let current =
+        Known::new(flags.selection.entities(remote, &tags_of(&flags.selection), &Known::default())?);
     let events = plan(&current, Vec::new(), &Known::default(), &Schemas::default(), false);
     let reporter = Reporter::new(&Report::default(), settings.no_color);
     let pace = Pace { parallelism: 10, delay: std::time::Duration::ZERO };

@@ -88,7 +88,9 @@ pub(super) fn run(settings: &Settings, flags: &Validate) -> Result<ExitCode, Cli
         for _ in 0..usize::try_from(flags.parallelism).unwrap_or(1).min(entities.len()) {
             scope.spawn(|| {
                 while let Some(entity) = entities.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if kinds.as_ref().is_some_and(|kinds| !kinds.contains(&entity.kind)) {
+                    // decK has no groups checked.
+                    let groups = matches!(entity.kind, Kind::ConsumerGroup | Kind::ConsumerGroupConsumer);
+                    if groups || kinds.as_ref().is_some_and(|kinds| !kinds.contains(&entity.kind)) {
                         continue;
                     }
                     if let Err(error) = remote.validate(entity.kind, &Value::Object(entity.fields.clone())) {

@@ -63,7 +63,7 @@ pub fn desired(declaration: &Declaration, around: &Surroundings<'_>) -> Result<V
         if let Some(defaults) = around.schemas.entity(declared.kind) {
             fill(&mut fields, defaults);
         }
-        add_tags(&declaration.select_tags, &mut fields);
+        add_tags(declared.kind, &declaration.select_tags, &mut fields);
         if declared.kind == Kind::Plugin {
             complete_plugin(&mut fields, around.schemas);
         }
@@ -71,6 +71,7 @@ pub fn desired(declaration: &Declaration, around: &Surroundings<'_>) -> Result<V
         let own = identities(declared.kind, &fields);
         let id = match names.ids.get(place) {
             Some(Some(id)) => id.clone(),
+            _ if declared.kind == Kind::ConsumerGroupConsumer => own.first().cloned().unwrap_or_default(),
             _ => {
                 let existing = own.iter().find_map(|name| around.current.find(declared.kind, name));
                 existing.map_or_else(|| around.source.id().to_string(), |existing| existing.id.clone())
@@ -90,7 +91,7 @@ pub fn desired(declaration: &Declaration, around: &Surroundings<'_>) -> Result<V
 
 /// Whether entities of the kind are known by a name of their own, whatever they refer to.
 fn is_named(kind: Kind) -> bool {
-    !matches!(kind, Kind::Plugin | Kind::Target)
+    !matches!(kind, Kind::Plugin | Kind::Target | Kind::ConsumerGroupConsumer)
 }
 
 fn already_exists(declared: &Declared) -> String {
@@ -110,6 +111,11 @@ impl Names {
         let mut names = Self { ids: Vec::with_capacity(declaration.entities.len()), by_name: HashMap::new() };
         for declared in &declaration.entities {
             let given = declared.fields.get("id").and_then(Value::as_str).map(str::to_owned);
+            if declared.kind == Kind::ConsumerGroupConsumer {
+                // Follows from what it joins, once that is resolved.
+                names.ids.push(None);
+                continue;
+            }
             if !is_named(declared.kind) {
                 names.ids.push(given);
                 continue;
@@ -146,10 +152,11 @@ impl Names {
             None | Some(Value::Null) => return Ok(()),
             Some(Value::String(name)) => name,
             Some(Value::Object(reference)) => {
-                let named = ["id", "name", "username", "custom_id"]
+                let named = ["id", "name", "username"]
                     .iter()
-                    .find_map(|key| reference.get(*key).and_then(Value::as_str));
-                named.ok_or("expected {name: …} or {id: …}")?
+                    .find_map(|key| reference.get(*key).and_then(Value::as_str).map(str::to_owned));
+                let custom = || Some(format!("custom_id:{}", reference.get("custom_id")?.as_str()?));
+                &named.or_else(custom).ok_or("expected {name: …} or {id: …}")?
             }
             Some(_) => return Err("expected a name, {name: …} or {id: …}".into()),
         };
@@ -160,7 +167,8 @@ impl Names {
         let Some(id) = found.cloned() else {
             let (kind, own) =
                 (super::printed(declared.kind), super::own_name(declared.kind, &declared.fields));
-            return Err(format!("{} {name} for {kind} {own}: entity not found", super::printed(to)));
+            let whose = format!("{kind} {own}");
+            return Err(format!("{} {name} for {}: entity not found", super::printed(to), whose.trim_end()));
         };
         fields.insert(field.to_owned(), json!({"id": id}));
         Ok(())

@@ -108,6 +108,7 @@ impl Compiler {
             route: plugin.route.map(|reference| reference.id),
             service: plugin.service.map(|reference| reference.id),
             consumer: plugin.consumer.map(|reference| reference.id),
+            consumer_group: plugin.consumer_group.map(|reference| reference.id),
         };
         let Some(config) = plugin.config.as_object() else {
             return Err(failed("config", "expected a record".into()));

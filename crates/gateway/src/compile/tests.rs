@@ -108,11 +108,13 @@ impl Entities {
                 && *other != own
                 && *other_workspace == here
                 && match kind {
-                    Kind::Upstream | Kind::Sni | Kind::Workspace => same("name", there),
-                    Kind::Plugin => ["name", "route", "service", "consumer"].iter().all(|field| {
-                        let there = there.get(*field).filter(|value| !value.is_null());
-                        there == fields.get(*field)
-                    }),
+                    Kind::Upstream | Kind::Sni | Kind::Workspace | Kind::ConsumerGroup => same("name", there),
+                    Kind::Plugin => {
+                        ["name", "route", "service", "consumer", "consumer_group"].iter().all(|field| {
+                            let there = there.get(*field).filter(|value| !value.is_null());
+                            there == fields.get(*field)
+                        })
+                    }
                     _ => false,
                 }
         });
@@ -124,6 +126,8 @@ impl Entities {
             Kind::CaCertificate => fields,
             _ => check_entity(kind, fields, None, &types(), &Clock).unwrap(),
         };
+        // That of a membership follows from what it joins.
+        let own = Uuid::parse_str(fields["id"].as_str().unwrap()).unwrap();
         self.0.insert((kind, own), (here, fields.clone()));
         changes.push((kind, here, own, Some(fields)));
     }
@@ -164,6 +168,7 @@ impl Entities {
             true => Value::Null,
             false => json!({"id": id(kind, (dice.below(MOST) & !1) | (number & 1)).to_string()}),
         };
+        let of_group = kind == Kind::Plugin && dice.below(3) == 0;
         let value = match kind {
             Kind::Workspace => json!({"name": format!("w{}", dice.below(3))}),
             Kind::Certificate => {
@@ -185,6 +190,11 @@ impl Entities {
                 "weight": dice.below(3) * 50
             }),
             Kind::Consumer => json!({"username": format!("user{number}-{}", dice.below(3))}),
+            Kind::ConsumerGroup => json!({"name": dice.one(&["gold", "silver", "tin"])}),
+            Kind::ConsumerGroupConsumer => json!({
+                "consumer": refer(dice, Kind::Consumer, 0),
+                "consumer_group": refer(dice, Kind::ConsumerGroup, 0)
+            }),
             Kind::KeyAuthCredential => {
                 json!({"key": format!("key{number}-{}", dice.below(3)), "consumer": refer(dice, Kind::Consumer, 0)})
             }
@@ -222,7 +232,8 @@ impl Entities {
                 "name": (dice.one(&["alpha", "beta", "gamma"])),
                 "route": refer(dice, Kind::Route, 2),
                 "service": refer(dice, Kind::Service, 2),
-                "consumer": refer(dice, Kind::Consumer, 2),
+                "consumer": (if of_group { Value::Null } else { refer(dice, Kind::Consumer, 2) }),
+                "consumer_group": (if of_group { refer(dice, Kind::ConsumerGroup, 0) } else { Value::Null }),
                 "enabled": dice.below(4) > 0
             }),
         };
@@ -256,7 +267,8 @@ fn describe(snapshot: &Snapshot, entities: &Entities) -> String {
     let chain = |chain: &Chain| {
         let who = std::iter::once(None).chain(consumers.iter().copied().map(Some));
         let runs = who.map(|consumer| {
-            let places = (0..chain.len()).filter_map(|place| chain.resolve(place, consumer));
+            let places =
+                (0..chain.len()).filter_map(|place| chain.resolve(place, consumer, &snapshot.consumers));
             places.map(|plugin| plugin.scope.id.as_u128() as u64).collect::<Vec<_>>()
         });
         let phases = [Phases::ACCESS, Phases::RESPONSE, Phases::LOG].map(|phase| chain.has(phase));
@@ -307,6 +319,7 @@ fn describe(snapshot: &Snapshot, entities: &Entities) -> String {
         match kind {
             Kind::Consumer => {
                 let _ = writeln!(said, "{:?}", snapshot.consumers.get(*own));
+                let _ = writeln!(said, "{:?}", snapshot.consumers.groups_of(*own));
             }
             Kind::KeyAuthCredential => {
                 let (workspace, fields) = &entities.0[&(*kind, *own)];
@@ -353,9 +366,9 @@ proptest! {
 
     #[test]
     fn following_changes_is_compiling_from_nothing(
-        begin in proptest::collection::vec((0..11_usize, 0..MOST, any::<u64>()), 0..60),
+        begin in proptest::collection::vec((0..Kind::ALL.len(), 0..MOST, any::<u64>()), 0..60),
         revisions in proptest::collection::vec(
-            proptest::collection::vec((0..11_usize, 0..MOST, any::<u64>(), 0..10), 1..6),
+            proptest::collection::vec((0..Kind::ALL.len(), 0..MOST, any::<u64>(), 0..10), 1..6),
             1..14,
         ),
     ) {
@@ -372,7 +385,11 @@ proptest! {
                 let kind = Kind::ALL[kind];
                 match what {
                     0..7 => entities.put(kind, number, &mut Dice(dice), &mut changed),
-                    7..9 => entities.delete(kind, id(kind, number), &mut changed),
+                    7..9 => {
+                        let of_kind = entities.0.keys().filter(|(other, _)| *other == kind);
+                        let own = of_kind.map(|(_, own)| *own).nth(number as usize);
+                        own.into_iter().for_each(|own| entities.delete(kind, own, &mut changed));
+                    }
                     // As when a whole configuration is replaced.
                     _ => {
                         let all = entities.clone();

@@ -65,10 +65,13 @@ pub(crate) fn parse_response(
     let (mut length, mut chunked, mut close, mut keep_alive) = (None, false, false, false);
     for line in headers.lines() {
         match line.glance() {
-            CONNECTION if line.is(b"connection") => {
-                close |= has_token(line.value(), "close");
-                keep_alive |= has_token(line.value(), "keep-alive");
-            }
+            CONNECTION if line.is(b"connection") => match line.value() {
+                b"keep-alive" => keep_alive = true,
+                tokens => {
+                    close |= has_token(tokens, "close");
+                    keep_alive |= has_token(tokens, "keep-alive");
+                }
+            },
             CONTENT_LENGTH if line.is(b"content-length") => match parse_length(line.value()) {
                 Some(value) if length.is_none() => length = Some(value),
                 _ => return Err("the response has an invalid or repeated Content-Length"),

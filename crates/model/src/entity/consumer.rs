@@ -1,4 +1,4 @@
-//! `consumers` and their credentials
+//! `consumers`, their groups and their credentials
 
 use uuid::Uuid;
 
@@ -28,6 +28,54 @@ pub struct Consumer {
     /// Labels to select by.
     #[config(each(required, check = rules::tag))]
     pub tags: Option<Set<String>>,
+}
+
+/// Consumers that plugins treat alike (Kong Enterprise 3.11).
+#[derive(Debug, Clone, Config)]
+pub struct ConsumerGroup {
+    /// Identifies the group.
+    #[config(auto)]
+    pub id: Option<Uuid>,
+    /// When it was made, in seconds since 1970.
+    #[config(auto, timestamp)]
+    pub created_at: Option<i64>,
+    /// When it was last changed, in seconds since 1970.
+    #[config(auto, timestamp)]
+    pub updated_at: Option<i64>,
+    /// Its name.
+    #[config(unique)]
+    pub name: String,
+    /// Labels to select by.
+    #[config(each(required, check = rules::tag))]
+    pub tags: Option<Set<String>>,
+}
+
+/// That a consumer belongs to a group.
+#[derive(Debug, Clone, Config)]
+pub struct ConsumerGroupConsumer {
+    /// Identifies the membership; follows from the two ([`ConsumerGroupConsumer::id_of`]).
+    #[config(auto)]
+    pub id: Option<Uuid>,
+    /// When it was made, in seconds since 1970.
+    #[config(auto, timestamp)]
+    pub created_at: Option<i64>,
+    /// When it was last changed, in seconds since 1970.
+    #[config(auto, timestamp)]
+    pub updated_at: Option<i64>,
+    /// Who belongs to the group.
+    #[config(foreign = crate::Kind::Consumer)]
+    pub consumer: Reference,
+    /// The group.
+    #[config(foreign = crate::Kind::ConsumerGroup)]
+    pub consumer_group: Reference,
+}
+
+impl ConsumerGroupConsumer {
+    /// The id of a consumer's membership in a group. Kong's memberships have none; this one follows from what they
+    /// join, so that everybody who knows the two knows it.
+    pub fn id_of(consumer: Uuid, group: Uuid) -> Uuid {
+        Uuid::new_v5(&group, consumer.as_bytes())
+    }
 }
 
 /// A key of a consumer for key-auth.

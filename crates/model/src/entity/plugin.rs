@@ -31,6 +31,9 @@ pub struct Plugin {
     /// Consumer it is bound to.
     #[config(foreign = crate::Kind::Consumer, default = null)]
     pub consumer: Option<Reference>,
+    /// Group of consumers it is bound to.
+    #[config(foreign = crate::Kind::ConsumerGroup, default = null)]
+    pub consumer_group: Option<Reference>,
     /// What the plugin is to do.
     #[config(hidden)]
     pub config: Value,

@@ -5,6 +5,7 @@
 //! the client has left.
 
 mod config;
+mod functions;
 mod meter;
 mod policy;
 
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 use tollgate_gateway::exchange::LlmUsage;
 use tollgate_gateway::{Access, BuildError, Exchange, Outcome, Phases, Plugin, Scope, clock};
 use tollgate_http::{Response, StatusCode};
-use tollgate_limit::{Found, Window};
+use tollgate_limit::{Found, Window, WindowType};
 use tollgate_llm::json::Object;
 use tollgate_llm::{Format, prompt};
 use tollgate_model::{Map, Value, json};
@@ -23,7 +24,8 @@ use tollgate_telemetry::Level;
 
 pub use self::config::{AiRateLimitingConfig, schema};
 use self::config::{PolicyConfig, ProviderConfig, Strategy, WindowTypeName};
-use self::meter::{CountedTokens, Counter, Meter, Rule, number};
+use self::functions::Functions;
+use self::meter::{Counted, CountedTokens, Counter, Meter, Rule, Spent, number};
 use self::policy::{Match, Prompt};
 use super::target::{Reads, take_body};
 use crate::identifier::CountBy;
@@ -38,10 +40,10 @@ const MOST_EXPECTED: f64 = 1000.0;
 /// Compiles a configured `ai-rate-limiting-advanced`.
 ///
 /// # Errors
-/// What is not served, such as Lua; a Redis that cannot be used.
+/// What is not served; a provider that counts by a function that is not there; a Redis that cannot be used.
 pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
     let config: AiRateLimitingConfig = read(config)?;
-    refuse_lua(&config)?;
+    let functions = Functions::new(&config)?;
     let window_type = config.window_type.unwrap_or(WindowTypeName::Sliding);
     let counted = config.tokens_count_strategy.unwrap_or(CountedTokens::Total);
     let mut limits = Limits { groups: Vec::new(), rules: Vec::new(), names: Vec::new() };
@@ -67,8 +69,8 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
         // A store is one node's: its counters are that node's.
         Meter::here(rules, &namespace)
     };
-    let reads_body = groups.iter().any(|group| match &group.of {
-        Of::Provider(_) => false,
+    let reads_prompt = groups.iter().any(|group| match &group.of {
+        Of::Provider(_) | Of::Requests | Of::CustomCosts => false,
         Of::Policy(matches) => {
             let rules = meter.rules.get(group.first..group.end).unwrap_or_default();
             matches.iter().any(Match::reads_body) || rules.iter().any(|rule| rule.counted.has_prompt())
@@ -76,14 +78,16 @@ pub fn build(config: &Map<String, Value>, scope: &Scope) -> Result<Arc<dyn Plugi
     });
     let code = config.error_code.unwrap_or(429.0);
     Ok(Arc::new(AiRateLimiting(Arc::new(Limiter {
-        count_by: count_by(&config)?,
+        count_by: count_by(&config),
         status: status(code)?,
         message: config.error_message.unwrap_or_default(),
         names_groups: config.error_hide_providers != Some(true),
         tells_limits: config.hide_client_headers != Some(true),
         jitter: config.retry_after_jitter_max.unwrap_or_default().max(0.0),
         format: config.llm_format.as_deref().and_then(Format::named).unwrap_or(Format::OpenAi),
-        reads_body,
+        reads_prompt,
+        counts_refused_sliding: config.disable_penalty != Some(true),
+        functions,
         groups,
         names,
         meter,
@@ -94,43 +98,17 @@ fn refused(field: impl Into<String>, message: impl Into<String>) -> BuildError {
     BuildError { field: field.into(), message: message.into() }
 }
 
-fn refuse_lua(config: &AiRateLimitingConfig) -> Result<(), BuildError> {
-    let functions = [
-        (
-            "config.request_prompt_count_function",
-            "requestPrompt",
-            config.request_prompt_count_function.is_some(),
-        ),
-        ("config.custom_cost_count_function", "customCost", config.custom_cost_count_function.is_some()),
-    ];
-    for (field, provider, is_set) in functions {
-        if is_set {
-            return Err(refused(field, "Lua is not run by this version; leave it out"));
-        }
-        let mut providers = config.llm_providers.iter().flatten();
-        if let Some(at) = providers.position(|other| other.name == provider) {
-            let field = format!("config.llm_providers[{}].name", at + 1);
-            let message = format!("'{provider}' counts by a Lua function, which this version does not run");
-            return Err(refused(field, message));
-        }
-    }
-    Ok(())
-}
-
-fn count_by(config: &AiRateLimitingConfig) -> Result<CountBy, BuildError> {
+fn count_by(config: &AiRateLimitingConfig) -> CountBy {
     let text = |text: &Option<String>| text.clone().unwrap_or_default().into();
-    Ok(match config.identifier.as_deref() {
+    match config.identifier.as_deref() {
         Some("ip") => CountBy::Ip,
         Some("credential") => CountBy::Credential,
         Some("service") => CountBy::Service,
         Some("header") => CountBy::Header(text(&config.header_name)),
         Some("path") => CountBy::Path(text(&config.path)),
-        Some("consumer-group") => {
-            let message = "consumer groups are not served by this version; use 'consumer'";
-            return Err(refused("config.identifier", message));
-        }
+        Some("consumer-group") => CountBy::ConsumerGroup,
         _ => CountBy::Consumer,
-    })
+    }
 }
 
 fn status(code: f64) -> Result<StatusCode, BuildError> {
@@ -159,6 +137,10 @@ struct Group {
 
 /// Whose limits they are.
 enum Of {
+    /// Of requests, counted by a Lua function (`requestPrompt`).
+    Requests,
+    /// Of calls, priced by a Lua function (`customCost`).
+    CustomCosts,
     /// Of a provider.
     Provider(String),
     /// Of requests that fulfil all of these; without any, of those that no other policy is for.
@@ -171,6 +153,7 @@ struct Names {
     remaining: String,
     reset: String,
     retry_after: String,
+    query_cost: String,
     /// The limit, which never changes.
     most: String,
 }
@@ -192,6 +175,7 @@ impl Names {
             remaining: name("Remaining"),
             reset: name("Reset"),
             retry_after: name("Retry-After"),
+            query_cost: name("Query-Cost"),
             most: number(most).into_owned(),
         }
     }
@@ -205,6 +189,11 @@ impl Limits {
         counted: CountedTokens,
         field: &str,
     ) -> Result<(), BuildError> {
+        let (of, counted) = match provider.name.as_str() {
+            "requestPrompt" => (Of::Requests, Counted::Request),
+            "customCost" => (Of::CustomCosts, Counted::Custom),
+            name => (Of::Provider(name.to_owned()), Counted::Usage(counted)),
+        };
         let mut limits = Vec::new();
         for (most, size) in provider.limit.iter().zip(&provider.window_size) {
             if size.fract() != 0.0 || *size < 1.0 {
@@ -217,7 +206,7 @@ impl Limits {
         }
         // Kong 3.11 has them shortest window first.
         limits.sort_by_key(|(_, size, _)| *size);
-        self.add(provider.name.clone(), Of::Provider(provider.name.clone()), kind, limits);
+        self.add(provider.name.clone(), of, kind, limits);
         Ok(())
     }
 
@@ -234,7 +223,8 @@ impl Limits {
             .collect::<Result<_, _>>()?;
         let limit = |config: &config::LimitConfig| {
             let size = u64::try_from(config.window_size).unwrap_or(1);
-            (config.limit, size, config.tokens_count_strategy.unwrap_or(CountedTokens::Total))
+            let counted = config.tokens_count_strategy.unwrap_or(CountedTokens::Total);
+            (config.limit, size, Counted::Usage(counted))
         };
         let limits = policy.limits.iter().map(limit).collect();
         let kind = policy.window_type.unwrap_or(WindowTypeName::Sliding);
@@ -242,14 +232,16 @@ impl Limits {
         Ok(())
     }
 
-    fn add(&mut self, name: String, of: Of, kind: WindowTypeName, limits: Vec<(f64, u64, CountedTokens)>) {
+    fn add(&mut self, name: String, of: Of, kind: WindowTypeName, limits: Vec<(f64, u64, Counted)>) {
         let (name, first): (Arc<str>, _) = (name.into(), self.rules.len());
         for (most, size, counted) in limits {
             self.names.push(Names::new(&name, size, most));
             let group = match counted {
-                CountedTokens::Total => Arc::clone(&name),
                 // Counters of what is counted otherwise are others.
-                other => format!("{name}:{}", other.name()).into(),
+                Counted::Usage(other) if other != CountedTokens::Total => {
+                    format!("{name}:{}", other.name()).into()
+                }
+                _ => Arc::clone(&name),
             };
             self.rules.push(Rule { group, most, size, kind: kind.into(), counted });
         }
@@ -272,7 +264,10 @@ struct Limiter {
     /// Seconds.
     jitter: f64,
     format: Format,
-    reads_body: bool,
+    reads_prompt: bool,
+    /// Whether refused requests count in sliding windows, where requests are counted.
+    counts_refused_sliding: bool,
+    functions: Functions,
 }
 
 impl Plugin for AiRateLimiting {
@@ -283,15 +278,27 @@ impl Plugin for AiRateLimiting {
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         let limiter = &self.0;
         let now = clock::now();
-        if limiter.meter.is_here() && !limiter.reads_body {
-            let counters = limiter.counters(exchange, &Prompt::default(), now);
+        if limiter.meter.is_here() && !limiter.reads_prompt && !limiter.functions.read_body() {
+            let count = match limiter.functions.count(exchange) {
+                Ok(count) => count,
+                Err(answer) => return Access::Answer(answer),
+            };
+            let counters = limiter.counters(exchange, &Prompt { count, ..Prompt::default() }, now);
             let found = limiter.meter.take_here(&counters);
             let reservation = limiter.reservation(counters, &found);
             return limiter.decide(exchange, reservation, &found).map_or(Access::Continue, Access::Answer);
         }
         Access::wait(async move {
-            let prompt =
-                if limiter.reads_body { limiter.read_prompt(exchange).await } else { Prompt::default() };
+            let mut prompt =
+                if limiter.reads_prompt { limiter.read_prompt(exchange).await } else { Prompt::default() };
+            if limiter.functions.read_body() {
+                // Where it is too large, the function is told that it is not there.
+                let _ = exchange.buffer_body(LONGEST_BODY).await;
+            }
+            prompt.count = match limiter.functions.count(exchange) {
+                Ok(count) => count,
+                Err(answer) => return Outcome::Answer(answer),
+            };
             let counters = limiter.counters(exchange, &prompt, now);
             let (reserved, taken) = oneshot::channel();
             let taker = Arc::clone(limiter);
@@ -318,13 +325,16 @@ struct Reservation {
 }
 
 impl Reservation {
-    /// Puts what was used in place of what is reserved.
-    fn settle(&mut self, usage: Option<&LlmUsage>) {
+    /// Puts what an exchange that has ended used in place of what is reserved.
+    fn settle(&mut self, ended: Option<&Exchange>) {
         if std::mem::take(&mut self.made) {
             let limiter = &self.limiter;
+            let used = ended.and_then(|exchange| Some((exchange, exchange.facts.llm_usage.as_ref()?)));
+            let spent =
+                used.map(|(exchange, usage)| Spent { usage, custom: limiter.functions.cost(exchange) });
             limiter.meter.settle(
                 &self.counters,
-                usage,
+                spent.as_ref(),
                 |rule, usage| limiter.counts(rule, usage),
                 clock::now(),
             );
@@ -348,7 +358,8 @@ impl Limiter {
         let said = prompt::said(self.format, &object).unwrap_or_default();
         // Kong's estimate: a word is a token.
         let words: usize = said.iter().map(|said| said.text.split_whitespace().count()).sum();
-        Prompt { model: object.get_str("model").map(|model| model.into_owned()), tokens: words as f64 }
+        let model = object.get_str("model").map(|model| model.into_owned());
+        Prompt { model, tokens: words as f64, ..Prompt::default() }
     }
 
     /// The limits that this request has to keep, and those it is told of.
@@ -361,10 +372,22 @@ impl Limiter {
         let mut add = |group: &Group, whom: &Arc<str>, asked: Asked| {
             for place in group.first..group.end {
                 let Some(rule) = self.meter.rules.get(place) else { continue };
-                let estimate = if rule.counted.has_prompt() { prompt.tokens } else { 0.0 };
+                let counts_request = rule.counted == Counted::Request;
+                let estimate = match rule.counted {
+                    Counted::Request => self.meter.amount(prompt.count),
+                    counted if counted.has_prompt() => prompt.tokens,
+                    _ => 0.0,
+                };
                 // A prompt that does not fit is refused now; one that just fits is not.
-                let most = if estimate > 0.0 { (rule.most - estimate).next_up() } else { rule.most };
-                let expected = || self.meter.expected(rule.counted, prompt.tokens, first);
+                let most = if estimate > 0.0 || counts_request {
+                    (rule.most - estimate).next_up()
+                } else {
+                    rule.most
+                };
+                let expected = || match rule.counted {
+                    Counted::Request => estimate,
+                    counted => self.meter.expected(counted, prompt.tokens, first),
+                };
                 counters.push(Counter {
                     rule: place,
                     whom: Arc::clone(whom),
@@ -382,6 +405,9 @@ impl Limiter {
                     let reaches = providers.iter().any(|provider| provider == name);
                     let asked = Asked { keeps: reaches || providers.is_empty(), reserves: reaches };
                     add(group, &identifier, asked);
+                }
+                Of::Requests | Of::CustomCosts => {
+                    add(group, &identifier, Asked { keeps: true, reserves: true });
                 }
                 Of::Policy(matches) if matches.is_empty() => fallback = fallback.or(Some(group)),
                 Of::Policy(matches) => {
@@ -413,10 +439,11 @@ impl Limiter {
             self.tell(exchange, &reservation.counters, found);
         }
         if !found.allowed {
+            self.meter.charge(&reservation.counters, |rule| self.counts_refused(rule), clock::now());
             return Some(self.refuse(exchange, &reservation.counters, found));
         }
         if reservation.made {
-            exchange.observe_llm_usage(Box::new(move |usage| reservation.settle(usage)));
+            exchange.observe_llm_usage(Box::new(move |exchange| reservation.settle(Some(exchange))));
         }
         None
     }
@@ -425,12 +452,20 @@ impl Limiter {
     fn counts(&self, rule: usize, usage: &LlmUsage) -> bool {
         let group = self.groups.iter().find(|group| (group.first..group.end).contains(&rule));
         group.is_some_and(|group| match &group.of {
+            Of::Requests => false,
+            Of::CustomCosts => true,
             Of::Provider(name) => name == usage.provider,
             Of::Policy(matches) => matches.iter().all(|condition| condition.counts(usage)),
         })
     }
 
-    /// Limits, and what was left of them before this request (Kong 3.11: what it uses is told from the next on).
+    /// Whether a request that is refused counts for a rule (Kong 3.11).
+    fn counts_refused(&self, rule: &Rule) -> bool {
+        rule.counted == Counted::Request && (rule.kind == WindowType::Fixed || self.counts_refused_sliding)
+    }
+
+    /// Limits, and what was left of them before this request (Kong 3.11: what it uses is told from the next on); where
+    /// requests are counted, what this one counts and what it leaves.
     fn tell(&self, exchange: &mut Exchange, counters: &[Counter], found: &Found) {
         for (counter, used) in counters.iter().zip(&found.used) {
             let (Some(names), Some(rule)) =
@@ -438,7 +473,16 @@ impl Limiter {
             else {
                 continue;
             };
-            let remaining = (rule.most - used.in_window(&counter.window)).max(0.0);
+            let mut used = used.in_window(&counter.window);
+            if rule.counted == Counted::Request {
+                let count = number(counter.reserved);
+                exchange.response_headers.set(&names.query_cost, count.as_bytes());
+                exchange.response_headers.set("X-AI-RateLimit-Query-Cost", count.as_bytes());
+                if found.allowed || self.counts_refused(rule) {
+                    used += counter.reserved;
+                }
+            }
+            let remaining = (rule.most - used).max(0.0);
             exchange.response_headers.set(&names.limit, names.most.as_bytes());
             exchange.response_headers.set(&names.remaining, number(remaining).as_bytes());
         }

@@ -52,6 +52,7 @@ pub fn schema() -> PluginSchema {
     PluginSchema::new("key-auth", 1250, KeyAuthConfig::schema())
         .about("Knows a consumer by a key in a header, the query or the body; refuses who has none.")
         .without_consumer()
+        .without_consumer_group()
 }
 
 /// Compiles a configured `key-auth`.

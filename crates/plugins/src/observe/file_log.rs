@@ -20,8 +20,9 @@ pub struct FileLogConfig {
     /// Whether the file is opened anew for every request, so that a file put in its place is noticed.
     #[config(default = false)]
     reopen: bool,
-    /// Fields of the entry to set, each to what a snippet of Lua returns; `return nil` takes one out.
-    #[config(keys(len_min(1)), values(len_min(1), check = lua_field::check))]
+    /// Fields of the entry to set, each to what a snippet of Lua returns; `return nil` takes one out. Dots in a name lead
+    /// into objects, `\.` is a dot. Snippets see Kong's `kong.request`, `kong.response` and the like, without secrets.
+    #[config(keys(len_min(1)), values(len_min(1), check = tollgate_lua::check))]
     custom_fields_by_lua: Option<BTreeMap<String, String>>,
 }
 
@@ -29,18 +30,19 @@ pub struct FileLogConfig {
 pub fn schema() -> PluginSchema {
     PluginSchema::new("file-log", 9, FileLogConfig::schema())
         .about("Writes a line of JSON for every request into a file.")
+        .without_consumer_group()
 }
 
 /// Compiles a configured `file-log`.
 ///
 /// # Errors
-/// The thread that writes the file cannot be started. A file that cannot be written to is no reason to refuse
+/// The thread that writes the file cannot be started; a snippet that is no Lua. A file that cannot be written to is no reason to refuse
 /// the configuration: the error log tells of it.
 pub fn build(config: &Map<String, Value>, _: &Scope) -> Result<Arc<dyn Plugin>, BuildError> {
     let config: FileLogConfig = read(config)?;
     let sink = Sink::to(Path::new(&config.path))
         .map_err(|error| BuildError { field: "config.path".into(), message: error.to_string() })?;
-    let fields = lua_field::compile(&config.custom_fields_by_lua.unwrap_or_default());
+    let fields = lua_field::compile(&config.custom_fields_by_lua.unwrap_or_default())?;
     Ok(Arc::new(FileLog { sink, reopen: config.reopen, fields }))
 }
 

@@ -28,7 +28,7 @@ use crate::transform::template::{self, Template};
 
 /// Configuration of `opentelemetry` (Kong 3.11).
 #[derive(Debug, Clone, Config)]
-#[config(checks = [EntityCheck::AtLeastOneOf(vec!["traces_endpoint"])])]
+#[config(checks = [EntityCheck::AtLeastOneOf(vec!["traces_endpoint", "logs_endpoint"])])]
 pub struct OpenTelemetryConfig {
     /// Address that spans are sent to, such as `http://localhost:4318/v1/traces`.
     #[config(referenceable, check = address)]
@@ -37,6 +37,10 @@ pub struct OpenTelemetryConfig {
     #[config(shorthand = "traces_endpoint", check = address)]
     #[allow(dead_code, reason = "its heir has the value")]
     endpoint: Option<String>,
+    /// Not served: lines of the error log are not sent to collectors.
+    #[config(referenceable, check = refuse_logs)]
+    #[allow(dead_code, reason = "refused")]
+    logs_endpoint: Option<String>,
     /// Header fields of requests to the collector, such as its key.
     #[config(keys(check = rules::header_name), values(referenceable, encrypted = false))]
     headers: Option<BTreeMap<String, Secret>>,
@@ -117,6 +121,12 @@ fn address(value: &Value) -> Result<(), String> {
         .map_err(|error| format!("expected a URL, found {error}"))
 }
 
+fn refuse_logs(_: &Value) -> Result<(), String> {
+    Err("lines of the error log cannot be sent to a collector; take this field out, and have the collector read \
+         the file of proxy_error_log"
+        .to_owned())
+}
+
 fn is_template(value: &Value) -> Result<(), String> {
     Template::new(value.as_str().unwrap_or_default()).map(drop).map_err(|error| error.to_string())
 }
@@ -125,6 +135,7 @@ fn is_template(value: &Value) -> Result<(), String> {
 pub fn schema() -> PluginSchema {
     PluginSchema::new("opentelemetry", 14, OpenTelemetryConfig::schema())
         .about("Sends traces of requests to a collector, and has them go on through the upstream.")
+        .without_consumer_group()
 }
 
 /// Compiles a configured `opentelemetry`.

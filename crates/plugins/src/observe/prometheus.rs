@@ -48,6 +48,7 @@ pub struct PrometheusConfig {
 pub fn schema() -> PluginSchema {
     PluginSchema::new(NAME, 13, PrometheusConfig::schema())
         .about("Counts requests for /metrics on the Admin and Status APIs.")
+        .without_consumer_group()
 }
 
 /// Compiles a configured `prometheus`.

@@ -49,6 +49,7 @@ fn header_name(value: &Value) -> Result<(), String> {
 pub fn schema() -> PluginSchema {
     PluginSchema::new("correlation-id", 100_001, CorrelationIdConfig::schema())
         .about("Gives each request an id, tells it to the upstream and, if wanted, to the client.")
+        .without_consumer_group()
 }
 
 /// Compiles a configured `correlation-id`.

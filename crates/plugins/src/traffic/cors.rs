@@ -48,6 +48,7 @@ pub fn schema() -> PluginSchema {
     PluginSchema::new("cors", 2000, CorsConfig::schema())
         .about("Tells browsers which origins may read answers, and answers their preflights.")
         .without_consumer()
+        .without_consumer_group()
 }
 
 /// Compiles a configured `cors`.

@@ -7,10 +7,11 @@ impl Configuration {
     /// Values that must be one of a few.
     pub(super) fn check_choices(&self, errors: &mut Vec<String>) {
         const SWITCH: &[&str] = &["on", "off", "true", "false", "yes", "no", "1", "0"];
-        let choices: [(&str, &[&str]); 8] = [
+        let choices: [(&str, &[&str]); 9] = [
             ("real_ip_recursive", SWITCH),
             ("allow_debug_header", SWITCH),
             ("tls_certificate_verify", SWITCH),
+            ("untrusted_lua", &["off", "sandbox", "on"]),
             (
                 "error_default_type",
                 &["application/grpc", "application/json", "application/xml", "text/html", "text/plain"],

@@ -55,6 +55,16 @@ pub const PROPERTIES: &[Property] = &[
         "",
         "File with prices of LLMs' tokens, read again by `reload`; they win over those that come with Tollgate, and what a plugin configures over both. JSON, per million tokens: `{\"prices\": {\"openai\": {\"gpt-4o\": {\"input_cost\": 2.5, \"output_cost\": 10, \"cache_read_cost\": 1.25}}}}`; also `cache_write_cost`, and the lists of `ai-proxy`'s `model.options`. Dates at the end of a model's name need not be written.",
     ),
+    property(
+        "untrusted_lua",
+        "sandbox",
+        "Whether Lua of the configuration runs: `sandbox`; `off` to refuse it; `on` to let it require every module there is and make metatables. It reaches neither files nor processes.",
+    ),
+    property(
+        "untrusted_lua_sandbox_requires",
+        "",
+        "Modules that Lua of the configuration may require: `cjson`, `cjson.safe`, `ngx.base64`.",
+    ),
     property("proxy_listen", "0.0.0.0:8000, 0.0.0.0:8443 http2 ssl", "Where requests are served."),
     property(
         "admin_listen",

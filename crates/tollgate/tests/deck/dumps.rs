@@ -9,6 +9,7 @@ fn files_sync_twice_and_their_dumps_are_no_ops() {
         ("nested.yaml", include_str!("nested.yaml").to_owned()),
         ("flat.json", include_str!("flat.json").to_owned()),
         ("certificate.yaml", certificate),
+        ("groups.yaml", include_str!("groups.yaml").to_owned()),
     ];
     let tollgate = Tollgate::with_store(&[]);
     for mode in [KONG, KONNECT] {

@@ -113,7 +113,7 @@ impl Condition {
         let is_accepted = |value: &str| values.iter().any(|accepted| accepted == value);
         self.attributes.iter().any(|attribute| match attribute {
             Attribute::Model => models.iter().any(|model| is_accepted(model)),
-            other => other.of(exchange, None, Some(provider)).is_some_and(|value| is_accepted(&value)),
+            other => other.find(exchange, None, Some(provider), is_accepted).is_some(),
         })
     }
 }

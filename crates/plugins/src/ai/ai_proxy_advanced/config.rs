@@ -84,12 +84,12 @@ pub struct AclRule {
 /// A condition of a rule.
 #[derive(Debug, Clone, Config)]
 pub struct AclCondition {
-    /// What is looked at: of the request who asks, a header field, the client's address or the path; of a target its
+    /// What is looked at: of the request who asks, the groups of consumers he belongs to, a header field, the client's address or the path; of a target its
     /// model (by its name, or its alias) or its provider.
     #[config(required, one_of("consumer", "consumer_group", "header", "ip", "model", "path", "provider"))]
     pub r#type: String,
-    /// Which of it: `id`, `username` or `custom_id` of a consumer (without it, either of the first two); the name of
-    /// a header field.
+    /// Which of it: `id`, `username` or `custom_id` of a consumer (without it, either of the first two); `id` or `name`
+    /// of a group (without it, either); the name of a header field.
     #[config(optional)]
     pub key: Option<String>,
     /// The values of which it has to have one; addresses may be networks.

@@ -20,7 +20,7 @@ pub struct AiRateLimitingConfig {
     #[config(optional, len_min(1))]
     pub policies: Option<Vec<PolicyConfig>>,
     /// What requests are counted by, with `llm_providers`. What a request does not have is replaced by the client's
-    /// address.
+    /// address; of several groups of consumers the first by name counts.
     #[config(
         default = "consumer",
         one_of("ip", "credential", "consumer", "service", "header", "path", "consumer-group")
@@ -68,12 +68,16 @@ pub struct AiRateLimitingConfig {
     /// Whether refusals do not name the providers.
     #[config(default = false)]
     pub error_hide_providers: Option<bool>,
-    /// Taken for Kong's sake: it is about the provider `requestPrompt` alone, which needs Lua.
+    /// Whether refused requests do not count in sliding windows of the provider `requestPrompt`.
     #[config(default = false)]
     pub disable_penalty: Option<bool>,
-    /// Lua that counts a request, for the provider `requestPrompt`. It is not run: leave it out.
+    /// Lua that returns what a request counts, for the provider `requestPrompt`: `return 1`. It runs before the request
+    /// is sent.
+    #[config(check = tollgate_lua::check)]
     pub request_prompt_count_function: Option<String>,
-    /// Lua that works out a price, for the provider `customCost`. It is not run: leave it out.
+    /// Lua that returns what a call costs, for the provider `customCost`. It runs when the answer has ended;
+    /// `kong.log.serialize().ai` is what the call used, with the statistics of `ai-proxy` on.
+    #[config(check = tollgate_lua::check)]
     pub custom_cost_count_function: Option<String>,
     /// Format in which clients speak to this route. With policies, prompts are read in it.
     #[config(optional, one_of("openai", "anthropic", "bedrock", "cohere", "gemini", "huggingface"))]
@@ -132,7 +136,8 @@ pub struct MatchConfig {
     /// What is looked at.
     #[config(required, one_of("consumer", "consumer_group", "header", "ip", "model", "path", "provider"))]
     pub r#type: String,
-    /// Which of it: `id`, `username` or `custom_id` of a consumer; the name of a header.
+    /// Which of it: `id`, `username` or `custom_id` of a consumer; `id` or `name` of a group (without it, either); the
+    /// name of a header.
     #[config(optional)]
     pub key: Option<String>,
     /// The values there may be; any where none are given.

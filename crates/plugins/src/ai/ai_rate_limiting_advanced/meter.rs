@@ -40,10 +40,41 @@ impl CountedTokens {
             Self::Cost => usage.cost,
         }
     }
+}
 
+/// What a rule counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// Of what a call used.
+    Usage(CountedTokens),
+    /// What a Lua function says of the request, before it is sent.
+    Request,
+    /// What a Lua function says of the call, once it has been answered.
+    Custom,
+}
+
+impl Counted {
     /// Whether tokens of the prompt are counted.
     pub(super) fn has_prompt(self) -> bool {
-        matches!(self, Self::Total | Self::Prompt)
+        matches!(self, Self::Usage(CountedTokens::Total | CountedTokens::Prompt))
+    }
+}
+
+/// What a call used.
+pub(super) struct Spent<'a> {
+    pub usage: &'a LlmUsage,
+    /// By the Lua function.
+    pub custom: f64,
+}
+
+impl Spent<'_> {
+    /// Nothing of what is known without it.
+    fn of(&self, counted: Counted) -> f64 {
+        match counted {
+            Counted::Usage(tokens) => tokens.of(self.usage),
+            Counted::Request => 0.0,
+            Counted::Custom => self.custom,
+        }
     }
 }
 
@@ -55,7 +86,7 @@ pub(super) struct Rule {
     /// Seconds.
     pub size: u64,
     pub kind: WindowType,
-    pub counted: CountedTokens,
+    pub counted: Counted,
 }
 
 /// A limit of one request: whose counter, and what is taken of it.
@@ -85,9 +116,18 @@ pub(super) struct Meter {
     store: Store,
     /// Whether amounts are whole numbers.
     whole: bool,
-    /// What calls used lately, by [`CountedTokens`].
-    means: [Mean; 4],
+    /// What calls used lately, in the order of [`MEASURED`].
+    means: [Mean; MEASURED.len()],
 }
+
+/// What is known once a call has been answered.
+const MEASURED: [Counted; 5] = [
+    Counted::Usage(CountedTokens::Total),
+    Counted::Usage(CountedTokens::Prompt),
+    Counted::Usage(CountedTokens::Completion),
+    Counted::Usage(CountedTokens::Cost),
+    Counted::Custom,
+];
 
 /// Where the counters are.
 enum Store {
@@ -138,23 +178,15 @@ impl Meter {
 
     /// What a call is expected to use: what calls used lately, but no less than its `prompt_tokens`. Before anything
     /// is known of calls, `first` tokens of the prompt.
-    pub(super) fn expected(&self, counted: CountedTokens, prompt_tokens: f64, first: f64) -> f64 {
+    pub(super) fn expected(&self, counted: Counted, prompt_tokens: f64, first: f64) -> f64 {
         let (prompt, first) = if counted.has_prompt() { (prompt_tokens, first) } else { (0.0, 0.0) };
-        let mean = self.mean(counted).value();
+        let place = MEASURED.iter().position(|measured| *measured == counted);
+        let mean = place.and_then(|place| self.means.get(place)).map_or(0.0, Mean::value);
         self.amount(if mean > 0.0 { mean } else { first }.max(prompt))
     }
 
-    fn mean(&self, counted: CountedTokens) -> &Mean {
-        let [total, prompt, completion, cost] = &self.means;
-        match counted {
-            CountedTokens::Total => total,
-            CountedTokens::Prompt => prompt,
-            CountedTokens::Completion => completion,
-            CountedTokens::Cost => cost,
-        }
-    }
-
-    fn amount(&self, amount: f64) -> f64 {
+    /// An amount as it is counted.
+    pub(super) fn amount(&self, amount: f64) -> f64 {
         if self.whole { amount.ceil() } else { amount }
     }
 
@@ -202,19 +234,23 @@ impl Meter {
         }
     }
 
-    /// Counts what was used in place of what was reserved. `counts` tells of which rules the usage is.
+    /// Counts what was used in place of what was reserved. `counts` tells of which rules the usage is. What is counted
+    /// of requests stays.
     pub(super) fn settle(
         &self,
         counters: &[Counter],
-        usage: Option<&LlmUsage>,
+        spent: Option<&Spent<'_>>,
         counts: impl Fn(usize, &LlmUsage) -> bool,
         now: Duration,
     ) {
         let mut changes: Vec<(&Counter, Window, f64)> = Vec::with_capacity(counters.len());
         for counter in counters {
-            let Some(rule) = self.rules.get(counter.rule) else { continue };
-            let usage = usage.filter(|usage| counts(counter.rule, usage));
-            let used = self.amount(usage.map_or(0.0, |usage| rule.counted.of(usage)));
+            let Some(rule) = self.rules.get(counter.rule).filter(|rule| rule.counted != Counted::Request)
+            else {
+                continue;
+            };
+            let spent = spent.filter(|spent| counts(counter.rule, spent.usage));
+            let used = self.amount(spent.map_or(0.0, |spent| spent.of(rule.counted)));
             let current = Window::at(rule.kind, rule.size, now);
             if current.start == counter.window.start {
                 changes.push((counter, current, used - counter.reserved));
@@ -224,12 +260,20 @@ impl Meter {
                 changes.push((counter, current, used));
             }
         }
-        changes.retain(|(.., amount)| *amount != 0.0);
-        if let Some(usage) = usage {
-            let all =
-                [CountedTokens::Total, CountedTokens::Prompt, CountedTokens::Completion, CountedTokens::Cost];
-            all.into_iter().for_each(|counted| self.mean(counted).add(counted.of(usage)));
+        if let Some(spent) = spent {
+            MEASURED.iter().zip(&self.means).for_each(|(counted, mean)| mean.add(spent.of(*counted)));
         }
+        self.change(changes, now);
+    }
+
+    /// Counts a request that is refused all the same, where `counts` says so.
+    pub(super) fn charge(&self, counters: &[Counter], counts: impl Fn(&Rule) -> bool, now: Duration) {
+        let charged = counters.iter().filter(|counter| self.rules.get(counter.rule).is_some_and(&counts));
+        self.change(charged.map(|counter| (counter, counter.window, counter.reserved)).collect(), now);
+    }
+
+    fn change(&self, mut changes: Vec<(&Counter, Window, f64)>, now: Duration) {
+        changes.retain(|(.., amount)| *amount != 0.0);
         match &self.store {
             Store::Here(windows) => {
                 for (counter, window, amount) in changes {
@@ -323,6 +367,8 @@ pub(super) fn number(value: f64) -> Cow<'static, str> {
 mod tests {
     use super::*;
 
+    const TOTAL: Counted = Counted::Usage(CountedTokens::Total);
+
     fn usage(tokens: u64) -> LlmUsage {
         LlmUsage {
             provider: "openai",
@@ -335,13 +381,7 @@ mod tests {
     }
 
     fn meter(namespace: &str, most: f64) -> Meter {
-        let rule = Rule {
-            group: "openai".into(),
-            most,
-            size: 60,
-            kind: WindowType::Fixed,
-            counted: CountedTokens::Total,
-        };
+        let rule = Rule { group: "openai".into(), most, size: 60, kind: WindowType::Fixed, counted: TOTAL };
         Meter::here(vec![rule], namespace)
     }
 
@@ -351,7 +391,7 @@ mod tests {
             whom: "a".into(),
             window: Window::at(WindowType::Fixed, 60, now),
             most: Some(meter.rules[0].most),
-            reserved: meter.expected(CountedTokens::Total, 0.0, 0.0),
+            reserved: meter.expected(TOTAL, 0.0, 0.0),
         }
     }
 
@@ -366,7 +406,7 @@ mod tests {
         };
         let (allowed, used, first) = ask();
         assert_eq!((allowed, used, first[0].reserved), (true, 0.0, 0.0));
-        meter.settle(&first, Some(&usage(40)), |_, _| true, now);
+        meter.settle(&first, Some(&Spent { usage: &usage(40), custom: 0.0 }), |_, _| true, now);
         let (allowed, used, second) = ask();
         assert_eq!((allowed, used, second[0].reserved), (true, 40.0, 40.0));
         // The reservation of the second counts for the third.
@@ -375,7 +415,7 @@ mod tests {
         assert_eq!((ask().0, ask().1), (false, 120.0));
         // The second fails; the third's answer is of another's rule: neither counts.
         meter.settle(&second, None, |_, _| true, now);
-        meter.settle(&third, Some(&usage(40)), |_, _| false, now);
+        meter.settle(&third, Some(&Spent { usage: &usage(40), custom: 0.0 }), |_, _| false, now);
         assert_eq!(ask().1, 40.0);
     }
 
@@ -383,10 +423,15 @@ mod tests {
     fn usage_counts_when_it_is_known() {
         let meter = meter("known", 100.0);
         let (before, after) = (Duration::from_secs(6059), Duration::from_secs(6060));
-        meter.settle(&[counter(&meter, before)], Some(&usage(10)), |_, _| true, before);
+        meter.settle(
+            &[counter(&meter, before)],
+            Some(&Spent { usage: &usage(10), custom: 0.0 }),
+            |_, _| true,
+            before,
+        );
         let counters = [counter(&meter, before)];
         assert!(meter.take_here(&counters).allowed);
-        meter.settle(&counters, Some(&usage(70)), |_, _| true, after);
+        meter.settle(&counters, Some(&Spent { usage: &usage(70), custom: 0.0 }), |_, _| true, after);
         let used =
             |now| meter.take_here(&[Counter { reserved: 0.0, ..counter(&meter, now) }]).used[0].current;
         assert_eq!(used(after), 70.0);

@@ -8,13 +8,15 @@ use tollgate_gateway::{BuildError, Exchange};
 use super::config::MatchConfig;
 use crate::ai::attribute::Attribute;
 
-/// What the body says of a request.
+/// What is known of a request before it is sent.
 #[derive(Debug, Default)]
 pub(super) struct Prompt {
     /// The model asked for.
     pub model: Option<String>,
     /// Tokens of the prompt, as they are estimated.
     pub tokens: f64,
+    /// What the Lua function counts it.
+    pub count: f64,
 }
 
 /// A condition.
@@ -49,8 +51,7 @@ impl Match {
             providers.retain(|provider| self.takes(provider));
             return (!providers.is_empty()).then(|| providers.join(",").into());
         }
-        let value = self.attribute.of(exchange, prompt.model.as_deref(), None)?;
-        self.takes(&value).then_some(value)
+        self.attribute.find(exchange, prompt.model.as_deref(), None, |value| self.takes(value))
     }
 
     fn takes(&self, value: &str) -> bool {
