@@ -227,7 +227,7 @@ impl<'a> Transaction<'a> {
             if added == 0 {
                 let fields = group
                     .iter()
-                    .map(|name| ((*name).to_owned(), fields.get(*name).cloned().unwrap_or_default()))
+                    .filter_map(|name| Some(((*name).to_owned(), fields.get(*name)?.clone())))
                     .collect();
                 return Err(StoreError::Unique { kind, fields });
             }

@@ -31,8 +31,8 @@ pub struct Plugin {
     /// Consumer it is bound to.
     #[config(foreign = crate::Kind::Consumer, default = null)]
     pub consumer: Option<Reference>,
-    /// Group of consumers it is bound to.
-    #[config(foreign = crate::Kind::ConsumerGroup, default = null)]
+    /// Group of consumers it is bound to. Shown only where there is one, as an open-source Kong has no such field.
+    #[config(foreign = crate::Kind::ConsumerGroup, transient, hidden)]
     pub consumer_group: Option<Reference>,
     /// What the plugin is to do.
     #[config(hidden)]
