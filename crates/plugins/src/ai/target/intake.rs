@@ -105,6 +105,8 @@ pub(in crate::ai) async fn take_body(exchange: &mut Exchange, reads: Reads, limi
 /// any other body.
 pub(super) fn parts_as_json(exchange: &Exchange, body: Option<&[u8]>) -> Option<Vec<u8>> {
     let form = exchange.head.headers.get_str("content-type").and_then(Form::of)?;
+    // Nothing else is read for it: it would be for nothing.
+    let form @ Form::Multipart(_) = form else { return None };
     let Parsed::Multipart(_, parts) = Parsed::read(form, body?)? else { return None };
     let mut written = Map::new();
     let mut images = Vec::new();
