@@ -332,6 +332,10 @@ mod tests {
         let (give, source, account) = scripted();
         give.send(Ok(Lease::lasting(1, HOUR))).unwrap();
         account.wait().await.unwrap();
+        // What is held is seen a moment before its fetch has landed.
+        while account.flight.lock().unwrap().under_way.is_some() {
+            tokio::task::yield_now().await;
+        }
         // As one who found it due before it came.
         assert!(account.begin().unwrap().is_none());
         assert_eq!(source.fetches.load(Ordering::SeqCst), 1);
